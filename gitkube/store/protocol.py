@@ -1,0 +1,280 @@
+"""The contract of the store: etcd's key space, as far as gitkube uses it.
+
+Every implementation (the embedded log, a member in a process of its own, an external etcd) keeps it, and
+one suite of tests runs on all of them. What it promises:
+
+- one revision counter; each transaction that changes something takes the next revision;
+- an answer to a write means that the write is on the disks of a quorum;
+- a watch from any uncompacted revision gives every later change once, in order, none left out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import NewType, Protocol
+
+Revision = NewType("Revision", int)
+LeaseId = NewType("LeaseId", int)
+
+NO_LEASE = LeaseId(0)
+MAX_KEY_BYTES = 4 * 1024
+MAX_VALUE_BYTES = 3 * 1024 * 1024 // 2
+"""As etcd's default request limit: what is larger does not belong into a replicated log."""
+MAX_TXN_OPERATIONS = 128
+
+
+class StoreError(Exception):
+    """Base of what a store refuses or fails at."""
+
+
+class CompactedError(StoreError):
+    """The revision asked for has been compacted; `compact_revision` is the oldest that can be read."""
+
+    def __init__(self, compact_revision: Revision) -> None:
+        super().__init__(f"revision was compacted; the oldest readable one is {compact_revision}")
+        self.compact_revision = compact_revision
+
+
+class FutureRevisionError(StoreError):
+    """The revision asked for does not exist yet."""
+
+
+class LeaseNotFoundError(StoreError):
+    """The lease has expired, was revoked or never was."""
+
+
+class InvalidRequestError(StoreError):
+    """Key or value too large, too many operations, the same key put twice in one transaction."""
+
+
+class CorruptError(StoreError):
+    """Data on disk fails its checksum in a place that a crash cannot explain. Names file and offset."""
+
+
+class UnavailableError(StoreError):
+    """No quorum, or the member is restarting. Nothing is known about a write that was under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    key: bytes
+    value: bytes
+    create_revision: Revision
+    mod_revision: Revision
+    version: int
+    """How often the key was put since it was created; 1 is the creation."""
+    lease: LeaseId = NO_LEASE
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult:
+    kvs: Sequence[KeyValue]
+    revision: Revision
+    """The store's revision when it was read (not that of the snapshot asked for)."""
+    count: int
+    """How many keys the range has, whatever the limit."""
+    more: bool = False
+
+
+class Target(enum.Enum):
+    """What of a key a comparison looks at. A key that does not exist has 0, and b"" as its value."""
+
+    VERSION = "version"
+    CREATE = "create"
+    MOD = "mod"
+    VALUE = "value"
+    LEASE = "lease"
+
+
+class Op(enum.Enum):
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    GREATER = ">"
+    LESS = "<"
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    key: bytes
+    target: Target
+    op: Op
+    value: int | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: bytes
+    value: bytes
+    lease: LeaseId = NO_LEASE
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    key: bytes
+    end: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    key: bytes
+    end: bytes | None = None
+    limit: int = 0
+
+
+Operation = Put | Delete | Get
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    previous: KeyValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    deleted: Sequence[KeyValue]
+    """What was there before, in the order of the keys."""
+
+
+OperationResult = PutResult | DeleteResult | RangeResult
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    succeeded: bool
+    """Whether all comparisons held, so that `success` was run and not `failure`."""
+    revision: Revision
+    """Of the transaction, or the store's revision when nothing was changed."""
+    results: Sequence[OperationResult]
+
+
+class EventType(enum.Enum):
+    PUT = "PUT"
+    DELETE = "DELETE"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    type: EventType
+    kv: KeyValue
+    """For a DELETE only key and mod_revision mean something."""
+    previous: KeyValue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """All events of one or more whole revisions, or none: then it says that all up to `revision` was seen."""
+
+    revision: Revision
+    events: Sequence[Event] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    id: LeaseId
+    granted_ttl_s: int
+    remaining_ttl_s: float
+    keys: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    member: str
+    is_leader: bool
+    term: int
+    revision: Revision
+    compact_revision: Revision
+    keys: int
+    size_bytes: int
+    """Of the log and snapshots on disk."""
+
+
+class Store(Protocol):
+    """See the module's text. All methods may raise `UnavailableError`."""
+
+    async def range(
+        self,
+        key: bytes,
+        end: bytes | None = None,
+        *,
+        limit: int = 0,
+        revision: Revision = Revision(0),
+        keys_only: bool = False,
+        count_only: bool = False,
+        serializable: bool = False,
+    ) -> RangeResult:
+        """Keys from `key` up to but without `end`, in order; `end` None is the single key.
+
+        Args:
+            limit: at most so many; 0 is all.
+            revision: read the key space as of it; 0 is now.
+            serializable: may answer from what this member has, without asking a quorum.
+
+        Raises:
+            CompactedError, FutureRevisionError: `revision` cannot be read.
+        """
+        ...
+
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+    ) -> TxnResult:
+        """If every comparison holds do `success`, else `failure`, as one step at one revision.
+
+        Raises:
+            InvalidRequestError: a limit above is passed, or a key is changed twice.
+            LeaseNotFoundError: a Put names a lease that is not there.
+        """
+        ...
+
+    def watch(
+        self,
+        key: bytes,
+        end: bytes | None = None,
+        *,
+        start_revision: Revision = Revision(0),
+        previous: bool = False,
+    ) -> AsyncIterator[WatchBatch]:
+        """Changes of a range from `start_revision` on (0: from the next one), for ever.
+
+        The first batch may be empty: it says from which revision on the watch is in force.
+
+        Raises (while iterating):
+            CompactedError: `start_revision` was compacted, or the watcher is too slow and must read again.
+        """
+        ...
+
+    async def lease_grant(self, ttl_s: int) -> Lease:
+        """A new lease; its keys are deleted when it has not been kept alive for `ttl_s` seconds."""
+        ...
+
+    async def lease_keep_alive(self, lease: LeaseId) -> Lease:
+        """Start the lease's time anew.
+
+        Raises:
+            LeaseNotFoundError: it has expired.
+        """
+        ...
+
+    async def lease_revoke(self, lease: LeaseId) -> None:
+        """End the lease now, and delete its keys in one transaction."""
+        ...
+
+    async def compact(self, revision: Revision) -> None:
+        """Forget what was overwritten or deleted before `revision`."""
+        ...
+
+    async def status(self) -> StoreStatus: ...
+
+    async def close(self) -> None: ...
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The `end` that makes a range of all keys with a prefix: the next key that does not have it."""
+    trimmed = prefix.rstrip(b"\xff")
+    if not trimmed:
+        return b"\x00"  # etcd's convention: no upper bound
+    return trimmed[:-1] + bytes([trimmed[-1] + 1])

@@ -1,0 +1,449 @@
+"""What the fleet link and the agent say to each other, and how it is framed.
+
+One byte stream joins the control side and a host (an SSH channel bridged to the agent's unix socket).
+On it travel *messages* (JSON, whole state, order kept) and *streams* (logs, exec, port-forward), each
+with its own flow control, so that a slow reader of one log never holds back the status of the pods.
+
+A frame is `length:u32 type:u8 stream:u32 payload`, big endian, `length` counting the payload only.
+The side that opened the connection (control) numbers its streams oddly, the other evenly.
+
+Shared by both sides, so it runs on Python 3.9 and imports nothing of either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Awaitable
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Tuple, TypedDict
+
+PROTOCOL_VERSION = 1
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""A whole desired state must fit into one message; more than this is a broken or hostile peer."""
+DATA_CHUNK_BYTES = 64 * 1024
+"""Stream data is cut to this size, so that messages slip in between."""
+STREAM_WINDOW_BYTES = 256 * 1024
+"""What a sender may have under way on one stream before the receiver has taken it."""
+MAX_STREAMS = 1024
+"""Streams open at once on one connection."""
+
+MESSAGE, OPEN, DATA, WINDOW, CLOSE = 1, 2, 3, 4, 5
+
+_HEADER = struct.Struct("!IBI")
+
+# Channels of a stream, as in Kubernetes' remote command protocol (v5.channel.k8s.io).
+STDIN, STDOUT, STDERR, ERROR, RESIZE = 0, 1, 2, 3, 4
+
+
+class WireError(Exception):
+    """The peer sent something that the protocol does not allow, or the connection ended."""
+
+
+class Frame(NamedTuple):
+    type: int
+    stream: int
+    payload: bytes
+
+
+# ---------------------------------------------------------------- messages: control -> node
+
+
+class Peer(TypedDict):
+    """Another host of the mesh."""
+
+    name: str
+    publicKey: str
+    endpoint: str  # "address:port", IPv6 addresses in brackets
+    podCIDR: str
+
+
+class NetworkDesired(TypedDict):
+    node: str
+    podCIDR: str  # this host's share, such as 10.42.3.0/24; its first address is the pods' gateway and DNS
+    clusterCIDR: str
+    serviceCIDR: str
+    clusterDomain: str
+    listenPort: int
+    peers: List[Peer]
+
+
+class PodsDesired(TypedDict):
+    """The pods bound to this host, as the API has them, with what they refer to and nothing else."""
+
+    pods: List[Dict[str, Any]]
+    configMaps: Dict[str, Dict[str, Any]]  # "namespace/name" -> ConfigMap
+    secrets: Dict[str, Dict[str, Any]]  # "namespace/name" -> Secret
+    node: Dict[str, Any]  # this host's Node object
+
+
+class ServicesDesired(TypedDict):
+    services: List[Dict[str, Any]]
+    endpointSlices: List[Dict[str, Any]]
+
+
+class Desired(TypedDict):
+    """One section of what the host should be, whole. `digest` is `digest_of(data)`."""
+
+    type: str  # "desired"
+    section: str  # "network", "pods" or "services"
+    term: int  # of the leader that sends it; a host refuses one older than it has seen
+    revision: int  # of the store, for people who read logs
+    digest: str
+    data: Dict[str, Any]
+
+
+# ---------------------------------------------------------------- messages: node -> control
+
+
+class Hello(TypedDict):
+    """The agent's first message on every connection. The control side answers with `Welcome`."""
+
+    type: str  # "hello"
+    protocol: int
+    agent: str  # digest of the zipapp
+    node: str  # as last told, or ""
+    term: int  # the highest seen
+    digests: Dict[str, str]  # section -> digest of what is persisted, so that it is not sent again
+    nodeInfo: Dict[str, str]  # as in NodeStatus.nodeInfo
+    capacity: Dict[str, str]  # as in NodeStatus.capacity
+    publicKey: str  # WireGuard's, base64
+
+
+class Welcome(TypedDict):
+    type: str  # "welcome"
+    node: str
+    term: int
+
+
+class Applied(TypedDict):
+    """A section was persisted and acted on, or refused."""
+
+    type: str  # "applied"
+    section: str
+    digest: str
+    error: str  # "" when it is in force
+
+
+class PodReport(TypedDict, total=False):
+    uid: str
+    namespace: str
+    name: str
+    status: Dict[str, Any]  # PodStatus as observed
+    gone: bool  # True: it was being deleted, and nothing of it is left on this host
+
+
+class PodReports(TypedDict):
+    """What the host sees of its pods. `full` says that a pod not named here is not on the host."""
+
+    type: str  # "pods"
+    full: bool
+    pods: List[PodReport]
+
+
+class NodeReport(TypedDict):
+    """Sent at the start and when something changes."""
+
+    type: str  # "node"
+    conditions: List[Dict[str, Any]]
+    images: List[Dict[str, Any]]  # as in NodeStatus.images
+
+
+class EventReport(TypedDict):
+    """Becomes an Event about a pod (or about the node, when `uid` is "")."""
+
+    type: str  # "event"
+    uid: str
+    namespace: str
+    name: str
+    eventType: str  # "Normal" or "Warning"
+    reason: str
+    message: str
+    fieldPath: str  # such as spec.containers{web}, or ""
+    time: float  # seconds since the epoch, by the host's clock
+
+
+class Ping(TypedDict):
+    """Either side, when it has said nothing for PING_INTERVAL_S. Silence of three intervals is a dead link."""
+
+    type: str  # "ping"
+
+
+PING_INTERVAL_S = 2.0
+
+# ---------------------------------------------------------------- streams, always opened by control
+# {"kind": "logs", "pod": uid, "container", "follow", "tailLines", "sinceSeconds", "sinceTime",
+#  "timestamps", "previous", "limitBytes"}                     data on STDOUT
+# {"kind": "exec", "pod": uid, "container", "command": [..], "tty": bool, "stdin": bool}
+# {"kind": "attach", "pod": uid, "container", "tty": bool, "stdin": bool}
+# {"kind": "port-forward", "pod": uid, "port": int}            data on STDIN (in) and STDOUT (out)
+#
+# An empty DATA payload on STDIN is its end. RESIZE carries {"Width": columns, "Height": rows}.
+# CLOSE carries {"exitCode": int} or {"error": sentence, "reason": word}, and ends both directions.
+
+
+def digest_of(data: Any) -> str:
+    """The name of a section's content: SHA-256 over its canonical JSON, in hex."""
+    import hashlib
+
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def encode(frame: Frame) -> bytes:
+    """The bytes of a frame.
+
+    Raises:
+        WireError: the payload is larger than MAX_FRAME_BYTES.
+    """
+    if len(frame.payload) > MAX_FRAME_BYTES:
+        raise WireError(f"a frame of {len(frame.payload)} bytes is over the limit of {MAX_FRAME_BYTES}")
+    return _HEADER.pack(len(frame.payload), frame.type, frame.stream) + frame.payload
+
+
+class Decoder:
+    """Bytes in, frames out; keeps what is not yet a whole frame."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> List[Frame]:
+        """The frames that `data` completes.
+
+        Raises:
+            WireError: a header that cannot be right. The connection is of no more use.
+        """
+        self._buffer += data
+        frames = []
+        at = 0
+        while len(self._buffer) - at >= _HEADER.size:
+            length, kind, stream = _HEADER.unpack_from(self._buffer, at)
+            if length > MAX_FRAME_BYTES or not MESSAGE <= kind <= CLOSE:
+                raise WireError(f"not a frame: type {kind}, length {length}")
+            end = at + _HEADER.size + length
+            if end > len(self._buffer):
+                break
+            frames.append(Frame(kind, stream, bytes(self._buffer[at + _HEADER.size : end])))
+            at = end
+        del self._buffer[:at]
+        return frames
+
+
+class ByteStream(Protocol):
+    """The two-way pipe under a connection. `read` returns b"" at the end."""
+
+    async def read(self) -> bytes: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class SocketStream:
+    """A `ByteStream` over asyncio's reader and writer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def read(self) -> bytes:
+        return await self._reader.read(256 * 1024)
+
+    async def write(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def close(self) -> None:
+        self._writer.close()
+
+
+class Stream:
+    """One logs, exec or port-forward, many of which share a connection."""
+
+    def __init__(self, connection: Connection, number: int, request: Dict[str, Any]) -> None:
+        self.request = request
+        self.result: Optional[Dict[str, Any]] = None
+        """What the side that closed it said; None while it is open."""
+        self._connection = connection
+        self._number = number
+        self._inbox: asyncio.Queue[Optional[Tuple[int, bytes]]] = asyncio.Queue()
+        self._credit = STREAM_WINDOW_BYTES
+        self._credit_changed = asyncio.Event()
+        self._taken = 0
+
+    async def read(self) -> Optional[Tuple[int, bytes]]:
+        """The next (channel, data), or None when the stream is closed and drained."""
+        if self.result is not None and self._inbox.empty():
+            return None
+        item = await self._inbox.get()
+        if item is not None:
+            self._taken += len(item[1])
+            if self._taken >= STREAM_WINDOW_BYTES // 2 and self.result is None:
+                taken, self._taken = self._taken, 0
+                await self._connection._send(Frame(WINDOW, self._number, struct.pack("!I", taken)))
+        return item
+
+    async def write(self, channel: int, data: bytes) -> None:
+        """Send data on a channel; waits while the other side is slow.
+
+        Raises:
+            WireError: the stream or the connection is closed.
+        """
+        if not data:
+            await self._write_chunk(channel, b"")
+        for start in range(0, len(data), DATA_CHUNK_BYTES):
+            await self._write_chunk(channel, data[start : start + DATA_CHUNK_BYTES])
+
+    async def _write_chunk(self, channel: int, chunk: bytes) -> None:
+        while self._credit < len(chunk) and self.result is None:
+            self._credit_changed.clear()
+            await self._credit_changed.wait()
+        if self.result is not None:
+            raise WireError("the stream is closed")
+        self._credit -= len(chunk)
+        await self._connection._send(Frame(DATA, self._number, bytes([channel]) + chunk))
+
+    async def close(self, result: Dict[str, Any]) -> None:
+        """End the stream in both directions; the other side reads `result`. Twice is once."""
+        if self.result is None:
+            self._finish(result)
+            await self._connection._close_stream(self._number, result)
+
+    def _finish(self, result: Dict[str, Any]) -> None:
+        self.result = result
+        self._inbox.put_nowait(None)
+        self._credit_changed.set()
+
+
+class Connection:
+    """Messages and streams over one `ByteStream`.
+
+    `on_message` gets each message in order, one at a time. `on_open` gets each stream the peer opens,
+    in a task of its own, which is cancelled when the connection ends.
+    """
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        *,
+        is_opener: bool,
+        on_message: Callable[[Dict[str, Any]], Awaitable[None]],
+        on_open: Optional[Callable[[Stream], Awaitable[None]]] = None,
+    ) -> None:
+        self._stream = stream
+        self._on_message = on_message
+        self._on_open = on_open
+        self._next_number = 1 if is_opener else 2
+        self._is_opener = is_opener
+        self._streams: Dict[int, Stream] = {}
+        self._handlers: set[asyncio.Task[None]] = set()
+        self._write_lock = asyncio.Lock()
+        self._ended = False
+
+    async def run(self) -> None:
+        """Serve the connection until the peer ends it.
+
+        Raises:
+            WireError: the peer broke the protocol.
+            OSError: the pipe under it failed.
+        """
+        decoder = Decoder()
+        try:
+            while True:
+                data = await self._stream.read()
+                if not data:
+                    return
+                for frame in decoder.feed(data):
+                    await self._take(frame)
+        finally:
+            self._ended = True
+            for stream in list(self._streams.values()):
+                if stream.result is None:
+                    stream._finish({"error": "the link to the host ended", "reason": "LinkLost"})
+            self._streams.clear()
+            for task in list(self._handlers):
+                task.cancel()
+            await self._stream.close()
+
+    async def send(self, message: Any) -> None:
+        """Send one message (any of the TypedDicts above)."""
+        body = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+        await self._send(Frame(MESSAGE, 0, body))
+
+    async def open(self, request: Dict[str, Any]) -> Stream:
+        """Open a stream.
+
+        Raises:
+            WireError: too many streams, or the connection has ended.
+        """
+        if len(self._streams) >= MAX_STREAMS:
+            raise WireError(f"{MAX_STREAMS} streams are open already")
+        number, self._next_number = self._next_number, self._next_number + 2
+        stream = Stream(self, number, request)
+        self._streams[number] = stream
+        await self._send(Frame(OPEN, number, json.dumps(request).encode()))
+        return stream
+
+    async def _take(self, frame: Frame) -> None:
+        if frame.type == MESSAGE:
+            await self._on_message(_json(frame.payload))
+            return
+        if frame.type == OPEN:
+            self._take_open(frame)
+            return
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            return  # closed by us while this was under way
+        if frame.type == DATA:
+            if not frame.payload:
+                raise WireError("a data frame without a channel")
+            stream._inbox.put_nowait((frame.payload[0], frame.payload[1:]))
+        elif frame.type == WINDOW:
+            if len(frame.payload) != 4:
+                raise WireError("a window frame must have four bytes")
+            stream._credit += struct.unpack("!I", frame.payload)[0]
+            stream._credit_changed.set()
+        else:
+            del self._streams[frame.stream]
+            stream._finish(_json(frame.payload))
+
+    def _take_open(self, frame: Frame) -> None:
+        by_opener = frame.stream % 2 == 1
+        if self._on_open is None or by_opener == self._is_opener or frame.stream in self._streams:
+            raise WireError(f"stream {frame.stream} cannot be opened by the peer")
+        if len(self._streams) >= MAX_STREAMS:
+            raise WireError(f"{MAX_STREAMS} streams are open already")
+        stream = Stream(self, frame.stream, _json(frame.payload))
+        self._streams[frame.stream] = stream
+        task = asyncio.ensure_future(self._handle(self._on_open, stream))
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+
+    async def _handle(self, on_open: Callable[[Stream], Awaitable[None]], stream: Stream) -> None:
+        try:
+            await on_open(stream)
+        except (WireError, OSError):
+            return  # the peer went away: there is nobody left to tell
+        finally:
+            if stream.result is None and not self._ended:
+                await stream.close({"error": "the host gave up on the request", "reason": "InternalError"})
+
+    async def _close_stream(self, number: int, result: Dict[str, Any]) -> None:
+        if self._streams.pop(number, None) is not None and not self._ended:
+            await self._send(Frame(CLOSE, number, json.dumps(result).encode()))
+
+    async def _send(self, frame: Frame) -> None:
+        if self._ended:
+            raise WireError("the connection has ended")
+        async with self._write_lock:
+            await self._stream.write(encode(frame))
+
+
+def _json(payload: bytes) -> Dict[str, Any]:
+    try:
+        value = json.loads(payload)
+    except ValueError as error:
+        raise WireError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise WireError("a message must be a JSON object")
+    return value
