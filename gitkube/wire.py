@@ -16,7 +16,7 @@ import asyncio
 import json
 import struct
 from collections.abc import Awaitable
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Tuple, TypedDict
+from typing import Any, Callable, NamedTuple, Protocol, TypedDict
 
 PROTOCOL_VERSION = 1
 
@@ -66,21 +66,21 @@ class NetworkDesired(TypedDict):
     serviceCIDR: str
     clusterDomain: str
     listenPort: int
-    peers: List[Peer]
+    peers: list[Peer]
 
 
 class PodsDesired(TypedDict):
     """The pods bound to this host, as the API has them, with what they refer to and nothing else."""
 
-    pods: List[Dict[str, Any]]
-    configMaps: Dict[str, Dict[str, Any]]  # "namespace/name" -> ConfigMap
-    secrets: Dict[str, Dict[str, Any]]  # "namespace/name" -> Secret
-    node: Dict[str, Any]  # this host's Node object
+    pods: list[dict[str, Any]]
+    configMaps: dict[str, dict[str, Any]]  # "namespace/name" -> ConfigMap
+    secrets: dict[str, dict[str, Any]]  # "namespace/name" -> Secret
+    node: dict[str, Any]  # this host's Node object
 
 
 class ServicesDesired(TypedDict):
-    services: List[Dict[str, Any]]
-    endpointSlices: List[Dict[str, Any]]
+    services: list[dict[str, Any]]
+    endpointSlices: list[dict[str, Any]]
 
 
 class Desired(TypedDict):
@@ -91,7 +91,7 @@ class Desired(TypedDict):
     term: int  # of the leader that sends it; a host refuses one older than it has seen
     revision: int  # of the store, for people who read logs
     digest: str
-    data: Dict[str, Any]
+    data: dict[str, Any]
 
 
 # ---------------------------------------------------------------- messages: node -> control
@@ -105,9 +105,9 @@ class Hello(TypedDict):
     agent: str  # digest of the zipapp
     node: str  # as last told, or ""
     term: int  # the highest seen
-    digests: Dict[str, str]  # section -> digest of what is persisted, so that it is not sent again
-    nodeInfo: Dict[str, str]  # as in NodeStatus.nodeInfo
-    capacity: Dict[str, str]  # as in NodeStatus.capacity
+    digests: dict[str, str]  # section -> digest of what is persisted, so that it is not sent again
+    nodeInfo: dict[str, str]  # as in NodeStatus.nodeInfo
+    capacity: dict[str, str]  # as in NodeStatus.capacity
     publicKey: str  # WireGuard's, base64
 
 
@@ -130,7 +130,7 @@ class PodReport(TypedDict, total=False):
     uid: str
     namespace: str
     name: str
-    status: Dict[str, Any]  # PodStatus as observed
+    status: dict[str, Any]  # PodStatus as observed
     gone: bool  # True: it was being deleted, and nothing of it is left on this host
 
 
@@ -139,15 +139,15 @@ class PodReports(TypedDict):
 
     type: str  # "pods"
     full: bool
-    pods: List[PodReport]
+    pods: list[PodReport]
 
 
 class NodeReport(TypedDict):
     """Sent at the start and when something changes."""
 
     type: str  # "node"
-    conditions: List[Dict[str, Any]]
-    images: List[Dict[str, Any]]  # as in NodeStatus.images
+    conditions: list[dict[str, Any]]
+    images: list[dict[str, Any]]  # as in NodeStatus.images
 
 
 class EventReport(TypedDict):
@@ -165,7 +165,7 @@ class EventReport(TypedDict):
 
 
 class Ping(TypedDict):
-    """Either side, when it has said nothing for PING_INTERVAL_S. Silence of three intervals is a dead link."""
+    """Said by a side that was silent for PING_INTERVAL_S. Three silent intervals are a dead link."""
 
     type: str  # "ping"
 
@@ -208,7 +208,7 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> List[Frame]:
+    def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes.
 
         Raises:
@@ -260,18 +260,18 @@ class SocketStream:
 class Stream:
     """One logs, exec or port-forward, many of which share a connection."""
 
-    def __init__(self, connection: Connection, number: int, request: Dict[str, Any]) -> None:
+    def __init__(self, connection: Connection, number: int, request: dict[str, Any]) -> None:
         self.request = request
-        self.result: Optional[Dict[str, Any]] = None
+        self.result: dict[str, Any] | None = None
         """What the side that closed it said; None while it is open."""
         self._connection = connection
         self._number = number
-        self._inbox: asyncio.Queue[Optional[Tuple[int, bytes]]] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
         self._credit = STREAM_WINDOW_BYTES
         self._credit_changed = asyncio.Event()
         self._taken = 0
 
-    async def read(self) -> Optional[Tuple[int, bytes]]:
+    async def read(self) -> tuple[int, bytes] | None:
         """The next (channel, data), or None when the stream is closed and drained."""
         if self.result is not None and self._inbox.empty():
             return None
@@ -303,13 +303,13 @@ class Stream:
         self._credit -= len(chunk)
         await self._connection._send(Frame(DATA, self._number, bytes([channel]) + chunk))
 
-    async def close(self, result: Dict[str, Any]) -> None:
+    async def close(self, result: dict[str, Any]) -> None:
         """End the stream in both directions; the other side reads `result`. Twice is once."""
         if self.result is None:
             self._finish(result)
             await self._connection._close_stream(self._number, result)
 
-    def _finish(self, result: Dict[str, Any]) -> None:
+    def _finish(self, result: dict[str, Any]) -> None:
         self.result = result
         self._inbox.put_nowait(None)
         self._credit_changed.set()
@@ -327,15 +327,15 @@ class Connection:
         stream: ByteStream,
         *,
         is_opener: bool,
-        on_message: Callable[[Dict[str, Any]], Awaitable[None]],
-        on_open: Optional[Callable[[Stream], Awaitable[None]]] = None,
+        on_message: Callable[[dict[str, Any]], Awaitable[None]],
+        on_open: Callable[[Stream], Awaitable[None]] | None = None,
     ) -> None:
         self._stream = stream
         self._on_message = on_message
         self._on_open = on_open
         self._next_number = 1 if is_opener else 2
         self._is_opener = is_opener
-        self._streams: Dict[int, Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._handlers: set[asyncio.Task[None]] = set()
         self._write_lock = asyncio.Lock()
         self._ended = False
@@ -370,7 +370,7 @@ class Connection:
         body = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
         await self._send(Frame(MESSAGE, 0, body))
 
-    async def open(self, request: Dict[str, Any]) -> Stream:
+    async def open(self, request: dict[str, Any]) -> Stream:
         """Open a stream.
 
         Raises:
@@ -428,7 +428,7 @@ class Connection:
             if stream.result is None and not self._ended:
                 await stream.close({"error": "the host gave up on the request", "reason": "InternalError"})
 
-    async def _close_stream(self, number: int, result: Dict[str, Any]) -> None:
+    async def _close_stream(self, number: int, result: dict[str, Any]) -> None:
         if self._streams.pop(number, None) is not None and not self._ended:
             await self._send(Frame(CLOSE, number, json.dumps(result).encode()))
 
@@ -439,7 +439,7 @@ class Connection:
             await self._stream.write(encode(frame))
 
 
-def _json(payload: bytes) -> Dict[str, Any]:
+def _json(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload)
     except ValueError as error:
