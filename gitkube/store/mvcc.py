@@ -63,6 +63,7 @@ from gitkube.store.protocol import (
 
 NO_END = b"\x00"
 """As `end` of a range: no upper bound."""
+NOW = Revision(0)
 
 Result = TxnResult | StoreError | None
 
@@ -88,7 +89,7 @@ class KeySpace:
         end: bytes | None = None,
         *,
         limit: int = 0,
-        revision: Revision = Revision(0),
+        revision: Revision = NOW,
         keys_only: bool = False,
         count_only: bool = False,
     ) -> RangeResult:
@@ -311,7 +312,7 @@ class KeySpace:
 
         It is copied before this returns, so that another thread may take its time over encoding it.
         """
-        head = [
+        head: list[list[Any]] = [
             ["revision", self.revision, self.compact_revision, self._log_base],
             ["leases", list(self.leases.items())],
         ]

@@ -13,7 +13,9 @@ a disk writes whole or not at all. That is what lets a reader tell a crash from 
 - a payload that does not check was *torn* by a crash if one of its sectors is still zeros or beyond the end
   of the file, and no valid record follows; otherwise it was damaged.
 
-A torn record was never acknowledged, so it is forgotten. Damage is never guessed around.
+This rests on one rule for writers: **one record a fsync**. So only the last record of a file can be torn, and
+a record behind a bad one proves damage. A torn record was never acknowledged, so it is forgotten; damage is
+never guessed around.
 """
 
 from __future__ import annotations
@@ -43,9 +45,8 @@ class Record(NamedTuple):
 def encode(file_number: int, type: int, payload: bytes) -> bytes:
     """The bytes of a record for the file of that number."""
     header_crc = zlib.crc32(_HEAD.pack(len(payload), type), file_number & 0xFFFFFFFF)
-    payload_crc = zlib.crc32(payload, header_crc)
-    padding = -len(payload) % ALIGNMENT
-    return _HEADER.pack(len(payload), type, header_crc, payload_crc) + payload + bytes(padding)
+    padded = payload + bytes(-len(payload) % ALIGNMENT)
+    return _HEADER.pack(len(payload), type, header_crc, zlib.crc32(padded, header_crc)) + padded
 
 
 def scan(name: str, file_number: int, data: bytes, start: int, *, tail_may_be_torn: bool) -> Iterator[Record]:
@@ -66,7 +67,7 @@ def scan(name: str, file_number: int, data: bytes, start: int, *, tail_may_be_to
                 raise _damaged(name, at, "the file ends inside a record's header")
             return
         if header == bytes(_HEADER.size):
-            if data[at:].strip(b"\0"):
+            if data.count(0, at) != len(data) - at:
                 _refuse_records_after(name, file_number, data, at)
             return
         length, type, header_crc, payload_crc = _HEADER.unpack(header)
@@ -74,23 +75,23 @@ def scan(name: str, file_number: int, data: bytes, start: int, *, tail_may_be_to
             raise _damaged(name, at, "a record's header fails its checksum")
         if header[5:8] != b"\0\0\0":
             raise _damaged(name, at, "a record's header has bytes set that are always zero")
-        payload = data[at + _HEADER.size : at + _HEADER.size + length]
-        end = at + _HEADER.size + length + (-length % ALIGNMENT)
-        if len(payload) < length or zlib.crc32(payload, header_crc) != payload_crc:
-            if not tail_may_be_torn or not _is_torn(data, at + _HEADER.size, length):
+        start = at + _HEADER.size
+        end = start + length + (-length % ALIGNMENT)
+        if end > len(data) or zlib.crc32(data[start:end], header_crc) != payload_crc:
+            if not tail_may_be_torn or not _is_torn(data, start, end):
                 raise _damaged(name, at, "a record fails its checksum")
-            _refuse_records_after(name, file_number, data, at + _HEADER.size)
+            _refuse_records_after(name, file_number, data, start)
             return
-        yield Record(type, payload, at, end)
+        yield Record(type, data[start : start + length], at, end)
         at = end
 
 
-def _is_torn(data: bytes, start: int, length: int) -> bool:
-    if start + length > len(data):
+def _is_torn(data: bytes, start: int, end: int) -> bool:
+    if end > len(data):
         return True
     at = start
-    while at < start + length:
-        sector_end = min((at // _SECTOR_BYTES + 1) * _SECTOR_BYTES, start + length)
+    while at < end:
+        sector_end = min((at // _SECTOR_BYTES + 1) * _SECTOR_BYTES, end)
         if not data[at:sector_end].strip(b"\0"):
             return True
         at = sector_end
@@ -98,17 +99,15 @@ def _is_torn(data: bytes, start: int, length: int) -> bool:
 
 
 def _refuse_records_after(name: str, file_number: int, data: bytes, start: int) -> None:
-    """A valid record behind a bad one: it was not the last one written, so no crash explains the bad one."""
-    first = start + -start % ALIGNMENT
-    for at in range(first, len(data) - _HEADER.size + 1, ALIGNMENT):
-        header = data[at : at + _HEADER.size]
-        if header == bytes(_HEADER.size):
+    """A valid record behind a bad one: the bad one had been synced, so no crash explains it."""
+    for at in range(start + -start % ALIGNMENT, len(data) - _HEADER.size + 1, ALIGNMENT):
+        if data[at + 5 : at + 8] != b"\0\0\0":
+            continue  # cheap, and true of most bytes that are no header
+        length, type, header_crc, payload_crc = _HEADER.unpack_from(data, at)
+        if not header_crc or zlib.crc32(_HEAD.pack(length, type), file_number & 0xFFFFFFFF) != header_crc:
             continue
-        length, type, header_crc, payload_crc = _HEADER.unpack(header)
-        if zlib.crc32(_HEAD.pack(length, type), file_number & 0xFFFFFFFF) != header_crc:
-            continue
-        payload = data[at + _HEADER.size : at + _HEADER.size + length]
-        if len(payload) == length and zlib.crc32(payload, header_crc) == payload_crc:
+        end = at + _HEADER.size + length + (-length % ALIGNMENT)
+        if end <= len(data) and zlib.crc32(data[at + _HEADER.size : end], header_crc) == payload_crc:
             raise _damaged(name, start, f"records follow it, the next valid one at offset {at}")
 
 

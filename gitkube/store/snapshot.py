@@ -1,7 +1,7 @@
 """The key space in one file, so that the log before it can be forgotten.
 
 `<index>-<term>.snap` holds a header, the parts of `KeySpace.dump` as records with checksums, and an end
-record. It appears under its name only when it is whole and on the disk, so a file without its end record is
+record. It appears under its name only when all of it is on the disk, so a file without its end record is
 damage, not a crash. The two newest are kept: if the newest is damaged, that is an error and not a silent
 step back in time.
 """
@@ -33,7 +33,7 @@ _WRITE_BYTES = 1024 * 1024
 class SnapshotId(NamedTuple):
     """The last entry of the log that a snapshot contains."""
 
-    index: int
+    last_index: int
     term: int
 
 
@@ -44,21 +44,20 @@ def write_snapshot(directory: Path, identity: SnapshotId, parts: Iterable[list[A
         OSError: the disk failed or is full. The snapshots that were there still are.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{identity.index:016x}-{identity.term:016x}.snap"
+    path = directory / f"{identity.last_index:016x}-{identity.term:016x}.snap"
     temporary = path.with_suffix(".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        header = _HEADER.pack(_MAGIC, FORMAT_VERSION, identity.index, identity.term)
+        header = _HEADER.pack(_MAGIC, FORMAT_VERSION, identity.last_index, identity.term)
         buffer = bytearray(header + bytes(_HEADER_BYTES - len(header)))
         count = 0
-        for part in parts:
-            buffer += records.encode(identity.index, _PART, msgpack.packb(part))
-            count += 1
+        for count, part in enumerate(parts, start=1):
+            buffer += records.encode(identity.last_index, _PART, msgpack.packb(part))
             if len(buffer) >= _WRITE_BYTES:
-                write_all(descriptor, buffer)
+                write_all(descriptor, bytes(buffer))
                 buffer.clear()
-        buffer += records.encode(identity.index, _END, msgpack.packb(count))
-        write_all(descriptor, buffer)
+        buffer += records.encode(identity.last_index, _END, msgpack.packb(count))
+        write_all(descriptor, bytes(buffer))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -81,7 +80,7 @@ def read_snapshot(directory: Path, identity: SnapshotId) -> Iterator[list[Any]]:
     Raises:
         CorruptError: it is damaged or was written by a newer version.
     """
-    path = directory / f"{identity.index:016x}-{identity.term:016x}.snap"
+    path = directory / f"{identity.last_index:016x}-{identity.term:016x}.snap"
     data = path.read_bytes()
     if data[:12] == _MAGIC and len(data) >= 16:
         version = struct.unpack_from("<I", data, 12)[0]
@@ -92,14 +91,14 @@ def read_snapshot(directory: Path, identity: SnapshotId) -> Iterator[list[Any]]:
     if data[_HEADER.size : _HEADER_BYTES].strip(b"\0"):
         raise CorruptError(f"{path} is damaged at offset {_HEADER.size}: bytes that are always zero")
     count = 0
-    for record in records.scan(str(path), identity.index, data, _HEADER_BYTES, tail_may_be_torn=False):
+    for record in records.scan(str(path), identity.last_index, data, _HEADER_BYTES, tail_may_be_torn=False):
         if record.type == _END:
             if msgpack.unpackb(record.payload) != count or record.end != len(data):
                 raise CorruptError(
                     f"{path} is damaged: it does not have the parts that its end record counts"
                 )
             return
-        count += 1
+        count += 1  # noqa: SIM113 - the end record does not count itself
         yield msgpack.unpackb(record.payload)
     raise CorruptError(f"{path} is damaged: its end record is missing")
 

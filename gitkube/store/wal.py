@@ -3,7 +3,7 @@
 A segment `<sequence>-<first index>.log` has a header and records (`records.py`), stamped with its sequence.
 It is written full of zeros before use: an fsync then has no file size or block map to write, which makes it
 about a third faster. Appending is `append` (any number of times, in memory) and then one `sync`: everything
-of one turn shares one fsync. Nothing may be acknowledged before `sync` has returned.
+of one turn becomes one record and shares one fsync. Nothing may be acknowledged before `sync` has returned.
 
 Entries carry index and term and follow one another without gaps. An entry with an index that is there
 already replaces it and all behind it: that is how a follower's log is corrected by a leader (Raft, section
@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,11 +32,14 @@ _HEADER = struct.Struct("<12sIQQ")  # magic, version, sequence, first index; the
 _HEADER_BYTES = 64
 _ENTRY = struct.Struct("<QQ")
 _HARD_STATE = struct.Struct("<QQQ")
-_RECORD_ENTRY, _RECORD_HARD_STATE = 1, 2
+_ITEM = struct.Struct("<BI")
+_BATCH = 1
+_ITEM_ENTRY, _ITEM_HARD_STATE = 1, 2
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.log")
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One command of the log. `data` is empty for the entry with which a leader opens its term."""
 
     index: int
@@ -68,6 +72,7 @@ class Wal:
         self._descriptor = -1
         self._offset = 0
         self._pending = bytearray()
+        self._pending_index = 1
         self.hard_state = HardState()
         self.last_index = 0
         """Of the newest entry appended, or 0."""
@@ -114,7 +119,7 @@ class Wal:
             elif path.name.endswith(".tmp"):
                 path.unlink()  # a segment that was being made when the process died: holds nothing yet
         found.sort(key=lambda segment: segment.sequence)
-        for before, after in zip(found, found[1:], strict=False):
+        for before, after in pairwise(found):
             if after.sequence != before.sequence + 1:
                 raise CorruptError(
                     f"the log has a hole: no segment between {before.path} and {after.path.name}"
@@ -141,13 +146,16 @@ class Wal:
             str(segment.path), segment.sequence, data, _HEADER_BYTES, tail_may_be_torn=is_last
         ):
             end = record.end
-            if record.type == _RECORD_ENTRY:
-                index, term = _ENTRY.unpack_from(record.payload)
-                self._take(Entry(index, term, record.payload[_ENTRY.size :]), entries, segment, record.offset)
-            elif record.type == _RECORD_HARD_STATE:
-                self.hard_state = HardState(*_HARD_STATE.unpack(record.payload))
-            else:
+            if record.type != _BATCH:
                 raise CorruptError(f"{segment.path} at offset {record.offset}: unknown record {record.type}")
+            for type, body in _items(record.payload):
+                if type == _ITEM_ENTRY:
+                    entry = Entry(*_ENTRY.unpack_from(body), data=body[_ENTRY.size :])
+                    self._take(entry, entries, segment, record.offset)
+                elif type == _ITEM_HARD_STATE:
+                    self.hard_state = HardState(*_HARD_STATE.unpack(body))
+                else:
+                    raise CorruptError(f"{segment.path} at offset {record.offset}: unknown item {type}")
         return end
 
     @staticmethod
@@ -170,24 +178,19 @@ class Wal:
 
     # ------------------------------------------------------------------ appending
 
-    def append(self, entries: Iterator[Entry] | list[Entry], hard_state: HardState | None = None) -> None:
+    def append(self, entries: Iterable[Entry], hard_state: HardState | None = None) -> None:
         """Take entries (and a changed hard state) to be written by the next `sync`."""
         for entry in entries:
-            payload = _ENTRY.pack(entry.index, entry.term) + entry.data
-            self._add(_RECORD_ENTRY, payload, entry.index)
+            if not self._pending:
+                self._pending_index = entry.index
+            body = _ENTRY.pack(entry.index, entry.term) + entry.data
+            self._pending += _ITEM.pack(_ITEM_ENTRY, len(body)) + body
             self.last_index = entry.index
         if hard_state is not None and hard_state != self.hard_state:
+            if not self._pending:
+                self._pending_index = self.last_index + 1
             self.hard_state = hard_state
-            self._add(_RECORD_HARD_STATE, _HARD_STATE.pack(*hard_state), self.last_index + 1)
-
-    def _add(self, type: int, payload: bytes, index: int) -> None:
-        record = records.encode(self._segments[-1].sequence, type, payload)
-        used = self._offset + len(self._pending)
-        if used + len(record) > self._segment_bytes and used > _HEADER_BYTES:
-            self.sync()
-            self._start_segment(index)
-            record = records.encode(self._segments[-1].sequence, type, payload)
-        self._pending += record
+            self._pending += _hard_state_item(hard_state)
 
     def sync(self) -> None:
         """Make durable what was appended.
@@ -197,11 +200,15 @@ class Wal:
         """
         if not self._pending:
             return
+        record = records.encode(self._segments[-1].sequence, _BATCH, bytes(self._pending))
+        if self._offset + len(record) > self._segment_bytes and self._offset > _HEADER_BYTES:
+            self._start_segment(self._pending_index)
+            record = records.encode(self._segments[-1].sequence, _BATCH, bytes(self._pending))
         os.lseek(self._descriptor, self._offset, os.SEEK_SET)
-        write_all(self._descriptor, self._pending)
+        write_all(self._descriptor, record)
         os.fdatasync(self._descriptor)
-        self._offset += len(self._pending)
-        self._pending = bytearray()
+        self._offset += len(record)
+        self._pending.clear()
 
     def _start_segment(self, first_index: int) -> None:
         sequence = self._segments[-1].sequence + 1 if self._segments else 1
@@ -221,7 +228,7 @@ class Wal:
         self._segments.append(_Segment(path, sequence, first_index))
         self._offset = _HEADER_BYTES
         # The hard state must outlive the segment that it was written in.
-        self._pending += records.encode(sequence, _RECORD_HARD_STATE, _HARD_STATE.pack(*self.hard_state))
+        self._pending[:0] = _hard_state_item(self.hard_state)
 
     # ------------------------------------------------------------------ trimming
 
@@ -244,6 +251,20 @@ class Wal:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _hard_state_item(hard_state: HardState) -> bytes:
+    body = _HARD_STATE.pack(*hard_state)
+    return _ITEM.pack(_ITEM_HARD_STATE, len(body)) + body
+
+
+def _items(payload: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(payload):
+        type, length = _ITEM.unpack_from(payload, at)
+        at += _ITEM.size
+        yield type, payload[at : at + length]
+        at += length
 
 
 def _write_zeros(descriptor: int, start: int, length: int) -> None:
