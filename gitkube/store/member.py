@@ -64,7 +64,7 @@ MAX_QUEUED_WRITES = 4096
 """More writers than this wait outside: a queue without an end only hides that the disk is too slow."""
 WATCH_REVISIONS_PER_BATCH = 1000
 _INLINE_FSYNC_S = 0.001
-"""A disk this fast is synced in the loop, which saves two thread switches a write; a slower one in a thread."""
+"""A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread."""
 MAX_LEASE_TTL_S = 365 * 24 * 3600
 
 

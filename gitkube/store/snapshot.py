@@ -51,7 +51,8 @@ def write_snapshot(directory: Path, identity: SnapshotId, parts: Iterable[list[A
         header = _HEADER.pack(_MAGIC, FORMAT_VERSION, identity.last_index, identity.term)
         buffer = bytearray(header + bytes(_HEADER_BYTES - len(header)))
         count = 0
-        for count, part in enumerate(parts, start=1):
+        for part in parts:
+            count += 1
             buffer += records.encode(identity.last_index, _PART, msgpack.packb(part))
             if len(buffer) >= _WRITE_BYTES:
                 write_all(descriptor, bytes(buffer))

@@ -150,7 +150,8 @@ class Wal:
                 raise CorruptError(f"{segment.path} at offset {record.offset}: unknown record {record.type}")
             for type, body in _items(record.payload):
                 if type == _ITEM_ENTRY:
-                    entry = Entry(*_ENTRY.unpack_from(body), data=body[_ENTRY.size :])
+                    index, term = _ENTRY.unpack_from(body)
+                    entry = Entry(index, term, body[_ENTRY.size :])
                     self._take(entry, entries, segment, record.offset)
                 elif type == _ITEM_HARD_STATE:
                     self.hard_state = HardState(*_HARD_STATE.unpack(body))
