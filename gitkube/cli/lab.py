@@ -1,0 +1,118 @@
+"""`gitkube lab`: pretend hosts on this machine, and faults for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+# `gitkube.lab` is imported in the commands: `gitkube --help` shall not wait for it.
+
+_directory = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".lab"),
+    show_default=True,
+    help="Where the lab is kept.",
+)
+
+
+@click.group(epilog="Example:  sudo gitkube lab up --hosts 3")
+def lab() -> None:
+    """Pretend hosts on this machine: real sshd, disks, networks and WireGuard. Needs root."""
+
+
+@lab.command(epilog="Example:  sudo gitkube lab up --hosts 5 --dir /srv/lab")
+@click.option("--hosts", type=click.IntRange(min=1), help="How many.  [default: as it is, or 3]")
+@_directory
+def up(hosts: int | None, directory: Path) -> None:
+    """Make the lab, or bring back whatever of it is missing."""
+    with _lab(directory) as it:
+        status = it.up(hosts)
+    click.echo(f"{len(status.hosts)} hosts on · inventory: {directory / 'inventory.yaml'}")
+
+
+@lab.command(epilog="Example:  sudo gitkube lab down")
+@_directory
+def down(directory: Path) -> None:
+    """Remove the lab: processes, namespaces, mounts and files."""
+    with _lab(directory) as it:
+        there_was_one = it.down()
+    if not there_was_one:
+        click.echo(f"there is no lab in {directory}")
+
+
+@lab.command(epilog="Example:  gitkube lab status --output json")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@_directory
+def status(output: str, directory: Path) -> None:
+    """Show the hosts and whether they are on, off or cut."""
+    with _lab(directory) as it:
+        seen = it.status()
+    if output == "json":
+        click.echo(json.dumps(asdict(seen), default=str, indent=2))
+    elif not seen.exists:
+        click.echo(f"there is no lab in {directory} · make one: sudo gitkube lab up --dir {directory}")
+    else:
+        for host in seen.hosts:
+            click.echo(f"{host.name:<6} {host.state:<4} {host.address:<13} zone {host.zone}")
+        click.echo(f"registry {seen.registry or 'off'} · this machine is {seen.machine_address}")
+    if not seen.exists or any(host.state != "on" for host in seen.hosts):
+        raise SystemExit(1)
+
+
+@lab.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example:  sudo gitkube lab exec ant -- ip route",
+)
+@_directory
+@click.argument("host")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(directory: Path, host: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND on HOST, past SSH; its exit code becomes ours."""
+    with _lab(directory) as it:
+        argv = it.exec_argv(host, command)
+    os.execvp(argv[0], argv)
+
+
+def _fault(name: str, text: str, done: str) -> None:
+    @lab.command(name, help=text, epilog=f"Example:  sudo gitkube lab {name} bee")
+    @_directory
+    @click.argument("host")
+    def command(directory: Path, host: str) -> None:
+        with _lab(directory) as it:
+            act: Callable[[str], None] = getattr(it, name)
+            act(host)
+        click.echo(f"{host} {done}")
+
+
+_fault("kill", "Power cut: all processes of HOST end at once; its disk is kept.", "is off")
+_fault("start", "Boot HOST after a kill, with the disk it had.", "is on")
+_fault("cut", "Pull out HOST's network cable; it runs on alone.", "is cut off")
+_fault("join", "Put HOST's network cable back.", "is joined")
+
+
+@contextmanager
+def _lab(directory: Path) -> Iterator[Any]:
+    """The lab of a directory; its progress is printed with the seconds it took, its errors in one line."""
+    from gitkube.lab.errors import LabError
+    from gitkube.lab.lab import Lab
+
+    begun = time.monotonic()
+
+    def tell(sentence: str) -> None:
+        click.echo(f"{time.monotonic() - begun:5.1f} s  {sentence}")
+
+    try:
+        yield Lab(directory, progress=tell)
+    except LabError as error:
+        raise click.ClickException(str(error)) from error

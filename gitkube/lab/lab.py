@@ -1,0 +1,434 @@
+"""The lab as a whole: brought up as asked, and what can happen to its hosts.
+
+Everything is found again from the directory: `lab.json` says how many hosts and which block of networks, the
+rest follows (see `layout`). So each command looks at what is there, does what is missing, and may be
+interrupted and repeated. `down` removes what this lab made, and nothing else.
+
+A host that is killed keeps its disk (/var/lib/gitkube) and the changes to its root, and loses its memory:
+processes, /run, /tmp, and its whole network namespace with all interfaces and rules.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+
+from gitkube.lab import cgroups, netns, processes
+from gitkube.lab.blocks import release_block, take_block
+from gitkube.lab.boot import BootSpec
+from gitkube.lab.errors import LabError
+from gitkube.lab.files import fitting_upper, inventory_text, known_hosts_text, write_etc
+from gitkube.lab.layout import REGISTRY_NAME, REGISTRY_PORT, HostLayout, LabLayout, plan_lab
+from gitkube.lab.registry import Registry
+
+DEFAULT_HOSTS = 3
+BOOT_TIMEOUT_S = 30.0
+EXEC_TIMEOUT_S = 300.0
+BOOTS_AT_ONCE = 4
+_STATE = "lab.json"
+_UNMOUNT_DETACHED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    name: str
+    address: str
+    zone: str
+    state: str
+    """"on", "off" (killed, or never booted) or "cut" (on, its cable pulled out)."""
+    pid: int | None
+    """Of its PID 1, as the machine counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabStatus:
+    directory: Path
+    exists: bool
+    machine_address: str
+    registry: str
+    """As the hosts name it; "" when it does not run."""
+    hosts: tuple[HostStatus, ...]
+
+
+class Lab:
+    """One lab; `directory` holds everything that belongs to it.
+
+    Args:
+        directory: made by `up`, for instance `.lab`.
+        progress: told what is being done, one short sentence at a time, perhaps from several threads.
+    """
+
+    def __init__(self, directory: Path, *, progress: Callable[[str], None] | None = None) -> None:
+        self.directory = directory.resolve()
+        self._progress_lock = threading.Lock()
+        self._tell = progress or (lambda sentence: None)
+        if any(character in str(self.directory) for character in ",:\\"):
+            raise LabError(
+                f"{self.directory}: overlayfs takes no ',', ':' or '\\' in a path; choose another directory"
+            )
+
+    # ------------------------------------------------------------ files for those who use the lab
+
+    @property
+    def identity_file(self) -> Path:
+        """The private key that opens root's account on every host."""
+        return self.directory / "ssh" / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.directory / "known_hosts"
+
+    def inventory(self) -> Path:
+        """The inventory file, as `gitkube serve --inventory` reads it."""
+        return self.directory / "inventory.yaml"
+
+    def layout(self) -> LabLayout:
+        """Names and addresses.
+
+        Raises:
+            LabError: there is no lab in this directory.
+        """
+        layout = self._recorded_layout()
+        if layout is None:
+            raise LabError(
+                f"there is no lab in {self.directory}; `gitkube lab up --dir {self.directory}` makes one"
+            )
+        return layout
+
+    # ------------------------------------------------------------ the whole
+
+    def up(self, hosts: int | None = None) -> LabStatus:
+        """Make everything be there and on: network, registry, hosts. Hosts that were cut are joined.
+
+        Args:
+            hosts: how many; None keeps the number that the lab has, or makes three.
+
+        Raises:
+            LabError: not root, a program is missing, or fewer hosts are asked for than exist.
+        """
+        self._need_root()
+        with self._locked(create=True):
+            layout = self._plan(hosts)
+            if not self._is_whole(layout):
+                self._build(layout)
+            return self.status()
+
+    def down(self) -> bool:
+        """Remove the lab: processes, namespaces, mounts, control groups, files.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            LabError: not root, or something does not go away.
+        """
+        self._need_root()
+        if not self.directory.exists():
+            return False
+        with self._locked(create=False):
+            layout = self._recorded_layout()
+            if layout is None:
+                return False
+            registry = self._registry(layout)
+            self._on_each(layout.hosts, lambda host: self._power_off(layout, host))
+            registry.stop()
+            self._say("registry stopped")
+            netns.remove_router(layout)
+            for name in sorted(p.name for p in netns.NAMESPACES.glob(f"gklab-{layout.mark}-*")):
+                netns.remove_namespace(name)
+            self._remove_cgroups(layout)
+            self._say("network removed")
+            self._remove_files()
+            release_block(self.directory)
+            self._say("files removed")
+        if not any(self.directory.iterdir()):
+            self.directory.rmdir()
+        return True
+
+    def status(self) -> LabStatus:
+        """What is there, as seen now. Needs root only to see cut cables."""
+        layout = self._recorded_layout()
+        if layout is None:
+            return LabStatus(self.directory, False, "", "", ())
+        ports = self._router_ports(layout)
+        hosts = tuple(self._status_of(layout, host, ports) for host in layout.hosts)
+        is_serving = self._registry(layout).is_running()
+        registry = f"{REGISTRY_NAME}:{REGISTRY_PORT}" if is_serving else ""
+        return LabStatus(self.directory, True, layout.machine_address, registry, hosts)
+
+    def push_images(self, layouts: Mapping[str, Path]) -> list[str]:
+        """Fill the registry: "name:tag" -> OCI image layout. What is there already is not copied.
+
+        Returns:
+            The names that were copied.
+
+        Raises:
+            LabError: the registry does not run, or an image cannot be copied.
+        """
+        return self._registry(self.layout()).push(layouts)
+
+    # ------------------------------------------------------------ one host
+
+    def exec(
+        self,
+        host: str,
+        argv: Sequence[str],
+        *,
+        stdin: str | None = None,
+        timeout_s: float = EXEC_TIMEOUT_S,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program on a host, past SSH (so it works on a host that is cut).
+
+        Raises:
+            LabError: no such host, it is off, or the program took too long.
+        """
+        command = self.exec_argv(host, argv)
+        try:
+            return subprocess.run(
+                command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{argv[0]} on {host} did not end within {timeout_s:.0f} s") from error
+
+    def exec_argv(self, host: str, argv: Sequence[str]) -> list[str]:
+        """The argument list that runs `argv` on a host from this machine, for callers with a terminal."""
+        self._need_root()
+        _, place = self._host(host)
+        pid = processes.running_pid(self._home(place) / "init.pid")
+        if pid is None:
+            raise LabError(f"host {host} is off; `gitkube lab start {host}` boots it")
+        environment = [f"{name}={value}" for name, value in _EXEC_ENVIRONMENT.items()]
+        enter = ["nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        return [*enter, "--root", "--wd=/", "--", "env", "-i", *environment, *argv]
+
+    def kill(self, host: str) -> None:
+        """Power cut: every process of the host ends at this instant, and nothing is flushed."""
+        self._need_root()
+        with self._locked(create=False):
+            layout, place = self._host(host)
+            self._power_off(layout, place)
+
+    def start(self, host: str) -> None:
+        """Boot a host that is off; one that is on is left alone."""
+        self._need_root()
+        with self._locked(create=False):
+            layout, place = self._host(host)
+            self._power_on(layout, place)
+
+    def cut(self, host: str) -> None:
+        """Pull out the host's network cable; it runs on."""
+        self._set_cable(host, is_up=False)
+
+    def join(self, host: str) -> None:
+        """Put the host's network cable back."""
+        self._set_cable(host, is_up=True)
+
+    # ------------------------------------------------------------ building
+
+    def _plan(self, hosts: int | None) -> LabLayout:
+        recorded = self._recorded_layout()
+        wanted = hosts or (len(recorded.hosts) if recorded else DEFAULT_HOSTS)
+        if recorded is not None and wanted < len(recorded.hosts):
+            raise LabError(
+                f"the lab in {self.directory} has {len(recorded.hosts)} hosts and is not made smaller,"
+                f" because their disks would be lost; `gitkube lab down --dir {self.directory}` first"
+            )
+        block = take_block(self.directory, state_name=_STATE, wanted=recorded.block if recorded else None)
+        try:
+            layout = plan_lab(self.directory, block, wanted)
+        except ValueError as error:
+            raise LabError(str(error)) from error
+        state = self.directory / _STATE
+        state.write_text(json.dumps({"block": layout.block, "hosts": len(layout.hosts)}))
+        return layout
+
+    def _is_whole(self, layout: LabLayout) -> bool:
+        if not netns.has_namespace(layout.router_namespace) or not self._registry(layout).is_running():
+            return False
+        ports = self._router_ports(layout)
+        states = {self._status_of(layout, host, ports).state for host in layout.hosts}
+        return states == {"on"} and self.inventory().exists()
+
+    def _build(self, layout: LabLayout) -> None:
+        netns.build_router(layout)
+        self._say(f"network ready: this machine is {layout.machine_address} beside the hosts")
+        self._make_key(self.identity_file, "gitkube-lab")
+        for host in layout.hosts:
+            self._make_key(self._home(host) / "etc" / "ssh" / "ssh_host_ed25519_key", host.name)
+        self._write_user_files(layout)
+        self._registry(layout).start()
+        self._say(f"registry ready: {REGISTRY_NAME}:{REGISTRY_PORT}")
+        self._on_each(layout.hosts, lambda host: self._power_on(layout, host))
+        for host in layout.hosts:
+            netns.set_cable(layout, host, is_up=True)
+
+    def _power_on(self, layout: LabLayout, host: HostLayout) -> None:
+        home = self._home(host)
+        if processes.running_pid(home / "init.pid") is not None:
+            return
+        netns.plug_host(layout, host)
+        write_etc(home / "etc", layout, host)
+        for name in ("disk", "root"):
+            (home / name).mkdir(parents=True, exist_ok=True)
+        layer = fitting_upper(home / "layer")
+        spec = BootSpec(
+            name=host.name,
+            namespace=str(netns.NAMESPACES / host.namespace),
+            group=f"gitkube-lab-{layout.mark}/{host.name}",
+            root=str(home / "root"),
+            upper=str(layer / "upper"),
+            work=str(layer / "work"),
+            disk=str(home / "disk"),
+            etc=str(home / "etc"),
+            authorized_keys=self.identity_file.with_suffix(".pub").read_text(),
+            console=str(home / "console.log"),
+            pid_file=str(home / "init.pid"),
+        )
+        netns.run(
+            [sys.executable, "-m", "gitkube.lab.boot"],
+            stdin=json.dumps(asdict(spec)),
+            timeout_s=BOOT_TIMEOUT_S,
+        )
+        self._say(f"host {host.name} ready: {host.address}, zone {host.zone}")
+
+    def _power_off(self, layout: LabLayout, host: HostLayout) -> None:
+        was_on = processes.kill(self._home(host) / "init.pid")
+        netns.unplug_host(layout, host)
+        if was_on:
+            self._say(f"host {host.name} off")
+
+    def _set_cable(self, host: str, *, is_up: bool) -> None:
+        self._need_root()
+        with self._locked(create=False):
+            layout, place = self._host(host)
+            if processes.running_pid(self._home(place) / "init.pid") is None:
+                raise LabError(f"host {host} is off; `gitkube lab start {host}` boots it")
+            netns.set_cable(layout, place, is_up=is_up)
+
+    def _make_key(self, path: Path, comment: str) -> None:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            netns.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
+
+    def _write_user_files(self, layout: LabLayout) -> None:
+        host_keys = {
+            host.name: " ".join(
+                (self._home(host) / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
+            )
+            for host in layout.hosts
+        }
+        self.inventory().write_text(inventory_text(layout, host_keys, self.identity_file))
+        self.known_hosts.write_text(known_hosts_text(layout, host_keys))
+        # With sudo the lab is root's, but the control plane that uses it is the person's.
+        owner, group = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
+        if owner and group:
+            keys = (self.identity_file, self.identity_file.with_suffix(".pub"))
+            for path in (self.directory, *keys, keys[0].parent, self.inventory(), self.known_hosts):
+                os.chown(path, int(owner), int(group))
+
+    # ------------------------------------------------------------ removing
+
+    def _remove_cgroups(self, layout: LabLayout) -> None:
+        mounts = cgroups.machine_mounts()
+        for hierarchy in (*mounts.v1, *([mounts.v2] if mounts.v2 else [])):
+            cgroups.remove_tree(Path(hierarchy.mount_point) / f"gitkube-lab-{layout.mark}")
+
+    def _remove_files(self) -> None:
+        hosts = self.directory / "hosts"
+        libc = ctypes.CDLL(None, use_errno=True)
+        mounted = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for place in sorted((m for m in mounted if Path(m).is_relative_to(hosts)), reverse=True):
+            if libc.umount2(os.fsencode(place), _UNMOUNT_DETACHED) != 0:
+                raise LabError(f"{place} cannot be unmounted: {os.strerror(ctypes.get_errno())}")
+        for name in ("hosts", "registry", "ssh"):
+            shutil.rmtree(self.directory / name, ignore_errors=False, onerror=_unless_missing)
+        for file in (self.inventory(), self.known_hosts, self.directory / _STATE, self.directory / ".lock"):
+            file.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ looking
+
+    def _recorded_layout(self) -> LabLayout | None:
+        state = self.directory / _STATE
+        try:
+            record = json.loads(state.read_text())
+            return plan_lab(self.directory, int(record["block"]), int(record["hosts"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise LabError(
+                f"{state} is damaged ({error}); remove it after `ip netns` shows no gklab-*"
+            ) from error
+
+    def _status_of(self, layout: LabLayout, host: HostLayout, ports: Mapping[str, bool]) -> HostStatus:
+        pid = processes.running_pid(self._home(host) / "init.pid")
+        state = "off" if pid is None else "on" if ports.get(host.port, False) else "cut"
+        return HostStatus(host.name, host.address, host.zone, state, pid)
+
+    def _router_ports(self, layout: LabLayout) -> dict[str, bool]:
+        return netns.links(layout.router_namespace) if netns.has_namespace(layout.router_namespace) else {}
+
+    def _host(self, name: str) -> tuple[LabLayout, HostLayout]:
+        layout = self.layout()
+        host = layout.host(name)
+        if host is None:
+            known = ", ".join(each.name for each in layout.hosts)
+            raise LabError(f"the lab has no host {name!r}; it has {known}")
+        return layout, host
+
+    def _home(self, host: HostLayout) -> Path:
+        return self.directory / "hosts" / host.name
+
+    def _registry(self, layout: LabLayout) -> Registry:
+        return Registry(self.directory / "registry", layout.registry)
+
+    # ------------------------------------------------------------ helpers
+
+    def _say(self, sentence: str) -> None:
+        with self._progress_lock:
+            self._tell(sentence)
+
+    def _on_each(self, hosts: Sequence[HostLayout], act: Callable[[HostLayout], None]) -> None:
+        with ThreadPoolExecutor(BOOTS_AT_ONCE, thread_name_prefix="lab-host") as pool:
+            for done in [pool.submit(act, host) for host in hosts]:
+                done.result()
+
+    @contextmanager
+    def _locked(self, *, create: bool) -> Iterator[None]:
+        """One command at a time; another one waits for its turn."""
+        if create:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        elif not self.directory.is_dir():
+            self.layout()
+        with (self.directory / ".lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            yield
+
+    def _need_root(self) -> None:
+        if os.geteuid() != 0:
+            raise LabError(
+                "a lab is made of network namespaces and mounts, which need root; run this with sudo"
+            )
+
+
+_EXEC_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "TERM": "xterm",
+}
+
+
+def _unless_missing(function: object, path: object, error: object) -> None:
+    if not (isinstance(error, tuple) and isinstance(error[1], FileNotFoundError)):
+        raise LabError(f"{path} cannot be removed: {error[1] if isinstance(error, tuple) else error}")

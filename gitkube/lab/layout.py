@@ -1,0 +1,124 @@
+"""Which names and addresses a lab has: decided here, without touching anything.
+
+A lab owns a block of four /24 networks out of 10.66.0.0/16: the first joins the machine (.1) and the lab's
+router (.2), the second and third hold the hosts in turn, so that neighbours by name live on different
+networks and only an overlay makes them flat. The invariant: everything follows from (directory, block,
+host's index), so a lab found half built is recognised and completed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST_NAMES = (
+    "ant", "bee", "cow", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay", "koi", "lynx", "mole",
+    "newt", "owl", "pig", "quail", "ram", "seal", "toad", "urial", "vole", "wasp", "yak", "zebu",
+)  # fmt: skip
+MAX_HOSTS = len(HOST_NAMES)
+MAX_BLOCKS = 64
+"""Labs side by side on one machine: 10.66.0.0/16 in blocks of four /24."""
+
+REGISTRY_NAME = "registry.lab"
+REGISTRY_PORT = 5000
+ZONES = ("a", "b")
+_FIRST_HOST_PART = 11
+
+
+@dataclass(frozen=True, slots=True)
+class HostLayout:
+    name: str
+    index: int
+    zone: str
+    address: str
+    gateway: str
+    namespace: str
+    """Name of the network namespace, as `ip netns` shows it."""
+    port: str
+    """The router's end of the host's cable."""
+    bridge: str
+    """The switch, inside the router, that the cable is plugged into."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabLayout:
+    directory: Path
+    block: int
+    hosts: tuple[HostLayout, ...]
+
+    @property
+    def mark(self) -> str:
+        return mark_of(self.directory)
+
+    @property
+    def machine_address(self) -> str:
+        """Where the machine listens for the hosts: control plane and registry."""
+        return f"{_network(self.block, 0)}.1"
+
+    @property
+    def router_address(self) -> str:
+        return f"{_network(self.block, 0)}.2"
+
+    @property
+    def router_namespace(self) -> str:
+        return f"gklab-{self.mark}-router"
+
+    @property
+    def machine_link(self) -> str:
+        """The machine's end of the cable to the router (at most 15 characters, the kernel's limit)."""
+        return f"gklab{self.mark}"
+
+    @property
+    def subnets(self) -> tuple[tuple[str, str, str], ...]:
+        """(bridge in the router, gateway address, subnet) of each host network."""
+        return tuple(
+            (f"br-{zone}", f"{_network(self.block, 1 + at)}.1", f"{_network(self.block, 1 + at)}.0/24")
+            for at, zone in enumerate(ZONES)
+        )
+
+    @property
+    def registry(self) -> str:
+        """The registry's address as the machine reaches it."""
+        return f"{self.machine_address}:{REGISTRY_PORT}"
+
+    def host(self, name: str) -> HostLayout | None:
+        return next((host for host in self.hosts if host.name == name), None)
+
+
+def mark_of(directory: Path) -> str:
+    """What tells this lab's namespaces and links from another's."""
+    return hashlib.sha256(str(directory).encode()).hexdigest()[:6]
+
+
+def plan_lab(directory: Path, block: int, hosts: int) -> LabLayout:
+    """The layout of a lab.
+
+    Raises:
+        ValueError: more hosts or blocks than there are names and networks.
+    """
+    if not 1 <= hosts <= MAX_HOSTS:
+        raise ValueError(f"a lab has between 1 and {MAX_HOSTS} hosts, not {hosts}")
+    if not 0 <= block < MAX_BLOCKS:
+        raise ValueError(f"there are {MAX_BLOCKS} blocks of networks; {block} is none of them")
+    mark = mark_of(directory)
+    return LabLayout(directory, block, tuple(_plan_host(mark, block, index) for index in range(hosts)))
+
+
+def _plan_host(mark: str, block: int, index: int) -> HostLayout:
+    name, at = HOST_NAMES[index], index % len(ZONES)
+    network = _network(block, 1 + at)
+    return HostLayout(
+        name=name,
+        index=index,
+        zone=ZONES[at],
+        address=f"{network}.{_FIRST_HOST_PART + index}",
+        gateway=f"{network}.1",
+        namespace=f"gklab-{mark}-{name}",
+        port=f"to-{name}",
+        bridge=f"br-{ZONES[at]}",
+    )
+
+
+def _network(block: int, part: int) -> str:
+    return f"10.66.{4 * block + part}"
