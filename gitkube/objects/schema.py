@@ -1,11 +1,12 @@
 """The shape of every object: Kubernetes' own structural schemas, as nodes that load when somebody looks.
 
-The PyPI package `kubernetes-validate` carries the schemas of Kubernetes 1.37 with all extensions (list types, map
-keys, patch strategies); they are read from the installed package, so that nobody types them by hand. Our own
-kinds have theirs in `schemas/`. A `Schema` is one node of such a tree. References are followed when a child is
-asked for, and each node is made once, so that the first use costs the parsing of one file and no more.
+The PyPI package `kubernetes-validate` carries the schemas of Kubernetes 1.37 with all extensions (list types,
+map keys, patch strategies); they are read from the installed package, so that nobody types them by hand. Our
+own kinds have theirs in `schemas/`. A `Schema` is one node of such a tree. References are followed when a
+child is asked for, and the children of a definition are made once, whoever refers to it; so the first use
+costs the parsing of one file and no more.
 
-Invariant: a `Schema` is immutable to its users and shared by all; two lookups give the same node.
+Invariant: a `Schema` never changes and is shared by all.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ _FREE_FORM = frozenset(
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray",
     }
 )
-"""Definitions that hold any JSON: their schema in the package has no properties, which elsewhere means "none"."""
+"""Definitions that hold any JSON: in the package they have no properties, which elsewhere means "none"."""
 
-# The package leaves out the `default`s of Kubernetes' OpenAPI. These two matter: they are keys of lists of type
-# map, and an element without the key is merged as if it had it.
+# The package leaves out the `default`s of Kubernetes' OpenAPI. These two matter: they are keys of lists of
+# type map, and an element without the key is merged as if it had it.
 _KEY_DEFAULTS: Mapping[tuple[str, str], Any] = {
     ("io.k8s.api.core.v1.ContainerPort", "protocol"): "TCP",
     ("io.k8s.api.core.v1.ServicePort", "protocol"): "TCP",
@@ -58,7 +59,7 @@ class Schema:
 
     __slots__ = (
         "_additional",
-        "_definitions",
+        "_base",
         "_items",
         "_properties",
         "_raw",
@@ -81,17 +82,21 @@ class Schema:
     )
 
     def __init__(
-        self, raw: Mapping[str, Any], definitions: Mapping[str, Any] | None = None, *, name: str = ""
+        self,
+        raw: Mapping[str, Any],
+        *,
+        name: str = "",
+        base: Schema | None = None,
     ) -> None:
         """A node from JSON Schema text.
 
         Args:
             raw: the schema, its own `$ref` already followed.
-            definitions: where references of its children lead.
             name: of the definition that `raw` is, such as `io.k8s.api.core.v1.Container`; "" for inline ones.
+            base: the node of that definition itself, whose children this one shares.
         """
         self._raw = raw
-        self._definitions: Mapping[str, Any] = definitions if definitions is not None else {}
+        self._base = base
         self._properties: dict[str, Schema] | None = None
         self._items: Schema | None = None
         self._additional: Schema | None = None
@@ -126,6 +131,8 @@ class Schema:
     @property
     def properties(self) -> Mapping[str, Schema]:
         """The named fields of an object; empty for everything else."""
+        if self._base is not None:
+            return self._base.properties
         if self._properties is None:
             raw_properties = self._raw.get("properties") or {}
             self._properties = {key: self._make_child(raw, key) for key, raw in raw_properties.items()}
@@ -134,6 +141,8 @@ class Schema:
     @property
     def items(self) -> Schema | None:
         """Of each element of a list."""
+        if self._base is not None:
+            return self._base.items
         if self._items is None and (raw := self._raw.get("items")) is not None:
             self._items = self._make_child(raw)
         return self._items
@@ -141,6 +150,8 @@ class Schema:
     @property
     def additional_properties(self) -> Schema | None:
         """Of each value of a map with free keys, such as labels."""
+        if self._base is not None:
+            return self._base.additional_properties
         if self._additional is None and isinstance(raw := self._raw.get("additionalProperties"), Mapping):
             self._additional = self._make_child(raw)
         return self._additional
@@ -186,14 +197,14 @@ class Schema:
             extra["default"] = _KEY_DEFAULTS[self.name, field]
         reference = raw.get("$ref")
         if reference is None:
-            return Schema({**raw, **extra} if extra else raw, self._definitions)
+            return Schema({**raw, **extra} if extra else raw)
         name = reference.removeprefix(_REFERENCE_PREFIX)
-        target = self._definitions.get(name)
-        if target is None:
-            raise SchemaError(f"the schema refers to {name}, which its definitions do not have")
+        base = _named_schema(name)
         # What stands beside a reference is about this use of the definition, and wins.
         beside = {key: value for key, value in raw.items() if key != "$ref"}
-        return Schema({**target, **beside, **extra}, self._definitions, name=name)
+        if not beside and not extra:
+            return base
+        return Schema({**base.raw, **beside, **extra}, name=name, base=base)
 
 
 def schema_of(kind: Kind) -> Schema:
@@ -251,7 +262,7 @@ def _named_schema(name: str) -> Schema:
     raw = definitions().get(name)
     if raw is None:
         raise SchemaError(f"there is no definition {name}")
-    return Schema(raw, definitions(), name=name)
+    return Schema(raw, name=name)
 
 
 @cache
