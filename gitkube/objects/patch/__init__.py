@@ -8,5 +8,13 @@ Everything here is a pure function from documents to documents; none of them cha
 from gitkube.objects.patch.errors import ConflictError, FieldConflict, PatchError
 from gitkube.objects.patch.json_patch import apply_json_patch
 from gitkube.objects.patch.merge_patch import apply_merge_patch
+from gitkube.objects.patch.strategic import apply_strategic_patch
 
-__all__ = ["ConflictError", "FieldConflict", "PatchError", "apply_json_patch", "apply_merge_patch"]
+__all__ = [
+    "ConflictError",
+    "FieldConflict",
+    "PatchError",
+    "apply_json_patch",
+    "apply_merge_patch",
+    "apply_strategic_patch",
+]

@@ -1,0 +1,413 @@
+"""All objects in memory, kept by one watch on the store.
+
+The store is read once at the start and watched from that revision on; every read of the API and every watch is
+served from here. Per kind there is a map of the objects and a ring of the recent events. A watcher is only a
+position in that ring: it costs no queue, any number of them share one event and its encoded bytes, and one that
+lags by a whole ring is ended with 410.
+
+Invariants: `revision` never goes back; every change of the store up to `revision` is in the maps, and no later
+one; every event of a kind with a revision above its `oldest` is in its ring, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+
+import orjson
+import structlog
+from sortedcontainers import SortedDict
+
+from gitkube.api.errors import StatusError, gone
+from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, parse_key
+from gitkube.api.settings import ApiSettings
+from gitkube.clock import Clock
+from gitkube.objects.kinds import Kind
+from gitkube.objects.types import Object
+from gitkube.store.protocol import (
+    CompactedError,
+    Event,
+    EventType,
+    KeyValue,
+    Revision,
+    Store,
+    StoreError,
+    UnavailableError,
+    prefix_end,
+)
+
+log = structlog.get_logger()
+
+_LOAD_PAGE = 1000
+"""Keys read at once at the start: bounds the size of one answer of the store."""
+_RETRY_S = 0.2
+Key = tuple[str, str]
+"""Namespace ("" for cluster-scoped kinds) and name."""
+Matcher = Callable[[Object], bool]
+
+
+class Item:
+    """A `WatchItem`: what one event is to those who watch it as one type."""
+
+    __slots__ = ("_encoded", "_event", "object", "type")
+
+    def __init__(self, type: str, object: Object, event: CacheEvent | None = None) -> None:
+        self.type = type
+        self.object = object
+        self._event = event
+        self._encoded: bytes | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        if self._encoded is None:
+            whole = self._event is not None and self._event.object is self.object
+            document = self._event.document if whole and self._event else orjson.dumps(self.object)
+            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document)
+        return self._encoded
+
+
+class CacheEvent:
+    """A change of one object: PUT of `object` over `previous`, or, with `is_delete`, its end."""
+
+    __slots__ = ("_document", "_items", "is_delete", "key", "object", "previous", "revision")
+
+    def __init__(
+        self, key: Key, object: Object, previous: Object | None, revision: int, is_delete: bool
+    ) -> None:
+        self.key = key
+        self.object = object
+        """For a delete: as it was last, with the revision of the delete."""
+        self.previous = previous
+        self.revision = revision
+        self.is_delete = is_delete
+        self._items: dict[str, Item] = {}
+        self._document: bytes | None = None
+
+    @property
+    def document(self) -> bytes:
+        if self._document is None:
+            self._document = orjson.dumps(self.object)
+        return self._document
+
+    def item(self, matches: Matcher | None) -> Item | None:
+        """What a watcher with this selector sees of the event, or None.
+
+        An object that comes to match is ADDED to this watcher, one that ceases to is DELETED.
+        """
+        if matches is None:
+            before, after = self.previous is not None, not self.is_delete
+        else:
+            before = self.previous is not None and matches(self.previous)
+            after = not self.is_delete and matches(self.object)
+        if after:
+            return self._as("MODIFIED" if before else "ADDED")
+        return self._as("DELETED") if before else None
+
+    def _as(self, type: str) -> Item:
+        item = self._items.get(type)
+        if item is None:
+            item = self._items[type] = Item(type, self._seen_as(type), self)
+        return item
+
+    def _seen_as(self, type: str) -> Object:
+        if type == "DELETED" and not self.is_delete and self.previous is not None:
+            # It left the watcher's selection: as the watcher knew it, with the version of the change.
+            return _with_version(self.previous, self.revision)
+        return self.object
+
+
+class KindCache:
+    """The objects of one kind, and what happened to them lately."""
+
+    def __init__(self, kind: Kind, ring_events: int) -> None:
+        self.kind = kind
+        self.objects: SortedDict = SortedDict()
+        """Key -> Object."""
+        self.oldest = 0
+        """Events after this revision are in the ring."""
+        self._ring: deque[CacheEvent] = deque()
+        self._ring_events = ring_events
+        self._first = 0
+        """Number of the ring's first event; numbers count from the start of the process."""
+        self._changed = asyncio.Event()
+        self._epoch = 0
+        """Rises when the cache was read anew: watchers of an older epoch have missed something."""
+
+    def get(self, name: str, namespace: str = "") -> Object | None:
+        found: Object | None = self.objects.get((namespace, name))
+        return found
+
+    def select(self, namespace: str = "", after: Key | None = None) -> Iterator[tuple[Key, Object]]:
+        """Objects of a namespace ("": all) in the order of their keys, those after a key only."""
+        lower: Key | None = (namespace, "") if namespace else None
+        if after is not None and (lower is None or after > lower):
+            lower = after
+        for key in self.objects.irange(lower, None, inclusive=(after is None, True)):
+            if namespace and key[0] != namespace:
+                return
+            yield key, self.objects[key]
+
+    def replace_all(self, objects: Mapping[Key, Object], revision: int) -> None:
+        self.objects = SortedDict(objects)
+        self._first += len(self._ring)
+        self._ring.clear()
+        self.oldest = revision
+        self._epoch += 1
+        self.wake()
+
+    def record(self, event: CacheEvent) -> None:
+        if event.is_delete:
+            self.objects.pop(event.key, None)
+        else:
+            self.objects[event.key] = event.object
+        self._ring.append(event)
+        if len(self._ring) > self._ring_events:
+            self.oldest = self._ring.popleft().revision
+            self._first += 1
+
+    def wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def position_after(self, revision: int) -> int:
+        """Number of the first event after a revision.
+
+        Raises:
+            StatusError: 410, the ring does not reach back so far.
+        """
+        if revision < self.oldest:
+            raise gone(f"too old resource version: {revision} ({self.oldest})")
+        newer = itertools.takewhile(lambda event: event.revision > revision, reversed(self._ring))
+        return self._first + len(self._ring) - sum(1 for _ in newer)
+
+    async def follow(
+        self, cache: WatchCache, position: int, namespace: str, matches: Matcher | None, *, bookmarks: bool
+    ) -> AsyncIterator[Item]:
+        """Items from event number `position` on, for ever.
+
+        Raises (while iterating):
+            StatusError: 410, the watcher is too slow, or the cache had to be read anew.
+        """
+        epoch, tick = self._epoch, cache.bookmark_tick
+        while True:
+            changed = self._changed
+            while position < self._first + len(self._ring):
+                if position < self._first or epoch != self._epoch:
+                    break
+                event = self._ring[position - self._first]
+                position += 1
+                if namespace and event.key[0] != namespace:
+                    continue
+                item = event.item(matches)
+                if item is not None:
+                    yield item
+            if position < self._first or epoch != self._epoch:
+                raise gone(
+                    "the watch is too old: it was too slow, or the server had to read anew; list again"
+                )
+            if bookmarks and tick != cache.bookmark_tick:
+                tick = cache.bookmark_tick
+                yield bookmark(self.kind, cache.revision)
+                continue
+            if changed is self._changed:
+                await changed.wait()
+
+
+class WatchCache:
+    """See the module's text. `run` must be running for anything to be answered."""
+
+    def __init__(self, store: Store, kinds: Iterable[Kind], *, clock: Clock, settings: ApiSettings) -> None:
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._kinds = {
+            (kind.group, kind.plural): KindCache(kind, settings.watch_ring_events) for kind in kinds
+        }
+        self.revision = 0
+        self.bookmark_tick = 0
+        self.allocations: dict[str, set[str]] = {}
+        """Range (such as `serviceips`) -> what is taken of it."""
+        self._synced = asyncio.Event()
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiter_count = itertools.count()
+        self._question = asyncio.Lock()
+        self._asked = 0
+        self._answered = 0
+        self._answer = 0
+
+    def of(self, kind: Kind) -> KindCache:
+        return self._kinds[(kind.group, kind.plural)]
+
+    @property
+    def has_synced(self) -> bool:
+        return self._synced.is_set()
+
+    async def wait_synced(self) -> None:
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """Follow the store until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_store(), name="cache-follow")
+            tasks.create_task(self._tick(), name="cache-bookmarks")
+
+    async def wait_for(self, revision: int) -> None:
+        """Return when everything up to `revision` is in the cache.
+
+        Raises:
+            StatusError: 504 when that takes too long.
+        """
+        if revision <= self.revision and self.has_synced:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (revision, next(self._waiter_count), reached))
+        try:
+            async with asyncio.timeout(self._settings.store_timeout_s):
+                await reached
+        except TimeoutError as error:
+            text = f"the server's cache is at revision {self.revision} and has not reached {revision}"
+            raise StatusError(504, "Timeout", text, retry_after_s=1) from error
+
+    async def reach_current(self) -> None:
+        """Return when the cache has all that was written before this call (a linearizable read)."""
+        await self.wait_for(await self._current_revision())
+
+    async def _current_revision(self) -> int:
+        # Only a question that was sent after we came tells of everything written before we came. Those who
+        # come while one is on its way wait, and share the next.
+        came = self._asked
+        async with self._question:
+            if self._answered <= came:
+                self._asked += 1
+                number = self._asked
+                try:
+                    async with asyncio.timeout(self._settings.store_timeout_s):
+                        result = await self._store.range(REGISTRY_PREFIX, count_only=True)
+                except TimeoutError as error:
+                    raise StatusError(504, "Timeout", "the store does not answer", retry_after_s=1) from error
+                self._answered, self._answer = number, result.revision
+            return self._answer
+
+    # ------------------------------------------------------------------ following the store
+
+    async def _follow_store(self) -> None:
+        must_load = True
+        while True:
+            try:
+                if must_load:
+                    await self._load()
+                    must_load = False
+                await self._watch()
+            except CompactedError:
+                log.warning("cache_fell_behind", revision=self.revision)
+                must_load = True
+            except UnavailableError as error:
+                log.warning("cache_lost_store", error=str(error), retry_s=_RETRY_S)
+                await self._clock.sleep(_RETRY_S)
+            except StoreError as error:
+                log.error("cache_watch_failed", error=str(error), retry_s=_RETRY_S)
+                must_load = True
+                await self._clock.sleep(_RETRY_S)
+
+    async def _load(self) -> None:
+        loaded: dict[tuple[str, str], dict[Key, Object]] = {name: {} for name in self._kinds}
+        self.allocations = {}
+        start, end, revision, count = REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), 0, 0
+        while True:
+            page = await self._store.range(start, end, limit=_LOAD_PAGE, revision=Revision(revision))
+            revision = revision or page.revision
+            for kv in page.kvs:
+                count += 1
+                if kv.key.startswith(RANGES_PREFIX):
+                    self._record_allocation(kv.key, is_delete=False)
+                    continue
+                place = parse_key(kv.key)
+                if place is not None and (place.group, place.plural) in loaded:
+                    loaded[(place.group, place.plural)][(place.namespace, place.name)] = decode(kv)
+            if not page.more:
+                break
+            start = page.kvs[-1].key + b"\x00"
+        for name, objects in loaded.items():
+            self._kinds[name].replace_all(objects, revision)
+        self._advance(revision)
+        self._synced.set()
+        log.info("cache_loaded", revision=revision, keys=count)
+
+    async def _watch(self) -> None:
+        watch = self._store.watch(
+            REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), start_revision=Revision(self.revision + 1)
+        )
+        async for batch in watch:
+            touched = {cache for event in batch.events if (cache := self._ingest(event)) is not None}
+            self._advance(batch.revision)
+            for cache in touched:
+                cache.wake()
+
+    def _ingest(self, event: Event) -> KindCache | None:
+        kv = event.kv
+        is_delete = event.type is EventType.DELETE
+        if kv.key.startswith(RANGES_PREFIX):
+            self._record_allocation(kv.key, is_delete=is_delete)
+            return None
+        place = parse_key(kv.key)
+        cache = self._kinds.get((place.group, place.plural)) if place is not None else None
+        if cache is None or place is None:
+            return None
+        key = (place.namespace, place.name)
+        previous: Object | None = cache.objects.get(key)
+        if not is_delete:
+            cache.record(CacheEvent(key, decode(kv), previous, kv.mod_revision, False))
+        elif previous is not None:
+            last = _with_version(previous, kv.mod_revision)
+            cache.record(CacheEvent(key, last, previous, kv.mod_revision, True))
+        return cache
+
+    def _record_allocation(self, key: bytes, *, is_delete: bool) -> None:
+        range_name, _, item = key[len(RANGES_PREFIX) :].decode().partition("/")
+        taken = self.allocations.setdefault(range_name, set())
+        if is_delete:
+            taken.discard(item)
+        else:
+            taken.add(item)
+
+    def _advance(self, revision: int) -> None:
+        self.revision = max(self.revision, revision)
+        while self._waiters and self._waiters[0][0] <= self.revision:
+            _, _, reached = heapq.heappop(self._waiters)
+            if not reached.done():
+                reached.set_result(None)
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.bookmark_interval_s)
+            self.bookmark_tick += 1
+            for cache in self._kinds.values():
+                cache.wake()
+
+
+def bookmark(kind: Kind, revision: int, *, ends_initial_events: bool = False) -> Item:
+    """An event that only says: you have seen everything up to this version."""
+    metadata: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
+    if ends_initial_events:
+        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+    return Item("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
+
+
+def decode(kv: KeyValue) -> Object:
+    """The object of a stored value; its version is the revision that wrote it."""
+    obj: Object = orjson.loads(kv.value)
+    obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
+    return obj
+
+
+def encode(obj: Object) -> bytes:
+    """The value to store: everything but the version, which the store itself gives."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+    return orjson.dumps({**obj, "metadata": metadata})
+
+
+def _with_version(obj: Object, revision: int) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
