@@ -1,0 +1,267 @@
+"""Power cuts and bit rot: what was acknowledged is there, and damage is said, never guessed around."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from gitkube.clock import SystemClock
+from gitkube.store.member import Member, MemberSettings
+from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
+from gitkube.store.remote import RemoteStore, StoreProcess
+from gitkube.store.snapshot import newest_snapshot
+from gitkube.store.wal import Entry, HardState, Wal
+
+SMALL = 4096
+
+
+def filled_wal(directory: Path, entries: int, value_bytes: int = 20) -> list[int]:
+    """A log with one synced record an entry; gives the offset at which each record ended."""
+    wal = Wal(directory, segment_bytes=SMALL * 16)
+    wal.open(0)
+    ends = []
+    rng = random.Random(1)
+    for index in range(1, entries + 1):
+        wal.append([Entry(index, 1, rng.randbytes(value_bytes))], HardState(1, 1, index))
+        wal.sync()
+        ends.append(wal._offset)
+    wal.close()
+    return ends
+
+
+def reread(directory: Path) -> list[Entry]:
+    wal = Wal(directory, segment_bytes=SMALL * 16)
+    try:
+        return wal.open(0)
+    finally:
+        wal.close()
+
+
+def test_a_log_cut_at_any_byte_keeps_all_that_was_written_before_the_cut(tmp_path: Path) -> None:
+    ends = filled_wal(tmp_path / "wal", 40)
+    (segment,) = (tmp_path / "wal").iterdir()
+    whole = segment.read_bytes()
+    for cut in range(64, ends[-1] + 1):
+        segment.write_bytes(whole[:cut])
+        expected = sum(1 for end in ends if end <= cut)
+        assert len(reread(tmp_path / "wal")) == expected, f"cut at {cut}"
+
+
+def test_a_log_whose_last_write_lost_a_sector_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+    ends = filled_wal(tmp_path / "wal", 5, value_bytes=3000)
+    (segment,) = (tmp_path / "wal").iterdir()
+    whole = segment.read_bytes()
+    for sector in range(ends[-2] // 512 + 1, ends[-1] // 512):
+        torn = whole[: sector * 512] + bytes(512) + whole[(sector + 1) * 512 :]
+        segment.write_bytes(torn)
+        assert [entry.index for entry in reread(tmp_path / "wal")] == [1, 2, 3, 4]
+
+
+def test_a_flipped_bit_anywhere_in_the_log_is_an_error_that_names_the_place(tmp_path: Path) -> None:
+    ends = filled_wal(tmp_path / "wal", 40)
+    (segment,) = (tmp_path / "wal").iterdir()
+    whole = segment.read_bytes()
+    for at in range(ends[-1]):
+        segment.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with pytest.raises(CorruptError, match=segment.name):
+            reread(tmp_path / "wal")
+
+
+def test_a_log_that_was_torn_can_be_written_on(tmp_path: Path) -> None:
+    ends = filled_wal(tmp_path / "wal", 10)
+    (segment,) = (tmp_path / "wal").iterdir()
+    segment.write_bytes(segment.read_bytes()[: ends[-1] - 5])
+    wal = Wal(tmp_path / "wal", segment_bytes=SMALL * 16)
+    assert len(wal.open(0)) == 9
+    wal.append([Entry(10, 2, b"again")])
+    wal.sync()
+    wal.close()
+    assert reread(tmp_path / "wal")[-1] == Entry(10, 2, b"again")
+
+
+def test_entries_go_on_over_segments_and_a_missing_one_is_noticed(tmp_path: Path) -> None:
+    wal = Wal(tmp_path, segment_bytes=SMALL)
+    wal.open(0)
+    for index in range(1, 200):
+        wal.append([Entry(index, 1, b"x" * 100)], HardState(1, 0, index))
+        wal.sync()
+    wal.close()
+    segments = sorted(tmp_path.iterdir())
+    assert len(segments) > 5
+    again = Wal(tmp_path, segment_bytes=SMALL)
+    assert [entry.index for entry in again.open(0)] == list(range(1, 200))
+    assert again.hard_state == HardState(1, 0, 199)
+    again.trim(100)
+    assert len(list(tmp_path.iterdir())) < len(segments)
+    again.close()
+    sorted(tmp_path.iterdir())[1].unlink()
+    with pytest.raises(CorruptError, match="hole"):
+        Wal(tmp_path, segment_bytes=SMALL).open(100)
+
+
+def test_a_leaders_entry_replaces_those_that_were_never_committed(tmp_path: Path) -> None:
+    filled_wal(tmp_path, 10)
+    wal = Wal(tmp_path, segment_bytes=SMALL * 16)
+    wal.open(0)
+    wal.append([Entry(8, 2, b"other")])
+    wal.sync()
+    wal.close()
+    entries = reread(tmp_path)
+    assert [entry.index for entry in entries] == list(range(1, 9))
+    assert entries[-1].term == 2
+
+
+async def fill(member: Member, count: int) -> None:
+    for number in range(count):
+        await member.txn([], [Put(b"k/%d" % (number % 50), b"%d" % number)])
+
+
+SETTINGS = MemberSettings(segment_bytes=SMALL * 4, snapshot_entries=300, keep_revisions=100)
+
+
+async def state(member: Member) -> list[object]:
+    result = await member.range(b"", b"\x00")
+    return [list(result.kvs), result.revision]
+
+
+async def test_a_member_starts_from_its_snapshot_and_the_log_behind_it(tmp_path: Path) -> None:
+    member = await Member.open(tmp_path, settings=SETTINGS)
+    lease = await member.lease_grant(1000)
+    await member.txn([], [Put(b"leased", b"x", lease.id)])
+    await fill(member, 2000)
+    await member.close()
+    assert newest_snapshot(tmp_path / "snap") is not None
+    segments = len(list((tmp_path / "wal").iterdir()))
+    assert segments < 10
+    before = member._space
+    again = await Member.open(tmp_path, settings=SETTINGS)
+    assert again._space.revision == before.revision
+    assert dict(again._space._current) == dict(before._current)
+    assert (await again.lease_keep_alive(lease.id)).keys == [b"leased"]
+    assert (await again.status()).term == 2
+    batch = None
+    async for batch in again.watch(b"k/", prefix_end(b"k/"), start_revision=before.revision - 20):
+        if batch.revision == before.revision:
+            break
+    assert batch is not None
+    assert batch.events[-1].kv.value == b"1999"
+    await again.close()
+
+
+async def test_a_damaged_snapshot_stops_the_start(tmp_path: Path) -> None:
+    member = await Member.open(tmp_path, settings=SETTINGS)
+    await fill(member, 400)
+    await member.close()
+    newest = sorted((tmp_path / "snap").iterdir())[-1]
+    whole = newest.read_bytes()
+    rng = random.Random(3)
+    for at in [0, 12, 40, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(200))]:
+        newest.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(CorruptError, match=newest.name):
+            await Member.open(tmp_path, settings=SETTINGS)
+    newest.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptError):
+        await Member.open(tmp_path, settings=SETTINGS)
+    newest.write_bytes(whole)
+    await (await Member.open(tmp_path, settings=SETTINGS)).close()
+
+
+async def test_two_processes_never_have_one_directory(tmp_path: Path) -> None:
+    member = await Member.open(tmp_path)
+    with pytest.raises(StoreError, match="in use"):
+        await Member.open(tmp_path)
+    await member.close()
+
+
+async def test_data_of_a_newer_format_is_not_touched(tmp_path: Path) -> None:
+    await (await Member.open(tmp_path)).close()
+    (tmp_path / "format").write_text("9\n")
+    with pytest.raises(CorruptError, match="format '9'"):
+        await Member.open(tmp_path)
+
+
+async def test_a_disk_that_fails_ends_the_member_and_answers_nobody_with_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = await Member.open(tmp_path)
+    await member.txn([], [Put(b"a", b"1")])
+
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(UnavailableError, match="Input/output error"):
+        await member.txn([], [Put(b"a", b"2")])
+    with pytest.raises(UnavailableError):
+        await member.range(b"a")
+    assert isinstance(await member.wait_failed(), OSError)
+    await member.close()
+
+
+async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    """Kill -9 at a random moment under load, many times; then all that was answered is read back."""
+    clock, rng = SystemClock(), random.Random(11)
+    socket = tmp_path / "store.sock"
+    process = StoreProcess(tmp_path / "data", socket, clock=clock, rng=rng)
+    keeper = asyncio.create_task(process.run())
+    store = RemoteStore(socket, clock=clock)
+    acknowledged: dict[bytes, bytes] = {}
+
+    async def write(writer: int) -> None:
+        number = 0
+        while True:
+            key, value = b"w%d/%d" % (writer, number), b"%d" % number
+            with contextlib.suppress(UnavailableError):
+                await store.txn([], [Put(key, value)])
+                acknowledged[key] = value
+            number += 1
+
+    seen: list[int] = []
+
+    async def watch() -> None:
+        async for batch in store.watch(b"w", b"x", start_revision=2):  # type: ignore[arg-type]
+            seen.extend(event.kv.mod_revision for event in batch.events)
+
+    await store.status()
+    tasks = [asyncio.create_task(write(writer)) for writer in range(8)] + [asyncio.create_task(watch())]
+    for _ in range(5):
+        await asyncio.sleep(rng.uniform(0.1, 0.4))
+        if process.pid:
+            os.kill(process.pid, signal.SIGKILL)
+    await asyncio.sleep(0.5)
+    for task in tasks[:-1]:
+        task.cancel()
+    await asyncio.gather(*tasks[:-1], return_exceptions=True)
+    result = await store.range(b"w", b"x")
+    found = {kv.key: kv.value for kv in result.kvs}
+    assert len(acknowledged) > 100
+    assert {key: found.get(key) for key in acknowledged} == acknowledged
+    for _ in range(100):
+        if seen and seen[-1] == max(kv.mod_revision for kv in result.kvs):
+            break
+        await asyncio.sleep(0.05)
+    assert seen == sorted(kv.mod_revision for kv in result.kvs), "each event once, in order"
+    tasks[-1].cancel()
+    await asyncio.gather(tasks[-1], return_exceptions=True)
+    await store.close()
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)
+
+
+async def test_a_process_whose_data_is_damaged_is_not_started_again(tmp_path: Path) -> None:
+    member = await Member.open(tmp_path / "data")
+    await member.txn([], [Put(b"a", b"1")])
+    await member.txn([], [Put(b"a", b"2")])
+    await member.close()
+    (segment,) = (tmp_path / "data" / "wal").iterdir()
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    process = StoreProcess(tmp_path / "data", tmp_path / "s.sock", clock=SystemClock(), rng=random.Random(1))
+    with pytest.raises(CorruptError, match="damaged at offset"):
+        await process.run()
