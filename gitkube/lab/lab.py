@@ -300,6 +300,7 @@ class Lab:
             stdin=json.dumps(asdict(spec)),
             timeout_s=BOOT_TIMEOUT_S,
         )
+        netns.set_cable(layout, host, is_up=True)
         self._say(f"host {host.name} ready: {host.address}, zone {host.zone}")
 
     def _power_off(self, layout: LabLayout, host: HostLayout) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gitkube.lab.layout import HostLayout, LabLayout
 
 NAMESPACES = Path("/run/netns")
 COMMAND_TIMEOUT_S = 30.0
+CARRIER_TIMEOUT_S = 5.0
 
 
 def run(argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
@@ -120,6 +122,16 @@ def unplug_host(layout: LabLayout, host: HostLayout) -> None:
 
 
 def set_cable(layout: LabLayout, host: HostLayout, *, is_up: bool) -> None:
-    """Pull a host's cable out of its switch, or put it back."""
-    state = "up" if is_up else "down"
-    run(["ip", "-n", layout.router_namespace, "link", "set", host.port, state])
+    """Pull a host's cable out of its switch, or put it back and wait until it carries.
+
+    Raises:
+        LabError: no carrier in time.
+    """
+    inside = ["ip", "-n", layout.router_namespace]
+    run([*inside, "link", "set", host.port, "up" if is_up else "down"])
+    deadline = time.monotonic() + CARRIER_TIMEOUT_S
+    # The kernel tells the switch of a carrier on its own time, up to a second later.
+    while is_up and json.loads(run([*inside, "-j", "link", "show", host.port]))[0]["operstate"] != "UP":
+        if time.monotonic() > deadline:
+            raise LabError(f"the cable of host {host.name} has no carrier; is the host still there?")
+        time.sleep(0.01)
