@@ -33,8 +33,8 @@ _ALIASES = {
 _READ = frozenset({
     "ansible_host", "ansible_port", "ansible_user", "ansible_ssh_private_key_file",
     "ansible_private_key_file", "ansible_become", "ansible_become_method", "ansible_become_user",
-    "ansible_connection", "ansible_python_interpreter", "ansible_group_priority", "gitkube_labels", "gitkube_taints",
-    "gitkube_host_key", "gitkube_host_keys", "gitkube_pod_cidr",
+    "ansible_connection", "ansible_python_interpreter", "ansible_group_priority", "gitkube_labels",
+    "gitkube_taints", "gitkube_host_key", "gitkube_host_keys", "gitkube_pod_cidr",
 })  # fmt: skip
 _PASSWORDS = frozenset({
     "ansible_password", "ansible_ssh_pass", "ansible_ssh_password", "ansible_become_pass",
