@@ -35,6 +35,8 @@ MAX_NODES = 200_000
 """Of one file, with every alias counted as what it stands for: the cap of an alias bomb."""
 MAX_DOCUMENTS = 5_000
 """Of one file."""
+MAX_INT_DIGITS = 64
+"""Longer ones are refused before they are converted, which takes quadratic time."""
 
 Path = Sequence[str | int]
 
@@ -49,6 +51,12 @@ _WORDS: dict[str, Any] = {
 }  # fmt: skip
 _FIRST = frozenset("0123456789-+.~nNtTfF")
 _TAG = "tag:yaml.org,2002:"
+_TYPES_OF_TAG: dict[str, tuple[type, ...]] = {
+    _TAG + "int": (int,),
+    _TAG + "float": (int, float),
+    _TAG + "bool": (bool,),
+    _TAG + "null": (type(None),),
+}
 
 
 class Mark(NamedTuple):
@@ -212,7 +220,9 @@ class _Builder:
         if event.anchor in self._open_anchors:
             raise _at(event, f"the alias *{event.anchor} stands inside of what it names")
         if event.anchor not in self._anchors:
-            raise _at(event, f"the alias *{event.anchor} names nothing before it", width=len(event.anchor) + 1)
+            raise _at(
+                event, f"the alias *{event.anchor} names nothing before it", width=len(event.anchor) + 1
+            )
         value, nodes = self._anchors[event.anchor]
         self._count(event, nodes)
         return value
@@ -295,10 +305,9 @@ class _Builder:
             return self._plain(text, event)
         if tag == _TAG + "str":
             return text
-        if tag in (_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null"):
+        if tag in _TYPES_OF_TAG:
             value = self._plain(text, event)
-            wanted = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}[tag[len(_TAG) :]]
-            if not isinstance(value, wanted) or (isinstance(value, bool) and tag != _TAG + "bool"):
+            if type(value) not in _TYPES_OF_TAG[tag]:
                 raise _at(event, f'"{text}" is no {tag[len(_TAG) :]}')
             return float(value) if tag == _TAG + "float" else value
         raise _unknown_tag(event)
@@ -308,12 +317,14 @@ class _Builder:
         if text in _WORDS:
             return _WORDS[text]
         if _INT.match(text):
+            if len(text) > MAX_INT_DIGITS:
+                raise _at(event, "the number does not fit into 64 bits", hint="quote it if it is text")
             if _LEADING_ZERO.match(text):
                 self._doubt_leading_zero(text, event)
             return _json_int(int(text), event)
-        if text.startswith("0o") and re.fullmatch(r"0o[0-7]+", text):
+        if text.startswith("0o") and re.fullmatch(r"0o[0-7]{1,64}", text):
             return _json_int(int(text[2:], 8), event)
-        if text.startswith("0x") and re.fullmatch(r"0x[0-9a-fA-F]+", text):
+        if text.startswith("0x") and re.fullmatch(r"0x[0-9a-fA-F]{1,64}", text):
             return _json_int(int(text[2:], 16), event)
         if _FLOAT.match(text):
             value = float(text)
@@ -372,7 +383,8 @@ def _explained(error: MarkedYAMLError, text: str) -> YamlError:
     elif "cannot start any token" in problem:
         problem, hint = f'"{character}" cannot start a value', "quote the value"
     elif "mapping values are not allowed" in problem:
-        problem, hint = "a colon that starts a value is not allowed here", "check the indentation, or quote the value"
+        problem = "a colon that starts a value is not allowed here"
+        hint = "check the indentation, or quote the value"
     elif "could not find expected ':'" in problem:
         hint = "is a colon missing?"
     elif "did not find expected key" in problem or "did not find expected '-'" in problem:
