@@ -1,0 +1,50 @@
+# `make` alone lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+RUN := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MAKECMDGOALS
+
+.PHONY: help demo demo-down install install-dev lint format test unit lab-test bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: install root  ## Start a lab of three hosts, push sample-repo, wait until it is healthy, show it (root)
+	@$(RUN)/gitkube demo
+
+demo-down: root  ## Remove all that the demo made: namespaces, processes, files (root)
+	@if [ -x $(RUN)/gitkube ]; then $(RUN)/gitkube demo --down; fi
+
+.PHONY: root
+root:
+	@if [ "$$(id -u)" != 0 ]; then \
+	  echo "The lab makes network namespaces and mounts, so it needs root. Run: sudo make $(MAKECMDGOALS)" >&2; exit 1; fi
+
+install:
+	@scripts/install.sh run
+
+install-dev:
+	@scripts/install.sh dev
+
+lint: install-dev  ## Check style, types and the layers of imports
+	$(RUN)/ruff check --output-format=concise .
+	$(RUN)/ruff format --check --quiet .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+format: install-dev  ## Bring the code into the house's style
+	$(RUN)/ruff check --fix --quiet .
+	$(RUN)/ruff format .
+
+test: install-dev  ## Run everything, unit to lab (lab tests need root)
+	$(RUN)/pytest
+
+unit: install-dev  ## Run the tests that need neither root nor a network
+	$(RUN)/pytest tests/unit
+
+bench: install-dev  ## Print all measures beside their references (lab ones need root)
+	@for script in bench/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
+
+clean:  ## Remove what was built and installed here (not the lab: make demo-down)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build dist

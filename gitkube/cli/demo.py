@@ -1,0 +1,86 @@
+"""`gitkube demo`: the whole path on this machine, one line a step."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from gitkube.lab.demo import Demo
+
+
+@click.command(epilog="Example:  sudo gitkube demo --hosts 3")
+@click.option("--hosts", type=click.IntRange(min=1), help="How many.  [default: as it is, or 3]")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".lab"),
+    show_default=True,
+    help="Where everything is kept.",
+)
+@click.option("--listen", default="127.0.0.1:6443", show_default=True, help="Address of the API.")
+@click.option("--down", is_flag=True, help="Remove all that the demo made, the clone included.")
+def demo(hosts: int | None, directory: Path, listen: str, down: bool) -> None:
+    """Start a lab of three hosts and a control plane, push the sample, show that it runs. Needs root."""
+    from rich.console import Console
+
+    from gitkube.lab.demo import Demo
+    from gitkube.lab.errors import LabError
+
+    console = Console(highlight=False)
+    it = Demo(directory, listen=listen, say=lambda line: console.print(f"    {line}", markup=False))
+    try:
+        if down:
+            _step(console.print, "remove", it.remove)
+            return
+        _step(console.print, "hosts", lambda: it.start_hosts(hosts))
+        _step(console.print, "images", it.fill_registry)
+        _step(console.print, "control", it.start_control)
+        _step(console.print, "agents", it.wait_for_hosts)
+        _step(console.print, "clone", it.make_clone)
+        _step(console.print, "push", it.push)
+    except LabError as error:
+        raise click.ClickException(str(error)) from error
+    _show(it)
+
+
+def _step(show: Callable[[str], None], name: str, work: Callable[[], str]) -> None:
+    started = time.monotonic()
+    result = work()
+    show(f"[green]✓[/green] {name:<8} {result}  [dim]{time.monotonic() - started:.1f} s[/dim]")
+
+
+def _show(it: Demo) -> None:
+    status = subprocess.run(
+        [sys.executable, "-m", "gitkube.cli.main", "status", "--wait", "120", "--kubeconfig", it.kubeconfig],
+        check=False,
+    )
+    kubectl = f"kubectl --kubeconfig {_short(it.kubeconfig)}"
+    click.echo(
+        f"""
+the guestbook:  {it.guestbook_url()}
+
+try next:
+  1. another version    cd {_short(it.clone)}
+                        sed -i 's/guestbook-web:1/guestbook-web:2/' guestbook/web.yaml
+                        git commit -am 'web: 1 -> 2' && git push lab main
+  2. a host dies        gitkube lab kill bee    (and back: gitkube lab start bee)
+  3. with kubectl       {kubectl} get pods -A -o wide
+
+all of it goes with:  make demo-down"""
+    )
+    raise SystemExit(status.returncode)
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
