@@ -1,8 +1,9 @@
 """The process that renders Jinja2 templates, and can do nothing else.
 
-It runs as a script of its own, with an empty environment, and imports only the standard library, Jinja2 and a JSON Schema
-checker (a hostile schema could crash the process it is checked in, so that is done here too). Before it reads its first request it gives up the right to open any further file or socket, to write files
-and to take more memory than MAX_MEMORY_BYTES. A request holds every template it may need, so the loader
+It runs as a script of its own, with an empty environment, and imports only the standard library, Jinja2
+and a JSON Schema checker (a hostile schema could crash the process it is checked in, so that is done here
+too). Before it reads its first request it gives up the right to open any further file or socket, to write
+files and to take more memory than MAX_MEMORY_BYTES. A request holds every template it may need, so the loader
 reads from that and from nothing else; compiled templates are kept by the digest of their text, which makes
 a warm render cost a fifth of a millisecond. Each answer says for every piece of the output which line of
 which template it came from, by looking at where the (possibly nested) generators of Jinja's compiled code

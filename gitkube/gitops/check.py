@@ -1,0 +1,178 @@
+"""Whether a rendered commit may land: every object against its schema, and all of them against each other.
+
+Pure and offline: what needs the cluster (admission, what exists already) is the plan's business. The result
+is the list of objects to apply, with namespaces filled in, and the problems, each at its line. One object
+that is wrong does not hide another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gitkube.gitops import structure
+from gitkube.gitops.problem import Place, Problem, did_you_mean, nearest
+from gitkube.gitops.references import reference_problems
+from gitkube.gitops.render.model import Manifest, Rendered
+from gitkube.objects import kinds
+from gitkube.objects.kinds import Kind
+from gitkube.objects.schema import schema_of
+from gitkube.objects.types import Object
+
+DEFAULT_NAMESPACE = "default"
+NOT_FROM_GIT: Mapping[Kind, str] = {
+    kinds.NODE: "hosts come from the inventory",
+    kinds.EVENT: "events are written by the cluster",
+    kinds.LEASE: "leases are written by the cluster",
+    kinds.SOURCE: "the source is set where gitkube serve is started",
+}
+
+
+class Ref(NamedTuple):
+    """Names one object of the API."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind.kind} {name}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One object that may be applied."""
+
+    ref: Ref
+    object: Object
+    manifest: Manifest
+
+    @property
+    def place(self) -> Place:
+        return self.manifest.place
+
+    def problem(self, message: str, path: structure.Steps = (), *, hint: str = "") -> Problem:
+        return self.manifest.problem(message, path, hint=hint)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    objects: tuple[Checked, ...]
+    problems: tuple[Problem, ...]
+    by_ref: Mapping[Ref, Checked] = field(default_factory=dict)
+
+    @property
+    def has_errors(self) -> bool:
+        return any(problem.is_error for problem in self.problems)
+
+
+def check(rendered: Rendered, *, live_namespaces: Iterable[str] = ()) -> CheckResult:
+    """Judge a rendered commit.
+
+    Args:
+        live_namespaces: those that the cluster has, whoever made them; empty when it was not asked.
+    """
+    problems = list(rendered.problems)
+    by_ref: dict[Ref, Checked] = {}
+    for manifest in rendered.manifests:
+        kind = _kind_of(manifest, problems)
+        if kind is None:
+            continue
+        obj = _with_namespace(manifest.object, kind)
+        manifest_problems = _object_problems(manifest, kind)
+        problems += manifest_problems
+        if any(problem.is_error for problem in manifest_problems):
+            continue
+        ref = Ref(kind, obj["metadata"].get("namespace", "") if kind.namespaced else "", manifest.name)
+        first = by_ref.get(ref)
+        if first is not None:
+            path = ("metadata", "name")
+            hint = f"first at {first.manifest.place}; remove one of them"
+            problems.append(manifest.problem(f"{ref} is defined twice", path, hint=hint))
+            continue
+        by_ref[ref] = Checked(ref, obj, manifest)
+    objects = tuple(by_ref.values())
+    problems += _namespace_problems(objects, frozenset(live_namespaces))
+    problems += reference_problems(
+        [(one.ref.kind, one.ref.namespace, one.object, one.manifest) for one in objects],
+        complete=not any(problem.is_error for problem in problems),
+    )
+    return CheckResult(objects, tuple(problems), by_ref)
+
+
+def _kind_of(manifest: Manifest, problems: list[Problem]) -> Kind | None:
+    api_version, name = manifest.api_version, manifest.kind
+    if not name or not api_version:
+        missing = "kind" if not name else "apiVersion"
+        problems.append(
+            manifest.problem(f"{missing} is missing", (), hint="every manifest has apiVersion and kind")
+        )
+        return None
+    kind = kinds.by_gvk(api_version, name)
+    if kind is None:
+        served = [one for one in kinds.BUILT_IN if one.kind == name]
+        if served:
+            message = f"{name} is not served at {api_version}"
+            near = nearest(api_version, [one.api_version for one in served]) or served[0].api_version
+            problems.append(manifest.problem(message, ("apiVersion",), hint=f"use {near}"))
+        else:
+            hint = did_you_mean(name, [one.kind for one in kinds.BUILT_IN] + ["Template"])
+            problems.append(manifest.problem(f"unknown kind {name} of {api_version}", ("kind",), hint=hint))
+        return None
+    if kind in NOT_FROM_GIT:
+        message = f"a {name} cannot come from git: {NOT_FROM_GIT[kind]}"
+        problems.append(manifest.problem(message, ("kind",)))
+        return None
+    return kind
+
+
+def _with_namespace(obj: Object, kind: Kind) -> Object:
+    metadata = obj.get("metadata")
+    if not kind.namespaced or not isinstance(metadata, dict) or metadata.get("namespace"):
+        return obj
+    return {**obj, "metadata": {**metadata, "namespace": DEFAULT_NAMESPACE}}
+
+
+def _object_problems(manifest: Manifest, kind: Kind) -> list[Problem]:
+    obj = manifest.object
+    problems = [
+        manifest.problem(finding.message, finding.path, of_key=finding.of_key, hint=finding.hint)
+        for finding in structure.findings(obj, schema_of(kind))
+    ]
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
+        if isinstance(metadata, dict) and metadata.get("generateName"):
+            message, path = "an object in git needs a name of its own", ("metadata", "generateName")
+            problems.append(manifest.problem(message, path, hint="use metadata.name"))
+        elif not problems:
+            problems.append(manifest.problem("metadata.name is missing", ("metadata",)))
+        return problems
+    if not kind.namespaced and metadata.get("namespace"):
+        message = f"a {kind.kind} belongs to no namespace"
+        problems.append(manifest.problem(message, ("metadata", "namespace"), hint="remove the line"))
+    if obj.get("status"):
+        message = "status is what the cluster sees, not what git wants"
+        problems.append(manifest.problem(message, ("status",), of_key=True, hint="remove it"))
+    return problems
+
+
+def _namespace_problems(objects: Sequence[Checked], live: frozenset[str]) -> list[Problem]:
+    """Objects in a namespace that nobody makes: applying them would fail."""
+    made = {one.ref.name for one in objects if one.ref.kind == kinds.NAMESPACE}
+    known = made | live | {DEFAULT_NAMESPACE, "kube-system", "kube-public", "kube-node-lease"}
+    problems = []
+    told: set[tuple[str, str]] = set()
+    for one in objects:
+        namespace = one.ref.namespace
+        if not namespace or namespace in known:
+            continue
+        key = (one.place.path, namespace)
+        if key in told:
+            continue
+        told.add(key)
+        hint = did_you_mean(namespace, known) or "add a Namespace of that name"
+        message = f"there is no namespace {namespace}, neither in this repository nor in the cluster"
+        problems.append(one.problem(message, ("metadata", "namespace"), hint=hint))
+    return problems
