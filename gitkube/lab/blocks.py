@@ -34,11 +34,13 @@ def take_block(directory: Path, *, state_name: str, wanted: int | None = None) -
                 return int(block)
             if not (Path(owner) / state_name).exists():
                 del blocks[block]
-        order: list[int] = [wanted] if wanted is not None else []
-        for block_number in [*order, *range(MAX_BLOCKS)]:
-            if str(block_number) not in blocks:
-                blocks[str(block_number)] = str(directory)
-                return block_number
+        candidates = list(range(MAX_BLOCKS))
+        if wanted is not None:
+            candidates.insert(0, wanted)
+        for candidate in candidates:
+            if str(candidate) not in blocks:
+                blocks[str(candidate)] = str(directory)
+                return candidate
     raise LabError(f"{MAX_BLOCKS} labs exist on this machine; end one with `gitkube lab down --dir DIR`")
 
 

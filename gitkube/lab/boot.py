@@ -76,10 +76,7 @@ def main() -> int:
         mounts = cgroups.machine_mounts()
         _setns(spec.namespace, CLONE_NEWNET)
         cgroups.enter(mounts, spec.group)
-        _check(
-            _libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP),
-            "unshare",
-        )
+        _check(_libc.unshare(CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP), "unshare")
     except OSError as error:
         print(f"host {spec.name} cannot be given namespaces and cgroups: {error}", file=sys.stderr)
         return 1
@@ -105,6 +102,8 @@ def _be_the_host(spec: BootSpec, mounts: cgroups.CgroupMounts, teller: int) -> N
     """PID 1 of the host. Never returns."""
     try:
         os.setsid()
+        # Only here: with the parent in the same mount namespace, pivot_root would take it along.
+        _check(_libc.unshare(CLONE_NEWNS), "unshare of mounts")
         console = os.open(spec.console, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         nothing = os.open("/dev/null", os.O_RDONLY)
         os.dup2(nothing, 0)

@@ -37,6 +37,8 @@ class HostLayout:
     """Name of the network namespace, as `ip netns` shows it."""
     port: str
     """The router's end of the host's cable."""
+    hardware_address: str
+    """Kept through boots, as a real card's is; a new one would leave the neighbours with a stale entry."""
     bridge: str
     """The switch, inside the router, that the cable is plugged into."""
 
@@ -116,6 +118,7 @@ def _plan_host(mark: str, block: int, index: int) -> HostLayout:
         gateway=f"{network}.1",
         namespace=f"gklab-{mark}-{name}",
         port=f"to-{name}",
+        hardware_address=f"02:{mark[0:2]}:{mark[2:4]}:{mark[4:6]}:00:{_FIRST_HOST_PART + index:02x}",
         bridge=f"br-{ZONES[at]}",
     )
 

@@ -110,7 +110,7 @@ def plug_host(layout: LabLayout, host: HostLayout) -> None:
     inside = ["ip", "-n", host.namespace]
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "address", "add", f"{host.address}/24", "dev", "eth0"])
-    run([*inside, "link", "set", "eth0", "up"])
+    run([*inside, "link", "set", "eth0", "address", host.hardware_address, "up"])
     run([*inside, "route", "add", "default", "via", host.gateway])
 
 
@@ -127,11 +127,20 @@ def set_cable(layout: LabLayout, host: HostLayout, *, is_up: bool) -> None:
     Raises:
         LabError: no carrier in time.
     """
-    inside = ["ip", "-n", layout.router_namespace]
-    run([*inside, "link", "set", host.port, "up" if is_up else "down"])
+    router = layout.router_namespace
+    run(["ip", "-n", router, "link", "set", host.port, "up" if is_up else "down"])
+    if not is_up:
+        return
+    # The kernel passes the carrier on in its own time, up to a second later: to the card, and to a switch
+    # that had no other port. What is sent before that is lost.
+    ends = [(router, host.port), (router, host.bridge), (host.namespace, "eth0")]
     deadline = time.monotonic() + CARRIER_TIMEOUT_S
-    # The kernel tells the switch of a carrier on its own time, up to a second later.
-    while is_up and json.loads(run([*inside, "-j", "link", "show", host.port]))[0]["operstate"] != "UP":
+    while not all(_carries(namespace, link) for namespace, link in ends):
         if time.monotonic() > deadline:
             raise LabError(f"the cable of host {host.name} has no carrier; is the host still there?")
         time.sleep(0.01)
+
+
+def _carries(namespace: str, link: str) -> bool:
+    shown = json.loads(run(["ip", "-n", namespace, "-j", "link", "show", link]))
+    return bool(shown[0]["operstate"] == "UP")
