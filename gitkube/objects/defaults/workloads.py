@@ -1,0 +1,96 @@
+"""Defaults of Deployments, ReplicaSets and Jobs. Source: k8s.io/kubernetes/pkg/apis/{apps,batch}/v1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitkube.objects.defaults.pods import default_template
+from gitkube.objects.defaults.reading import fill, fill_zero, made_part, part, parts
+from gitkube.objects.patch.copying import clone
+from gitkube.objects.types import Object
+
+_NO_BACKOFF_LIMIT = 2**31 - 1
+CONTROLLER_UID_LABEL = "batch.kubernetes.io/controller-uid"
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+_OLD_CONTROLLER_UID_LABEL = "controller-uid"
+_OLD_JOB_NAME_LABEL = "job-name"
+
+
+def default_deployment(deployment: Object) -> None:
+    spec = part(deployment, "spec")
+    if not spec:
+        return
+    default_template(spec)
+    fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    strategy = made_part(spec, "strategy")
+    fill_zero(strategy, type="RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        fill(made_part(strategy, "rollingUpdate"), maxUnavailable="25%", maxSurge="25%")
+
+
+def default_replica_set(replica_set: Object) -> None:
+    spec = part(replica_set, "spec")
+    if not spec:
+        return
+    default_template(spec)
+    fill(spec, replicas=1)
+
+
+def default_job(job: Object) -> None:
+    spec = part(job, "spec")
+    if not spec:
+        return
+    default_template(spec)
+    if spec.get("completions") is None and spec.get("parallelism") is None:
+        fill(spec, completions=1)
+    fill(spec, parallelism=1)
+    has_limit_per_index = spec.get("backoffLimitPerIndex") is not None
+    fill(spec, backoffLimit=_NO_BACKOFF_LIMIT if has_limit_per_index else 6)
+    has_failure_policy = spec.get("podFailurePolicy") is not None
+    fill(
+        spec,
+        completionMode="NonIndexed",
+        suspend=False,
+        manualSelector=False,
+        podReplacementPolicy="Failed" if has_failure_policy else "TerminatingOrFailed",
+    )
+    for rule in parts(part(spec, "podFailurePolicy"), "rules"):
+        for pattern in parts(rule, "onPodConditions"):
+            fill_zero(pattern, status="True")
+    _labels_from_template(job, spec)
+
+
+def with_generated_selector(job: Object) -> Object:
+    """A Job with the selector and labels that tie its pods to its uid; unchanged when it brings its own.
+
+    Done once, on create, when the uid is known: a Job made again under the same name must not adopt the pods
+    of the one before.
+    """
+    spec = part(job, "spec")
+    uid = part(job, "metadata").get("uid")
+    if spec.get("manualSelector") or not uid or "template" not in spec:
+        return job
+    result = clone(job)
+    spec = result["spec"]
+    metadata = part(result, "metadata")
+    name = metadata.get("name", "")
+    template_metadata = made_part(part(spec, "template"), "metadata")
+    labels = made_part(template_metadata, "labels")
+    labels.update(
+        {
+            _OLD_CONTROLLER_UID_LABEL: uid,
+            CONTROLLER_UID_LABEL: uid,
+            _OLD_JOB_NAME_LABEL: name,
+            JOB_NAME_LABEL: name,
+        }
+    )
+    made_part(made_part(spec, "selector"), "matchLabels")[CONTROLLER_UID_LABEL] = uid
+    _labels_from_template(result, spec)
+    return result
+
+
+def _labels_from_template(workload: Object, spec: dict[str, Any]) -> None:
+    labels = part(part(part(spec, "template"), "metadata"), "labels")
+    metadata = part(workload, "metadata")
+    if labels and not metadata.get("labels"):
+        metadata["labels"] = dict(labels)

@@ -1,0 +1,95 @@
+"""One spelling for what means the same, so that a hash or a diff sees only real differences.
+
+As Kubernetes' decoder does when it reads an object into its types and writes it out again: quantities get
+their canonical text, a null field vanishes, a null among a map's or a list's values becomes the value type's
+zero, an empty list or map that may be left out is left out. Fields that the schema does not know stay as they
+are (`unknown.py` finds and prunes them), and so do values of a wrong type (validation names them).
+
+Invariant: `normalise(normalise(x)) == normalise(x)`, and nothing of `x` is changed or shared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitkube.objects.kinds import Kind
+from gitkube.objects.patch.copying import clone
+from gitkube.objects.quantity import Quantity, QuantityError
+from gitkube.objects.schema import Schema, schema_of
+from gitkube.objects.types import Object
+
+_ZEROS: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
+_OMITTED_WHEN_EMPTY = frozenset(
+    {"nodeName", "hostname", "subdomain", "serviceAccountName", "value", "clusterIP"}
+)
+"""Texts that Kubernetes leaves out when they are empty and that people write so. (Others have a meaning when
+they are empty: `storageClassName: ""`.)"""
+_OMITTED_WHEN_FALSE = frozenset({"hostNetwork", "hostPID", "hostIPC", "unschedulable"})
+"""Likewise for booleans."""
+
+
+def normalise(kind: Kind, obj: Object) -> Object:
+    """A copy of an object in canonical spelling."""
+    result = _normalise_object(schema_of(kind), obj)
+    return result if isinstance(result, dict) else clone(obj)
+
+
+def normalise_node(schema: Schema, value: Any) -> Any:
+    """As `normalise`, for the part of an object that `schema` describes."""
+    return _normalise(schema, value)
+
+
+def _normalise(schema: Schema, value: Any) -> Any:
+    if isinstance(value, dict):
+        return clone(value) if schema.preserve_unknown else _normalise_object(schema, value)
+    if isinstance(value, list):
+        items = schema.items
+        if items is None or schema.preserve_unknown:
+            return clone(value)
+        return [_zero(items) if item is None else _normalise(items, item) for item in value]
+    if schema.is_quantity and value is not None:
+        try:
+            return str(Quantity.parse(value))
+        except QuantityError:
+            return value  # validation says what is wrong with it
+    return value
+
+
+def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
+    properties = schema.properties
+    additional = schema.additional_properties
+    result: dict[str, Any] = {}
+    for field, value in obj.items():
+        child = properties.get(field)
+        if child is None:
+            if additional is None:
+                result[field] = clone(value)
+            else:
+                result[field] = _zero(additional) if value is None else _normalise(additional, value)
+            continue
+        if value is None:
+            continue
+        if (value == "" and field in _OMITTED_WHEN_EMPTY) or (
+            value is False and field in _OMITTED_WHEN_FALSE
+        ):
+            continue
+        normal = _normalise(child, value)
+        if normal in ([], {}) and field not in schema.required and not _is_struct(child):
+            continue
+        result[field] = normal
+    return result
+
+
+def _is_struct(schema: Schema) -> bool:
+    """An object with named fields, where {} says something (`emptyDir: {}`)."""
+    return schema.is_object and schema.additional_properties is None
+
+
+def _zero(schema: Schema) -> Any:
+    if schema.is_object:
+        return {}
+    if schema.is_list:
+        return []
+    if schema.is_quantity:
+        return "0"
+    return _ZEROS.get(schema.types[0]) if schema.types else None
