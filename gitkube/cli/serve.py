@@ -1,0 +1,157 @@
+"""`gitkube serve`: the control plane, in the foreground, until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from gitkube.server.control_plane import ControlPlaneSettings
+
+
+def _default_data_dir() -> Path:
+    import os
+
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "gitkube"
+
+
+@click.command(
+    epilog="Example:  gitkube serve --inventory inventory.yaml --repo ~/cluster.git --listen 0.0.0.0:6443"
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_default_data_dir,
+    show_default="~/.local/state/gitkube",
+    help="The store, keys and certificates. Keep it on a disk you trust.",
+)
+@click.option(
+    "--inventory",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="The hosts: gitkube's form or an Ansible YAML inventory.",
+)
+@click.option(
+    "--repo",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Bare repository to push to, made if absent.  [default: repo.git in the data directory]",
+)
+@click.option("--branch", default="main", show_default=True, help="The branch that deploys.")
+@click.option("--listen", default="127.0.0.1:6443", show_default=True, help="Address and port of the API.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Where to write the administrator's kubeconfig.  [default: in the data directory]",
+)
+@click.option(
+    "--eviction-after",
+    type=click.IntRange(min=0),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long pods stay assigned to a host out of reach, unless they say so themselves.",
+)
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default=None, help="[default: text on a tty]"
+)
+def serve(
+    data_dir: Path,
+    inventory: Path,
+    repo: Path | None,
+    branch: str,
+    listen: str,
+    kubeconfig: Path | None,
+    eviction_after: int,
+    log_format: str | None,
+) -> None:
+    """Run the control plane: API, controllers, scheduler, fleet links and git. Needs no root."""
+    host, port = _address(listen)
+    from gitkube.server.control_plane import ControlPlaneSettings
+
+    settings = ControlPlaneSettings(
+        data_dir=data_dir,
+        inventory=inventory,
+        repository=repo or data_dir / "repo.git",
+        branch=branch,
+        listen_host=host,
+        listen_port=port,
+        kubeconfig=kubeconfig,
+        eviction_after_s=eviction_after,
+    )
+    _configure_logs(log_format or ("text" if sys.stderr.isatty() else "json"))
+    raise SystemExit(_run(settings))
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, separator, port = listen.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(
+            f"{listen!r} is not ADDRESS:PORT, such as 127.0.0.1:6443", param_hint="--listen"
+        )
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _configure_logs(form: str) -> None:
+    import structlog
+
+    renderer = structlog.dev.ConsoleRenderer() if form == "text" else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _run(settings: ControlPlaneSettings) -> int:
+    import asyncio
+    import signal
+
+    import structlog
+    import uvloop
+
+    from gitkube.server.control_plane import ControlPlane
+
+    log = structlog.get_logger()
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        await ControlPlane(settings).run(lambda url: log.info("ready", url=url))
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work())
+    except asyncio.CancelledError:
+        log.info("stopped")
+        return 0
+    except BaseExceptionGroup as group:
+        for error in _leaves(group):
+            log.critical("failed", error=str(error), kind=type(error).__name__, exc_info=error)
+            click.echo(f"gitkube serve: {error}", err=True)
+        return 1
+    except (OSError, ValueError) as error:
+        click.echo(f"gitkube serve: {error}", err=True)
+        return 1
+    return 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
