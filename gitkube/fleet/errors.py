@@ -47,3 +47,9 @@ class HostKeyChanged(HostStopped):
     """The host shows another key than the one pinned."""
 
     reason = "HostKeyChanged"
+
+
+class OlderTerm(FleetError):
+    """The host obeys a leader that was elected after us."""
+
+    reason = "OlderTerm"
