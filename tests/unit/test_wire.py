@@ -84,16 +84,18 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
 
 async def test_messages_arrive_in_order() -> None:
     seen: list[int] = []
+    complete = asyncio.Event()
 
     async def take(message: dict[str, Any]) -> None:
         await asyncio.sleep(0)
         seen.append(message["n"])
+        if len(seen) == 50:
+            complete.set()
 
     control, tasks = await joined(None, take)
     for number in range(50):
         await control.send({"n": number})
-    while len(seen) < 50:
-        await asyncio.sleep(0)
+    await complete.wait()
     assert seen == list(range(50))
     await end(tasks)
 
@@ -142,11 +144,15 @@ async def test_a_reader_that_stands_still_holds_back_its_stream_and_no_other() -
 
 
 async def test_a_lost_link_ends_every_stream_with_a_reason() -> None:
+    opened = asyncio.Event()
+
     async def wait(stream: Stream) -> None:
+        opened.set()
         await stream.read()
 
     control, tasks = await joined(wait)
     stream = await control.open({"kind": "logs"})
+    await opened.wait()
     tasks[1].cancel()
     assert await stream.read() is None
     assert stream.result is not None
