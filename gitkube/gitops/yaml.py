@@ -245,7 +245,7 @@ class _Builder:
             mark = key_event.start_mark
             value_event = next_event()
             value_mark = value_event.start_mark
-            if key == "<<" and key_event.style is None:
+            if key == "<<" and not key_event.style:
                 merges.append((key_event, self._node(value_event, depth + 1)))
                 continue
             if key in result:
@@ -257,7 +257,7 @@ class _Builder:
                     hint=f"first in line {first.key_line}",
                     width=len(key),
                 )
-            if not key and key_event.style is None:
+            if not key and not key_event.style:
                 raise _at(key_event, "a key is missing before the colon")
             result[key] = self._node(value_event, depth + 1)
             marks[key] = Mark(mark.line + 1, mark.column + 1, value_mark.line + 1, value_mark.column + 1)
@@ -298,7 +298,7 @@ class _Builder:
         text: str = event.value
         tag = event.tag
         if tag is None or tag == "!":
-            if event.style is not None or tag == "!":
+            if event.style or tag == "!":
                 return text
             if text and text[0] not in _FIRST:
                 return text

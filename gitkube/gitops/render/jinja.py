@@ -249,7 +249,8 @@ def _undefined(error: dict[str, Any], place: Place, via: tuple[Place, ...], job:
         available, message = [], f'a value of type {error["owner"]} has no "{name}"'
         has = ""
     else:
-        available, message = sorted(job.context), f'undefined variable "{name}"'
+        available = sorted(name for name in job.context if name != "values")
+        message = f'undefined variable "{name}"'
         has = f"{job.known} has: " + ", ".join(available[:20]) if available else f"{job.known} has nothing"
     place, width = _located(place, name, job)
     hint = "; ".join(filter(None, (did_you_mean(name, available), has)))
