@@ -1,9 +1,9 @@
 """What each host should be, computed from what the API holds. Pure functions.
 
 A host gets its own slice and nothing else: the pods bound to it, exactly the ConfigMaps and Secrets that
-those refer to, the Services, and the other hosts' network ends. What changes without meaning anything to the host
-(status, resourceVersion, managed fields) is left out, so that a report which becomes a status never comes
-back to the host as a change. Lists are sorted, so that the same content has the same digest.
+those refer to, the Services, and the other hosts' network ends. What changes without meaning anything to the
+host (status, resourceVersion, managed fields) is left out, so that a report which becomes a status never
+comes back to the host as a change. Lists are sorted, so that the same content has the same digest.
 """
 
 from __future__ import annotations

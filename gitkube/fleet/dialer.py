@@ -1,4 +1,4 @@
-"""The way to a host in earnest: SSH, prepare, and the channel that `gitkube-node link` bridges on the host."""
+"""The way to a host in earnest: SSH, prepare, and the channel that `gitkube-node link` bridges there."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@ A `HostLink` holds what the host should be (its newest sections, whole) and send
 has another one than that; after a reconnect the host says what it has, and only the difference goes out. So
 nothing is queued, and a lost message heals by itself.
 
-When the link fails it is dialled again after a growing, jittered pause that is shown in `state`; a `HostStopped`
-(a changed host key) is never tried again until `wake` is called because a person has changed something.
+When the link fails it is dialled again after a growing, jittered pause that is shown in `state`; a
+`HostStopped` (a changed host key) is never tried again until `wake` is called, because a person has changed
+something.
 Links know nothing of each other: a dead host costs the others nothing.
 """
 
@@ -105,7 +106,11 @@ class HostLink:
         self._term, self._clock, self._rng, self._settings = term, clock, rng, settings
         self._desired: dict[str, wire.Desired] = {}
         self._sent: dict[str, str] = {}
-        self._failed: set[str] = set()
+        """Section -> digest that the host has or is being sent on this connection."""
+        self._has: dict[str, str] = {}
+        """Section -> digest that the host has said to have."""
+        self._failed: dict[str, str] = {}
+        """Section -> why the host could not put the last one into force."""
         self._changed = asyncio.Event()
         self._woken = asyncio.Event()
         self._connection: wire.Connection | None = None
@@ -134,6 +139,15 @@ class HostLink:
             return await self._connection.open(request)
         except (wire.WireError, OSError) as error:
             raise LinkLost(f"host {self.host.name}: {error}") from error
+
+    def in_force(self, section: str) -> str | None:
+        """ "" when the host is as this section says, a sentence when it could not, None when not known."""
+        desired = self._desired.get(section)
+        if desired is None or not self.state.is_up:
+            return None
+        if section in self._failed:
+            return self._failed[section]
+        return "" if self._has.get(section) == desired["digest"] else None
 
     def wake(self) -> None:
         """Try again now: the inventory or the known hosts have changed."""
@@ -169,11 +183,11 @@ class HostLink:
                 host=self.host.name, reason=reason, error=sentence, next_try_in_s=round(pause_s, 2),
             )  # fmt: skip
             self._woken.clear()
-            await self._pause(pause_s)
+            await self._wait(self._woken, pause_s)
 
     async def _live_once(self) -> None:
         """Dial and serve until it fails; always ends by an exception."""
-        self._tell("connecting", "Connecting", self.state.sentence if self.last_up_s else "connecting")
+        self._tell("connecting", "Connecting", self.state.sentence)
         restart = self._restarted_for == "wanted"
         session = await self._dialer.dial(
             self.host,
@@ -224,7 +238,7 @@ class HostLink:
                 " plane has taken over, or this one's data was restored from before"
             )
         await connection.send(wire.Welcome(type="welcome", node=self.host.name, term=self._term))
-        self._sent = dict(greeting["digests"])
+        self._sent, self._has = dict(greeting["digests"]), dict(greeting["digests"])
         self._failed.clear()
         self._connection = connection
         self.last_up_s = self._clock.monotonic()
@@ -257,10 +271,11 @@ class HostLink:
             log.warning(
                 "section_not_applied", host=self.host.name, section=section, error=str(message["error"])
             )
-            self._failed.add(section)
+            self._failed[section] = str(message["error"])
             self._changed.set()
         elif kind == "applied":
-            self._failed.discard(str(message.get("section")))
+            self._failed.pop(str(message.get("section")), None)
+            self._has[str(message.get("section"))] = str(message.get("digest"))
         await self._observer.heard(self, message)
 
     async def _send_sections(self, connection: wire.Connection, hello: asyncio.Future[wire.Hello]) -> None:
@@ -273,11 +288,9 @@ class HostLink:
                     await connection.send(desired)
             if not self._failed:
                 await self._changed.wait()
-                continue
-            failed = set(self._failed)
-            await self._clock.sleep(RESEND_S)
-            for section in failed & self._failed:
-                self._sent.pop(section, None)
+            elif not await self._wait(self._changed, RESEND_S):
+                for section in self._failed:
+                    self._sent.pop(section, None)
 
     async def _say_alive(self, connection: wire.Connection, heard: _Heard) -> None:
         while True:
@@ -305,15 +318,16 @@ class HostLink:
                 self.last_up_s = self._clock.monotonic()
         raise LinkLost(f"nothing heard from the host for {SILENT_INTERVALS * wire.PING_INTERVAL_S:.0f} s")
 
-    async def _pause(self, pause_s: float) -> None:
-        """Sleep, or until `wake`."""
-        sleeping = asyncio.ensure_future(self._clock.sleep(pause_s))
-        woken = asyncio.ensure_future(self._woken.wait())
+    async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
+        """Until the event is set (True), or the time is over (False)."""
+        sleeping = asyncio.ensure_future(self._clock.sleep(timeout_s))
+        waiting = asyncio.ensure_future(event.wait())
         try:
-            await asyncio.wait((sleeping, woken), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((sleeping, waiting), return_when=asyncio.FIRST_COMPLETED)
         finally:
             sleeping.cancel()
-            woken.cancel()
+            waiting.cancel()
+        return event.is_set()
 
     def _tell(self, phase: str, reason: str, sentence: str, *, next_try_s: float = 0.0) -> None:
         self.state = LinkState(phase, reason, sentence, self._clock.now(), next_try_s)

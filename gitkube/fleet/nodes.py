@@ -172,13 +172,13 @@ def identity(facts: HostFacts, node: Object | None, settings: FleetSettings) -> 
     host = facts.host
     known = node or {}
     labels = {"kubernetes.io/hostname": host.name, "kubernetes.io/os": "linux"}
-    architecture = (facts.hello or {}).get("nodeInfo", {}).get("architecture") or meta.labels(known).get(
-        ARCHITECTURE_LABEL
-    )
+    told = facts.hello["nodeInfo"].get("architecture") if facts.hello else ""
+    architecture = told or meta.labels(known).get(ARCHITECTURE_LABEL)
     if architecture:
         labels[ARCHITECTURE_LABEL] = architecture
     annotations = {INVENTORY_ANNOTATION: str(host.place) if host.place.file else host.name}
-    key = (facts.hello or {}).get("publicKey") or meta.annotations(known).get(PUBLIC_KEY_ANNOTATION)
+    told = facts.hello["publicKey"] if facts.hello else ""
+    key = told or meta.annotations(known).get(PUBLIC_KEY_ANNOTATION)
     if key:
         annotations[PUBLIC_KEY_ANNOTATION] = key
     end = endpoint(facts.address, settings.wireguard_port) if facts.address else ""
@@ -201,7 +201,7 @@ def merge_taints(
     before: Sequence[Mapping[str, Any]],
     wanted: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """`current` without what we put there `before`, with what is `wanted`; others' taints keep their place."""
+    """`current` without what we put there `before`, with what is `wanted`; others' taints stay in place."""
 
     def key(taint: Mapping[str, Any]) -> tuple[str, str]:
         return str(taint.get("key")), str(taint.get("effect"))

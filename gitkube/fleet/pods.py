@@ -79,6 +79,8 @@ class PodSync:
     ) -> None:
         self._client, self._copies, self._links = client, copies, links
         self._clock, self._settings = clock, settings
+        self.on_network_set: Callable[[str], None] = lambda host: None
+        """Called with each host whose network section was handed to its link."""
         self._dirty: set[tuple[str, str]] = set()
         """(section, host) to compute again."""
         self._services_dirty = True
@@ -142,6 +144,8 @@ class PodSync:
             data = self._section(section_name, node, nodes)
             if data is not None:
                 link.set_desired(section_name, data, wire.digest_of(data), revision)
+            if section_name == "network":
+                self.on_network_set(host)
 
     def _section(self, name: str, node: Object, nodes: Iterable[Object]) -> Any:
         copies = self._copies

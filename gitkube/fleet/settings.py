@@ -29,3 +29,5 @@ class FleetSettings:
     backoff_cap_s: float = 30.0
     parallel_connects: int = 20
     """Key exchanges are CPU work on this side; hundreds at once would starve the API."""
+    let_go_s: float = 40.0
+    """How long the link to a host that left the inventory is kept, so that its pods can end with grace."""
