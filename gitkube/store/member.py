@@ -377,7 +377,7 @@ class Member:
 
     def _maintain(self) -> None:
         history = self._space.revision - max(self._space.compact_revision, 1)
-        if history > 2 * self._settings.keep_revisions:
+        if history > self._settings.keep_revisions * 11 // 10:  # in small steps: each is a pause
             target = Revision(self._space.revision - self._settings.keep_revisions)
             answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
             self._queue.append(_Write(Compact(target), answer))

@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,13 @@ class _Connection:
                 work = self._watch if method == "watch" else self._call
                 task = asyncio.create_task(work(number, method, arguments))
                 self._tasks[number] = task
-                task.add_done_callback(lambda _, number=number: self._forget(number))
+                task.add_done_callback(partial(self._forget, number))
 
     def end(self) -> None:
         for task in list(self._tasks.values()):
             task.cancel()
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)
         self._credits.pop(number, None)
 
@@ -218,6 +219,8 @@ def main() -> int:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    # A snapshot is encoded in a thread; writes shall not wait 5 ms for each of its turns.
+    sys.setswitchinterval(0.0005)
     try:
         asyncio.run(serve(options.data_dir, options.socket))
     except UnavailableError as error:

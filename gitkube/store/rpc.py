@@ -1,8 +1,8 @@
 """The `Store` protocol over a unix socket: what both ends of it agree on.
 
-A frame is `length:u32` and msgpack. Requests are `[number, method, arguments]`; answers `[number, kind, body]`
-with kind ANSWER, ERROR or BATCH (one batch of a watch, of which there are many). Errors travel by name and
-come out as the same exception on the other side.
+A frame is `length:u32` and msgpack. Requests are `[number, method, arguments]`; answers are
+`[number, kind, body]` with kind ANSWER, ERROR or BATCH (one batch of a watch, of which there are many).
+Errors travel by name and come out as the same exception on the other side.
 """
 
 from __future__ import annotations

@@ -1,0 +1,70 @@
+"""What all benchmarks share: their options, their table, their JSON.
+
+A row is `{name, value, unit, reference, ratio}`: `reference` says beside what the value stands (a goal of
+ours, or something measured in the same run), `ratio` is value / reference where that means something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    value: float
+    unit: str
+    reference: str = ""
+    ratio: float | None = None
+
+
+def against(name: str, value: float, unit: str, reference: float, what: str) -> Row:
+    """A row that stands beside a figure of the same unit."""
+    return Row(
+        name, value, unit, f"{_number(reference)} {unit} ({what})", value / reference if reference else None
+    )
+
+
+def options(description: str) -> argparse.Namespace:
+    """Every benchmark's options: --quick and --json FILE."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, under 50 seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    return parser.parse_args()
+
+
+def report(rows: Sequence[Row], how: str, file: Path | None) -> None:
+    """Print the table and how it was measured, and write the JSON file if asked for."""
+    header = ("measure", "value", "unit", "reference", "ratio")
+    cells = [
+        (
+            row.name,
+            _number(row.value),
+            row.unit,
+            row.reference,
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in [header, *cells]) for column in range(len(header))]
+    for line in [header, *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(f"\nhow: {how}")
+    if file is not None:
+        file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the values lie; nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
