@@ -12,6 +12,7 @@ matches yet and it matches itself. Source: kube-scheduler's InterPodAffinity.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class InterPodAffinity:
             return None
         mask: Mask = np.ones(nodes.capacity, np.bool_)
         for term, counts in nodes.counts.repelling.items():
-            if _means(term, pod, nodes):
+            if _is_meant(term, nodes, pod):
                 mask &= ~_in_domain(nodes, term.topology_key, counts)
         mask &= _affinity_mask(pod, nodes)
         for term in pod.anti_affinity:
@@ -56,8 +57,8 @@ class InterPodAffinity:
     def explain(self, state: CycleState, pod: PodInfo, nodes: Snapshot, node: NodeInfo) -> Status:
         """See `framework.Filter`."""
         for term, counts in nodes.counts.repelling.items():
-            if _means(term, pod, nodes) and _in_domain(nodes, term.topology_key, counts)[node.slot]:
-                other = _find(nodes, node, term, lambda other, term=term: term in other.anti_affinity)
+            if _is_meant(term, nodes, pod) and _in_domain(nodes, term.topology_key, counts)[node.slot]:
+                other = _find(nodes, node, term, partial(_carries, term))
                 detail = f"anti-affinity of {other} {_where(term.topology_key)} keeps it away"
                 return Status(Code.UNSCHEDULABLE, (_REFUSED_BY_OTHERS,), detail, self.name)
         if not _affinity_mask(pod, nodes)[node.slot]:
@@ -67,15 +68,7 @@ class InterPodAffinity:
             return Status(Code.UNRESOLVABLE, (_AFFINITY,), detail, self.name)
         for term in pod.anti_affinity:
             if _in_domain(nodes, term.topology_key, _matching(term, nodes))[node.slot]:
-                other = _find(
-                    nodes,
-                    node,
-                    term,
-                    lambda other, term=term: (
-                        term.covers(other.namespace, nodes.namespace_labels.get(other.namespace, {}))
-                        and term.selector.matches(other.labels)
-                    ),
-                )
+                other = _find(nodes, node, term, partial(_is_meant, term, nodes))
                 detail = f"anti-affinity with {other} {_where(term.topology_key)}"
                 return Status(Code.UNSCHEDULABLE, (_ANTI_AFFINITY,), detail, self.name)
         return SUCCESS
@@ -88,7 +81,7 @@ class InterPodAffinity:
             has_opinion = True
             scores += term.weight * _per_domain(nodes, term.topology_key, _matching(term, nodes))
         for term, counts in nodes.counts.attracting.items():
-            if _means(term, pod, nodes):
+            if _is_meant(term, nodes, pod):
                 has_opinion = True
                 weight = term.weight or HARD_AFFINITY_WEIGHT
                 scores += weight * _per_domain(nodes, term.topology_key, counts)
@@ -115,7 +108,7 @@ def _affinity_mask(pod: PodInfo, nodes: Snapshot) -> Mask:
         has_keys &= ids != NO_DOMAIN
         mask &= _in_domain(nodes, term.topology_key, counts)
     nobody_matches = not any(_in_domain(nodes, term.topology_key, counts).any() for term in pod.affinity)
-    if nobody_matches and all(_means(term, pod, nodes) for term in pod.affinity):
+    if nobody_matches and all(_is_meant(term, nodes, pod) for term in pod.affinity):
         return has_keys
     return mask & has_keys
 
@@ -137,10 +130,14 @@ def _matching_all(terms: tuple[AffinityTerm, ...], nodes: Snapshot) -> Counts:
     return nodes.counts.matching(namespaces, selector)
 
 
-def _means(term: AffinityTerm, pod: PodInfo, nodes: Snapshot) -> bool:
+def _is_meant(term: AffinityTerm, nodes: Snapshot, pod: PodInfo) -> bool:
     """Whether the term speaks of this pod."""
     labels = nodes.namespace_labels.get(pod.namespace, {})
     return term.covers(pod.namespace, labels) and term.selector.matches(pod.labels)
+
+
+def _carries(term: AffinityTerm, pod: PodInfo) -> bool:
+    return term in pod.anti_affinity
 
 
 def _per_domain(nodes: Snapshot, topology_key: str, counts: Counts) -> Scores:

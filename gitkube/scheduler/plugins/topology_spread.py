@@ -138,7 +138,8 @@ class PodTopologySpread:
         counts = nodes.counts.matching(
             frozenset((pod.namespace,)), constraint.selector, counts_deleting=False
         )
-        totals = np.bincount(ids[eligible], weights=counts[eligible], minlength=max(number, 1))
+        totals = np.zeros(max(number, 1), np.float64)
+        np.add.at(totals, ids[eligible], counts[eligible])
         present = np.unique(ids[eligible])
         is_enough = len(present) >= max(constraint.min_domains, 1)
         least = float(totals[present].min()) if is_enough else 0.0
