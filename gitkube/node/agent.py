@@ -1,0 +1,485 @@
+"""The daemon: joins the desired state, the pods, the network and whoever is connected.
+
+At its start it needs nobody: the persisted sections are put in force, running containers adopted. A
+connection on the socket brings newer sections and takes reports; there is one at a time, the newest with a
+term that is not lower. When it ends, nothing on the host changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Callable, Protocol
+
+from gitkube.node import cgroups, hostinfo, logs
+from gitkube.node.containers import Runtime
+from gitkube.node.exits import ExitWatch
+from gitkube.node.images import ImageStore
+from gitkube.node.kube import Object, name_of, namespace_of, uid_of
+from gitkube.node.paths import Layout
+from gitkube.node.pods import PodManager
+from gitkube.node.records import RUNNING
+from gitkube.node.sandbox import NetworkLike, Sandboxes
+from gitkube.node.sections import SECTIONS, Sections, StaleTerm
+from gitkube.node.streams import StreamServer
+from gitkube.node.volumes import Volumes
+from gitkube.node.worker import Tools
+from gitkube.wire import PING_INTERVAL_S, PROTOCOL_VERSION, Connection, SocketStream, Stream, WireError
+
+log = logging.getLogger(__name__)
+
+GATHER_S = 0.02
+"""How long changes are gathered before they are reported together."""
+MAX_EVENTS = 1000
+"""Kept while nobody is connected; the oldest go first."""
+HOUSEKEEPING_INTERVAL_S = 10.0
+DEAD_AFTER_S = 3 * PING_INTERVAL_S
+WELCOME_TIMEOUT_S = 10.0
+
+
+class Network(NetworkLike, Protocol):
+    """What the agent asks of `gitkube.node.network.Network`."""
+
+    def public_key(self) -> str: ...
+
+    async def apply(self, desired: Any) -> None: ...
+
+    async def apply_services(self, desired: Any) -> None: ...
+
+    async def run(self) -> None: ...
+
+
+class StartFailure(Exception):
+    """The agent cannot work on this host; the text says what to do."""
+
+
+class Agent:
+    """One host's agent."""
+
+    def __init__(self, layout: Layout, network: Network, layout_of_cgroups: cgroups.Cgroups) -> None:
+        self._layout = layout
+        self._network = network
+        self._sections = Sections(layout)
+        self._images = ImageStore(layout.images, layout.run)
+        runtime_host = hostinfo.runtime_host(layout_of_cgroups)
+        self._runtime = Runtime(layout, self._images.layers_dir, layout_of_cgroups, runtime_host)
+        self._sandboxes = Sandboxes(layout, network)
+        tools = Tools(
+            layout=layout,
+            images=self._images,
+            runtime=self._runtime,
+            sandboxes=self._sandboxes,
+            volumes=Volumes(layout),
+            emit=self._emit,
+            report=lambda uid: None,
+        )
+        self._manager = PodManager(tools, self._note_change)
+        self._streams = StreamServer(layout, self._manager, self._runtime.crun)
+        self._exit_watch = ExitWatch(layout.exits, self._manager.container_exited)
+        self._session: Session | None = None
+        self._changed = asyncio.Event()
+        self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
+        self._apply_locks = {section: asyncio.Lock() for section in SECTIONS}
+        self._errors: dict[str, str] = {}
+        self._conditions: list[dict[str, Any]] = []
+        self._digest = own_digest()
+
+    # ------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Work until cancelled. Containers go on without it.
+
+        Raises:
+            OSError: the socket or the directories cannot be made.
+        """
+        self._sections.load()
+        self._exit_watch.start()
+        if self._sections.data("network") is not None:
+            await self._put_in_force("network")
+        if self._sections.data("services") is not None:
+            await self._put_in_force("services")
+        self._manager.load()
+        if self._sections.data("pods") is not None:
+            await self._put_in_force("pods")
+        self._layout.socket.unlink(missing_ok=True)
+        server = await self._listen()
+        self._layout.failure.unlink(missing_ok=True)
+        log.info("agent ready: socket=%s", self._layout.socket)
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (self._network.run(), self._report_forever(), self._keep_house())
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            server.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._manager.stop()
+            self._exit_watch.stop()
+
+    async def _listen(self) -> asyncio.AbstractServer:
+        before = os.umask(0o177)
+        try:
+            return await asyncio.start_unix_server(self._serve, str(self._layout.socket))
+        finally:
+            os.umask(before)
+
+    # ------------------------------------------------------------ desired state
+
+    async def take_desired(self, message: dict[str, Any]) -> str:
+        """Persist a section and put it in force. Returns what went wrong, "" for nothing."""
+        section = str(message.get("section"))
+        if section not in SECTIONS:
+            return f"this host does not know a section {section!r}"
+        async with self._apply_locks[section]:
+            try:
+                await asyncio.to_thread(self._sections.keep, message)
+            except (StaleTerm, ValueError, OSError) as error:
+                log.warning("section refused: section=%s error=%s", section, error)
+                return str(error)
+            return await self._put_in_force(section)
+
+    async def _put_in_force(self, section: str) -> str:
+        data = self._sections.data(section)
+        assert data is not None
+        try:
+            if section == "network":
+                await self._network.apply(data)
+                self._sandboxes.cluster_domain = str(data.get("clusterDomain") or "cluster.local")
+                self._manager.poke_all()
+            elif section == "services":
+                await self._network.apply_services(data)
+            else:
+                self._manager.apply(data)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # The network's errors are its own classes. Whatever it was: say it, and stay alive.
+            log.warning("section not in force: section=%s", section, exc_info=True)
+            self._errors[section] = str(error) or type(error).__name__
+            return self._errors[section]
+        self._errors.pop(section, None)
+        return ""
+
+    # ------------------------------------------------------------ the connection
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session = Session(self, SocketStream(reader, writer))
+        try:
+            await session.run()
+        except (WireError, OSError) as error:
+            log.info("connection ended: %s", error)
+        finally:
+            if self._session is session:
+                self._session = None
+                log.info("control side disconnected")
+
+    def hello(self) -> dict[str, Any]:
+        """The agent's first message."""
+        return {
+            "type": "hello",
+            "protocol": PROTOCOL_VERSION,
+            "agent": self._digest,
+            "node": self._sections.node,
+            "term": self._sections.term,
+            "digests": {
+                section: digest
+                for section, digest in self._sections.digests().items()
+                if section not in self._errors
+            },
+            "nodeInfo": hostinfo.node_info(),
+            "capacity": hostinfo.capacity(self._layout.root),
+            "publicKey": self._network.public_key(),
+        }
+
+    async def welcome(self, session: Session, message: dict[str, Any]) -> None:
+        """Make a connection the one that counts.
+
+        Raises:
+            WireError: its leader has been deposed.
+        """
+        try:
+            await asyncio.to_thread(
+                self._sections.meet, int(message.get("term") or 0), str(message.get("node") or "")
+            )
+        except StaleTerm as error:
+            raise WireError(str(error)) from error
+        before, self._session = self._session, session
+        if before is not None and before is not session:
+            await before.close()
+        log.info("control side connected: node=%s term=%s", self._sections.node, self._sections.term)
+        await session.send(self._pods_report(full=True))
+        await session.send(await self._node_report())
+        self._changed.set()
+
+    def _pods_report(self, *, full: bool) -> dict[str, Any]:
+        reports = self._manager.full_report() if full else self._manager.take_changes()
+        return {"type": "pods", "full": full, "pods": reports}
+
+    async def _node_report(self) -> dict[str, Any]:
+        self._conditions = await asyncio.to_thread(hostinfo.conditions, self._layout.root, time.time())
+        images = await asyncio.to_thread(self._images.list)
+        return {"type": "node", "conditions": self._conditions, "images": images}
+
+    async def serve_stream(self, stream: Stream) -> None:
+        await self._streams.serve(stream)
+
+    # ------------------------------------------------------------ reports
+
+    def _note_change(self) -> None:
+        self._changed.set()
+
+    def _emit(self, pod: Object, event_type: str, reason: str, message: str, field_path: str) -> None:
+        self._events.append(
+            {
+                "type": "event",
+                "uid": uid_of(pod),
+                "namespace": namespace_of(pod),
+                "name": name_of(pod),
+                "eventType": event_type,
+                "reason": reason,
+                "message": message[:1024],
+                "fieldPath": field_path,
+                "time": time.time(),
+            }
+        )
+        self._changed.set()
+
+    async def _report_forever(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(GATHER_S)
+            self._changed.clear()
+            session = self._session
+            if session is None:
+                continue
+            changes = self._pods_report(full=False)
+            try:
+                if changes["pods"]:
+                    await session.send(changes)
+                while self._events:
+                    event = self._events.popleft()
+                    await session.send(event)
+            except (WireError, OSError):
+                # The next connection begins with a full report, so nothing of this is lost but an event.
+                await session.close()
+
+    async def _keep_house(self) -> None:
+        """What is looked at from time to time: logs, disk, the node's conditions, sections that failed."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_INTERVAL_S)
+            try:
+                await self._rotate_logs()
+                await self._collect_images()
+                await self._retry_sections()
+                await self._report_node()
+            except OSError as error:
+                log.warning("housekeeping failed: %s", error)
+
+    async def _rotate_logs(self) -> None:
+        for worker in self._manager.workers():
+            pod_layout = self._layout.pod(worker.record.uid)
+            for entry in list(worker.record.containers.values()):
+                if entry.phase == RUNNING:
+                    bundle = pod_layout.bundle(entry.name, entry.attempt)
+                    log_file = pod_layout.log(entry.name, entry.attempt)
+                    await asyncio.to_thread(logs.rotate, log_file, bundle / "ctl")
+
+    async def _collect_images(self) -> None:
+        free = await asyncio.to_thread(hostinfo.free_disk_share, self._layout.root)
+        if free >= hostinfo.DISK_CLEANUP_FREE_SHARE or self._images.is_pulling:
+            return
+        references, layers = set(), set()
+        for worker in self._manager.workers():
+            for container in [
+                *(worker.pod["spec"].get("containers") or []),
+                *(worker.pod["spec"].get("initContainers") or []),
+            ]:
+                references.add(str(container.get("image")))
+            for entry in worker.record.containers.values():
+                references.add(entry.image)
+                layers.update(entry.layers)
+        removed = await asyncio.to_thread(self._images.collect, references, layers)
+        log.info("images removed for want of disk space: count=%d", removed)
+
+    async def _retry_sections(self) -> None:
+        for section in list(self._errors):
+            if section != "pods":
+                async with self._apply_locks[section]:
+                    await self._put_in_force(section)
+
+    async def _report_node(self) -> None:
+        session, before = self._session, {entry["type"]: entry["status"] for entry in self._conditions}
+        if session is None:
+            return
+        report = await self._node_report()
+        if {entry["type"]: entry["status"] for entry in report["conditions"]} != before:
+            with contextlib.suppress(WireError, OSError):
+                await session.send(report)
+
+
+class Session:
+    """One connection: hello, welcome, then sections one way and reports the other."""
+
+    def __init__(self, agent: Agent, stream: SocketStream) -> None:
+        self._agent = agent
+        self._stream = stream
+        self._connection = Connection(
+            stream, is_opener=False, on_message=self._take, on_open=agent.serve_stream
+        )
+        self._is_welcome = False
+        self._heard_at = 0.0
+        self._said_at = 0.0
+        self._applying: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Serve the connection to its end.
+
+        Raises:
+            WireError: the peer broke the protocol, fell silent, or was deposed.
+            OSError: the socket failed.
+        """
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        await self.send(await asyncio.to_thread(self._agent.hello))
+        serving = asyncio.ensure_future(self._connection.run())
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            done, _ = await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (serving, watching, *self._applying.values()):
+                task.cancel()
+            await asyncio.gather(serving, watching, *self._applying.values(), return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Say something when nothing else was said, and notice when the other side does not."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PING_INTERVAL_S / 2)
+            if loop.time() - self._heard_at > max(DEAD_AFTER_S, 0 if self._is_welcome else WELCOME_TIMEOUT_S):
+                raise WireError(f"the control side was silent for {DEAD_AFTER_S:g} s")
+            if loop.time() - self._said_at >= PING_INTERVAL_S:
+                await self.send({"type": "ping"})
+
+    async def send(self, message: Any) -> None:
+        self._said_at = asyncio.get_running_loop().time()
+        await self._connection.send(message)
+
+    async def close(self) -> None:
+        await self._stream.close()
+
+    async def _take(self, message: dict[str, Any]) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        kind = message.get("type")
+        if kind == "welcome":
+            await self._agent.welcome(self, message)
+            self._is_welcome = True
+        elif kind == "desired":
+            if not self._is_welcome:
+                raise WireError("desired state came before the welcome")
+            self._apply(message)
+        elif kind != "ping":
+            log.info("message of unknown type: %s", kind)
+
+    def _apply(self, message: dict[str, Any]) -> None:
+        """Apply beside the reading, sections side by side, each section's messages in order."""
+        section = str(message.get("section"))
+        before = self._applying.get(section)
+
+        async def work() -> None:
+            if before is not None:
+                await asyncio.wait({before})
+            # Shielded: a section that is on its way into force is not torn apart by a lost connection.
+            error = await asyncio.shield(self._agent.take_desired(message))
+            with contextlib.suppress(WireError, OSError):
+                await self.send(
+                    {"type": "applied", "section": section, "digest": message.get("digest"), "error": error}
+                )
+
+        self._applying[section] = asyncio.ensure_future(work())
+
+
+def own_digest() -> str:
+    """SHA-256 of the zipapp we run from; "" when we run from a source tree."""
+    path = Path(sys.argv[0])
+    if path.suffix != ".pyz" and not (path.is_file() and path.resolve().suffix == ".pyz"):
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def prepare(layout: Layout) -> int:
+    """Make the directories, and be the only agent here. Returns the lock's descriptor, to be kept open.
+
+    Raises:
+        StartFailure: another agent runs.
+    """
+    for directory in (
+        layout.root,
+        layout.run,
+        layout.pods,
+        layout.exits,
+        layout.attach_sockets,
+        layout.images,
+    ):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise StartFailure(f"another agent runs on this host already ({layout.lock} is locked)") from error
+    return fd
+
+
+async def serve(root: Path, run: Path, make_network: Callable[[Path, Path], Network] | None = None) -> None:
+    """Run the agent until SIGTERM or SIGINT.
+
+    Raises:
+        StartFailure: this host cannot run it; the text says why and what to do.
+    """
+    layout = Layout(root, run)
+    lock = prepare(layout)
+    try:
+        try:
+            found = cgroups.detect(Path("/proc/self/mountinfo").read_text())
+            agent = _assemble(layout, found, make_network)
+        except Exception as error:
+            layout.failure.write_text(f"{error}\n")
+            raise StartFailure(str(error)) from error
+        work: Awaitable[None] = agent.run()
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    finally:
+        os.close(lock)
+
+
+def _assemble(
+    layout: Layout, found: cgroups.Cgroups, make_network: Callable[[Path, Path], Network] | None
+) -> Agent:
+    if make_network is None:
+        from gitkube.node.network import Network as HostNetwork
+
+        make_network = HostNetwork
+    agent = Agent(layout, make_network(layout.root, layout.run), found)
+    agent._images.prepare()
+    return agent
