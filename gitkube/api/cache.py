@@ -22,10 +22,11 @@ import structlog
 from sortedcontainers import SortedDict
 
 from gitkube.api.errors import StatusError, gone
-from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, parse_key
+from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, Place, parse_key
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import Clock
 from gitkube.objects.kinds import Kind
+from gitkube.objects.meta import key_of
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
     CompactedError,
@@ -44,8 +45,8 @@ log = structlog.get_logger()
 _LOAD_PAGE = 1000
 """Keys read at once at the start: bounds the size of one answer of the store."""
 _RETRY_S = 0.2
-Key = tuple[str, str]
-"""Namespace ("" for cluster-scoped kinds) and name."""
+Key = str
+"""`namespace/name`, or `name` for cluster-scoped kinds: as the keys of the store, so that both sort alike."""
 Matcher = Callable[[Object], bool]
 
 
@@ -72,12 +73,13 @@ class Item:
 class CacheEvent:
     """A change of one object: PUT of `object` over `previous`, or, with `is_delete`, its end."""
 
-    __slots__ = ("_document", "_items", "is_delete", "key", "object", "previous", "revision")
+    __slots__ = ("_document", "_items", "is_delete", "key", "namespace", "object", "previous", "revision")
 
     def __init__(
-        self, key: Key, object: Object, previous: Object | None, revision: int, is_delete: bool
+        self, place: Place, object: Object, previous: Object | None, revision: int, is_delete: bool
     ) -> None:
-        self.key = key
+        self.key: Key = key_of(place.namespace, place.name)
+        self.namespace = place.namespace
         self.object = object
         """For a delete: as it was last, with the revision of the delete."""
         self.previous = previous
@@ -137,17 +139,14 @@ class KindCache:
         """Rises when the cache was read anew: watchers of an older epoch have missed something."""
 
     def get(self, name: str, namespace: str = "") -> Object | None:
-        found: Object | None = self.objects.get((namespace, name))
+        found: Object | None = self.objects.get(key_of(namespace, name))
         return found
 
-    def select(self, namespace: str = "", after: Key | None = None) -> Iterator[tuple[Key, Object]]:
+    def select(self, namespace: str = "", after: Key = "") -> Iterator[tuple[Key, Object]]:
         """Objects of a namespace ("": all) in the order of their keys, those after a key only."""
-        lower: Key | None = (namespace, "") if namespace else None
-        if after is not None and (lower is None or after > lower):
-            lower = after
-        for key in self.objects.irange(lower, None, inclusive=(after is None, True)):
-            if namespace and key[0] != namespace:
-                return
+        # "0" is the character after the slash: the first key that is not of the namespace any more.
+        lower, upper = (f"{namespace}/", f"{namespace}0") if namespace else ("", None)
+        for key in self.objects.irange(max(lower, after), upper, inclusive=(not after, False)):
             yield key, self.objects[key]
 
     def replace_all(self, objects: Mapping[Key, Object], revision: int) -> None:
@@ -199,7 +198,7 @@ class KindCache:
                     break
                 event = self._ring[position - self._first]
                 position += 1
-                if namespace and event.key[0] != namespace:
+                if namespace and event.namespace != namespace:
                     continue
                 item = event.item(matches)
                 if item is not None:
@@ -326,7 +325,8 @@ class WatchCache:
                     continue
                 place = parse_key(kv.key)
                 if place is not None and (place.group, place.plural) in loaded:
-                    loaded[(place.group, place.plural)][(place.namespace, place.name)] = decode(kv)
+                    objects = loaded[(place.group, place.plural)]
+                    objects[key_of(place.namespace, place.name)] = decode(kv)
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
@@ -356,13 +356,12 @@ class WatchCache:
         cache = self._kinds.get((place.group, place.plural)) if place is not None else None
         if cache is None or place is None:
             return None
-        key = (place.namespace, place.name)
-        previous: Object | None = cache.objects.get(key)
+        previous = cache.get(place.name, place.namespace)
         if not is_delete:
-            cache.record(CacheEvent(key, decode(kv), previous, kv.mod_revision, False))
+            cache.record(CacheEvent(place, decode(kv), previous, kv.mod_revision, False))
         elif previous is not None:
             last = _with_version(previous, kv.mod_revision)
-            cache.record(CacheEvent(key, last, previous, kv.mod_revision, True))
+            cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
         return cache
 
     def _record_allocation(self, key: bytes, *, is_delete: bool) -> None:

@@ -21,7 +21,7 @@ class FieldConflict:
     """A field that an apply wants to change, and the manager who owns it."""
 
     manager: str
-    """As people read it, such as `conflict with "kubectl-edit" using apps/v1`."""
+    """As people read it, such as `"kubectl-edit" using apps/v1`."""
     field: str
     """The path as people read it, such as `.spec.replicas`."""
 

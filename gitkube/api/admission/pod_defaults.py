@@ -1,0 +1,44 @@
+"""What every Pod gets besides the defaults of its schema: an account, and time on a host that is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitkube.api.admission.request import AdmissionRequest, Verb
+from gitkube.objects.kinds import POD
+
+NOT_READY_TAINT = "node.kubernetes.io/not-ready"
+UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
+
+
+def service_account_name(request: AdmissionRequest) -> None:
+    if request.kind is not POD or request.verb is not Verb.CREATE or request.subresource:
+        return
+    spec = request.obj["spec"]
+    name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    # `serviceAccount` is the older name of the same field; Kubernetes keeps both alike.
+    spec["serviceAccountName"] = spec["serviceAccount"] = name
+
+
+def default_tolerations(request: AdmissionRequest) -> None:
+    """A Pod that says nothing about lost hosts stays on one for `toleration_s`, then it is replaced."""
+    if request.kind is not POD or request.verb is not Verb.CREATE or request.subresource:
+        return
+    spec = request.obj["spec"]
+    tolerations: list[dict[str, Any]] = list(spec.get("tolerations") or [])
+    for taint in (NOT_READY_TAINT, UNREACHABLE_TAINT):
+        if not any(_tolerates(toleration, taint) for toleration in tolerations):
+            tolerations.append(
+                {
+                    "key": taint,
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": request.settings.toleration_s,
+                }
+            )
+    spec["tolerations"] = tolerations
+
+
+def _tolerates(toleration: dict[str, Any], taint: str) -> bool:
+    key, effect = toleration.get("key") or "", toleration.get("effect") or ""
+    return key in ("", taint) and effect in ("", "NoExecute")

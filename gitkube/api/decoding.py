@@ -1,0 +1,119 @@
+"""From what a client sent to an object that the verbs can work with, and the last check before it is stored.
+
+In order: is it of the kind that the URL names, has every field the right type, which fields are unknown; then
+defaults; at the end, validation. Each refusal is Kubernetes' own, with its code and words where clients read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitkube.api import errors
+from gitkube.api.checks import prune, unknown_fields, validate
+from gitkube.api.requests import Context, FieldValidation
+from gitkube.objects.defaults import apply_defaults
+from gitkube.objects.kinds import Kind
+from gitkube.objects.patch.copying import clone
+from gitkube.objects.types import Object
+from gitkube.objects.validation.shape import decode_error
+
+MAX_WARNINGS = 20
+
+
+def accept(kind: Kind, obj: Any, context: Context, *, is_apply: bool = False) -> Object:
+    """A copy of what was sent, of the right kind and types, without fields that nobody knows.
+
+    Raises:
+        StatusError: 400, it cannot be read as an object of this kind.
+    """
+    if not isinstance(obj, dict):
+        raise errors.bad_request(f"the body must be a {kind.kind}, not {type(obj).__name__}")
+    api_version, word = obj.get("apiVersion") or "", obj.get("kind") or ""
+    if is_apply and api_version != kind.api_version:
+        text = "Incorrect version specified in apply patch. "
+        raise errors.bad_request(
+            f"{text}Specified patch version: {api_version}, expected: {kind.api_version}"
+        )
+    if api_version not in ("", kind.api_version):
+        raise errors.bad_request(
+            f"the API version in the data ({api_version}) does not match "
+            f"the expected API version ({kind.api_version})"
+        )
+    if word not in ("", kind.kind):
+        raise errors.bad_request(
+            f"the kind in the data ({word}) does not match the expected one ({kind.kind})"
+        )
+    if wrong := decode_error(kind, obj):
+        raise errors.bad_request(wrong)
+    accepted: Object = {"apiVersion": kind.api_version, "kind": kind.kind, **clone(obj)}
+    accepted["apiVersion"], accepted["kind"] = kind.api_version, kind.kind
+    if accepted.get("metadata") is None:
+        accepted["metadata"] = {}
+    _handle_unknown(kind, accepted, context, is_apply)
+    return prune(kind, accepted)
+
+
+def _handle_unknown(kind: Kind, obj: Object, context: Context, is_apply: bool) -> None:
+    if context.field_validation is FieldValidation.IGNORE and not is_apply:
+        return
+    unknown = [f'unknown field "{path}"' for path in unknown_fields(kind, obj)]
+    if not unknown:
+        return
+    if is_apply:
+        path = unknown_fields(kind, obj)[0]
+        name = obj["metadata"].get("name", "")
+        text = f"failed to create typed patch object ({name}; {kind.api_version}, Kind={kind.kind}): "
+        raise errors.bad_request(f"{text}.{path}: field not declared in schema")
+    if context.field_validation is FieldValidation.STRICT:
+        joined = ", ".join(unknown)
+        text = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+        raise errors.bad_request(f"{text}strict decoding error: {joined}")
+    context.warnings.extend(unknown[: MAX_WARNINGS - len(context.warnings)])
+
+
+def check_identity(kind: Kind, obj: Object, namespace: str, name: str) -> None:
+    """The object must be the one that the request is about.
+
+    Args:
+        name: in the URL; "" on create.
+
+    Raises:
+        StatusError: 400, it names another one.
+    """
+    metadata = obj["metadata"]
+    given = str(metadata.get("namespace") or "")
+    if kind.namespaced and given not in ("", namespace):
+        text = (
+            f"the namespace of the object ({given}) does not match the namespace on the request ({namespace})"
+        )
+        raise errors.bad_request(text)
+    if not kind.namespaced:
+        metadata.pop("namespace", None)
+    if kind.namespaced and not namespace:
+        raise errors.bad_request(f"a namespace is needed: {kind.plural} live in namespaces")
+    if not name:
+        return
+    given_name = str(metadata.get("name") or "")
+    if not given_name:
+        text = f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        raise errors.bad_request(text)
+    if given_name != name:
+        text = f"the name of the object ({given_name}) does not match the name on the URL ({name})"
+        raise errors.bad_request(text)
+
+
+def fill_defaults(kind: Kind, obj: Object) -> Object:
+    """A copy with everything filled in that its author left out."""
+    filled = apply_defaults(kind, obj)
+    managers = (obj.get("metadata") or {}).get("managedFields")
+    if managers is not None:
+        # An empty list says "forget the owners" and must not get lost as an empty value.
+        filled["metadata"]["managedFields"] = managers
+    return filled
+
+
+def validated(kind: Kind, obj: Object, old: Object | None) -> None:
+    """Raises `StatusError` 422 with one cause for each mistake."""
+    causes = validate(kind, obj, old)
+    if causes:
+        raise errors.invalid(kind.group, kind.kind, str(obj["metadata"].get("name") or ""), causes)

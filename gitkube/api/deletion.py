@@ -1,0 +1,138 @@
+"""What a DELETE does to an object: nothing yet, a mark, or its end. A pure decision.
+
+An object goes at once unless something holds it: finalizers, or a Pod's grace period. What is held gets a
+deletionTimestamp and stays until the last finalizer is taken off, or, for a Pod on a host, until it is deleted
+again with grace 0 once its containers have ended. Propagation is a finalizer too: `foregroundDeletion` waits for
+the dependents, `orphan` for them to be cut loose; both are taken off by the garbage collector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gitkube.api import errors
+from gitkube.api.client import Propagation
+from gitkube.api.requests import DeleteOptions
+from gitkube.clock import parse_rfc3339, rfc3339
+from gitkube.objects.kinds import NAMESPACE, POD, Kind
+from gitkube.objects.meta import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
+from gitkube.objects.types import Object
+
+DEFAULT_POD_GRACE_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    object: Object
+    """As it is to be stored, or, if `is_end`, as it was last."""
+    is_end: bool
+
+
+def check_preconditions(kind: Kind, obj: Object, *, uid: str, resource_version: str) -> None:
+    """409 when the object is another one by now."""
+    metadata = obj["metadata"]
+    name = metadata["name"]
+    if uid and metadata.get("uid") != uid:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata.get('uid')}"
+        raise errors.conflict(kind.group, kind.plural, name, why)
+    if resource_version and metadata.get("resourceVersion") != resource_version:
+        why = f"Precondition failed: ResourceVersion in precondition: {resource_version}, "
+        why += f"ResourceVersion in object meta: {metadata.get('resourceVersion')}"
+        raise errors.conflict(kind.group, kind.plural, name, why)
+
+
+def decide_deletion(kind: Kind, obj: Object, options: DeleteOptions, now_s: float) -> Deletion:
+    """What becomes of `obj`.
+
+    Raises:
+        StatusError: a precondition does not hold.
+    """
+    check_preconditions(kind, obj, uid=options.uid, resource_version=options.resource_version)
+    metadata = obj["metadata"]
+    if kind is POD:
+        return _delete_pod(obj, options, now_s)
+    finalizers = _finalizers(metadata.get("finalizers") or [], options)
+    spec_finalizers = (obj.get("spec") or {}).get("finalizers") if kind is NAMESPACE else None
+    if not finalizers and not spec_finalizers:
+        return Deletion(obj, is_end=True)
+    marked = _marked(obj, finalizers, 0 if kind is not NAMESPACE else None, now_s)
+    if kind is NAMESPACE:
+        marked["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+    return Deletion(marked, is_end=False)
+
+
+def _delete_pod(pod: Object, options: DeleteOptions, now_s: float) -> Deletion:
+    metadata = pod["metadata"]
+    grace_s = _pod_grace_s(pod, options)
+    if "deletionTimestamp" in metadata:
+        present_s = metadata.get("deletionGracePeriodSeconds") or 0
+        # A second request may only shorten the time; without a number, it changes nothing.
+        if options.grace_period_s is None or grace_s >= present_s:
+            if present_s > 0 or metadata.get("finalizers"):
+                return Deletion(pod, is_end=False)
+            return Deletion(pod, is_end=True)
+        finalizers = list(metadata.get("finalizers") or [])
+        if grace_s == 0 and not finalizers:
+            return Deletion(pod, is_end=True)
+        started_s = parse_rfc3339(metadata["deletionTimestamp"]) - present_s
+        return Deletion(_with_deletion(pod, finalizers, started_s + grace_s, grace_s), is_end=False)
+    finalizers = _finalizers(metadata.get("finalizers") or [], options)
+    if grace_s == 0 and not finalizers:
+        return Deletion(pod, is_end=True)
+    return Deletion(_marked(pod, finalizers, grace_s, now_s), is_end=False)
+
+
+def _pod_grace_s(pod: Object, options: DeleteOptions) -> int:
+    spec = pod.get("spec") or {}
+    phase = (pod.get("status") or {}).get("phase")
+    # Where nothing runs there is nothing to wait for.
+    if not spec.get("nodeName") or phase in ("Failed", "Succeeded"):
+        return 0
+    grace_s = options.grace_period_s
+    if grace_s is None:
+        grace_s = spec.get("terminationGracePeriodSeconds", DEFAULT_POD_GRACE_S)
+    return 1 if grace_s < 0 else int(grace_s)
+
+
+def _finalizers(present: list[str], options: DeleteOptions) -> list[str]:
+    wanted = options.propagation
+    orphans = wanted is Propagation.ORPHAN or (wanted is None and ORPHAN_FINALIZER in present)
+    foreground = wanted is Propagation.FOREGROUND or (wanted is None and FOREGROUND_FINALIZER in present)
+    finalizers = [each for each in present if each not in (ORPHAN_FINALIZER, FOREGROUND_FINALIZER)]
+    if orphans:
+        finalizers.append(ORPHAN_FINALIZER)
+    if foreground:
+        finalizers.append(FOREGROUND_FINALIZER)
+    return finalizers
+
+
+def _marked(obj: Object, finalizers: list[str], grace_s: int | None, now_s: float) -> Object:
+    metadata = obj["metadata"]
+    if "deletionTimestamp" in metadata:
+        # Propagation is chosen once, with the first request.
+        return {**obj, "metadata": dict(metadata)}
+    marked = _with_deletion(obj, finalizers, now_s + (grace_s or 0), grace_s)
+    if metadata.get("generation"):
+        marked["metadata"]["generation"] = metadata["generation"] + 1
+    return marked
+
+
+def _with_deletion(obj: Object, finalizers: list[str], at_s: float, grace_s: int | None) -> Object:
+    metadata = {**obj["metadata"], "deletionTimestamp": rfc3339(at_s)}
+    if grace_s is not None:
+        metadata["deletionGracePeriodSeconds"] = grace_s
+    if finalizers:
+        metadata["finalizers"] = finalizers
+    else:
+        metadata.pop("finalizers", None)
+    return {**obj, "metadata": metadata}
+
+
+def ends_with_update(kind: Kind, obj: Object, old: Object) -> bool:
+    """Whether an update takes away the last thing that held an object being deleted."""
+    metadata, before = obj["metadata"], old["metadata"]
+    if "deletionTimestamp" not in before or metadata.get("finalizers"):
+        return False
+    if kind is NAMESPACE:
+        return not (obj.get("spec") or {}).get("finalizers")
+    return not before.get("deletionGracePeriodSeconds")

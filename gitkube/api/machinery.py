@@ -1,0 +1,121 @@
+"""The API server without HTTP: a store below, a watch cache in the middle, the verbs on top.
+
+`Api.run` keeps the cache; once it has been read the first time, the objects that every cluster has are made, and
+`wait_ready` returns. The HTTP server speaks to `Api.verbs`, everything in the process to an `Api.client(user)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import structlog
+
+from gitkube.api.authorization import Authorizer, MastersOnly, User, system_user
+from gitkube.api.cache import WatchCache
+from gitkube.api.client import Client
+from gitkube.api.errors import StatusError, is_already_exists
+from gitkube.api.local import LocalClient
+from gitkube.api.settings import ApiSettings
+from gitkube.api.verbs import Verbs
+from gitkube.clock import Clock
+from gitkube.objects.kinds import BUILT_IN, NAMESPACE, SERVICE, Kind
+from gitkube.objects.types import Object
+from gitkube.store.protocol import Store
+
+log = structlog.get_logger()
+
+FIRST_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_RETRY_S = 1.0
+
+
+class Api:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        settings: ApiSettings | None = None,
+        authorizer: Authorizer | None = None,
+        kinds: tuple[Kind, ...] = BUILT_IN,
+    ) -> None:
+        self.settings = settings or ApiSettings()
+        self.kinds = kinds
+        self._clock = clock
+        self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings)
+        self.authorizer: Authorizer = authorizer or MastersOnly()
+        self.verbs = Verbs(
+            store,
+            self.cache,
+            clock=clock,
+            rng=rng,
+            settings=self.settings,
+            authorizer=self.authorizer,
+        )
+        self._ready = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are answered: the cache has been read and the first objects are there."""
+        return self._ready.is_set()
+
+    async def wait_ready(self) -> None:
+        await self._ready.wait()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.cache.run(), name="api-cache")
+            tasks.create_task(self._make_first_objects(), name="api-first-objects")
+
+    def client(self, user: User) -> LocalClient:
+        """A client that acts as `user`."""
+        return LocalClient(self.verbs, user)
+
+    async def _make_first_objects(self) -> None:
+        await self.cache.wait_synced()
+        client = self.client(system_user("apiserver"))
+        while True:
+            try:
+                for name in FIRST_NAMESPACES:
+                    await _ensure(client, NAMESPACE, _namespace(name))
+                await _ensure(client, SERVICE, self._kubernetes_service())
+                break
+            except StatusError as error:
+                log.warning("first_objects_failed", error=str(error), retry_s=_RETRY_S)
+                await self._clock.sleep(_RETRY_S)
+        self._ready.set()
+        log.info("api_ready", revision=self.cache.revision)
+
+    def _kubernetes_service(self) -> Object:
+        port: dict[str, Any] = {
+            "name": "https",
+            "port": 443,
+            "protocol": "TCP",
+            "targetPort": self.settings.api_port,
+        }
+        address = self.settings.kubernetes_service_ip
+        return {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"},
+            },
+            "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ports": [port]},
+        }
+
+
+async def _ensure(client: Client, kind: Kind, obj: Object) -> None:
+    try:
+        await client.create(kind, obj)
+    except StatusError as error:
+        if not is_already_exists(error):
+            raise
+
+
+def _namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

@@ -1,0 +1,225 @@
+"""get, list and watch, served from the watch cache.
+
+How fresh an answer must be follows Kubernetes: without a resourceVersion it has everything written before the
+request came; with "0" it is whatever is there; with a number it is at least that new. Pages after the first are
+read from the store at the revision of the first, so that a paged list is one consistent picture.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+
+import orjson
+
+from gitkube.api import errors
+from gitkube.api.cache import Item, Matcher, WatchCache, bookmark, decode
+from gitkube.api.client import ObjectList
+from gitkube.api.keys import kind_prefix
+from gitkube.api.requests import ListOptions, WatchOptions
+from gitkube.api.settings import ApiSettings
+from gitkube.objects import meta
+from gitkube.objects.fields import FieldSelectorError, parse_field_selector
+from gitkube.objects.kinds import Kind
+from gitkube.objects.labels import SelectorError, parse_selector
+from gitkube.objects.types import Object
+from gitkube.store.protocol import (
+    CompactedError,
+    FutureRevisionError,
+    Revision,
+    Store,
+    UnavailableError,
+    prefix_end,
+)
+
+_STORE_PAGE = 500
+
+
+def parse_version(text: str) -> int:
+    """A resourceVersion as a number; "" is 0.
+
+    Raises:
+        StatusError: 400, it is no version.
+    """
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise errors.bad_request(f'invalid resource version "{text}": it must be one that the server gave')
+    return int(text)
+
+
+def matcher(kind: Kind, label_selector: str, field_selector: str) -> Matcher | None:
+    """A test for both selectors, or None when they select everything.
+
+    Raises:
+        StatusError: 400, a selector cannot be read.
+    """
+    try:
+        labels = parse_selector(label_selector)
+    except SelectorError as error:
+        raise errors.bad_request(f"unable to parse the label selector: {error}") from error
+    try:
+        fields = parse_field_selector(field_selector)
+        fields.check(kind)
+    except FieldSelectorError as error:
+        raise errors.bad_request(f"{error}") from error
+    if labels.is_everything and not fields.terms:
+        return None
+    if not fields.terms:
+        return lambda obj: labels.matches(obj["metadata"].get("labels"))
+    return lambda obj: fields.matches(kind, obj) and labels.matches(obj["metadata"].get("labels"))
+
+
+class Reads:
+    def __init__(self, store: Store, cache: WatchCache, settings: ApiSettings) -> None:
+        self._store = store
+        self._cache = cache
+        self._settings = settings
+
+    async def get(self, kind: Kind, namespace: str, name: str, resource_version: str = "") -> Object:
+        await self._be_fresh(resource_version)
+        found = self._cache.of(kind).get(name, namespace)
+        if found is None:
+            raise errors.not_found(kind.group, kind.plural, name)
+        return found
+
+    async def list(self, kind: Kind, namespace: str, options: ListOptions) -> ObjectList:
+        matches = matcher(kind, options.label_selector, options.field_selector)
+        _check_list_options(options)
+        if options.continue_token:
+            revision, after = _read_token(options.continue_token)
+            return await self._list_store(kind, namespace, options, matches, revision, after)
+        if options.resource_version_match == "Exact":
+            revision = parse_version(options.resource_version)
+            return await self._list_store(kind, namespace, options, matches, revision, b"")
+        # A limit asks for a picture that further pages can go on with, which is never an old one.
+        version = options.resource_version
+        await self._be_fresh("" if version == "0" and options.limit else version)
+        items: list[Object] = []
+        limit = min(options.limit or self._settings.list_limit_max, self._settings.list_limit_max)
+        for key, obj in self._cache.of(kind).select(namespace):
+            if matches is not None and not matches(obj):
+                continue
+            if len(items) == limit:
+                after = meta.key(items[-1]).removeprefix(f"{namespace}/" if namespace else "")
+                token = _write_token(self._cache.revision, after.encode())
+                remaining = None
+                if matches is None:
+                    remaining = 1 + sum(1 for _ in self._cache.of(kind).select(namespace, key))
+                return ObjectList(items, str(self._cache.revision), token, remaining)
+            items.append(obj)
+        return ObjectList(items, str(self._cache.revision))
+
+    async def watch(self, kind: Kind, namespace: str, options: WatchOptions) -> AsyncIterator[Item]:
+        matches = matcher(kind, options.label_selector, options.field_selector)
+        objects = self._cache.of(kind)
+        version = parse_version(options.resource_version)
+        initial: list[Object] = []
+        if options.send_initial_events or version == 0:
+            await self._be_fresh(options.resource_version if version else "")
+            initial = [obj for _, obj in objects.select(namespace) if matches is None or matches(obj)]
+            version = self._cache.revision
+        elif version > self._cache.revision:
+            await self._cache.wait_for(version)
+        position = objects.position_after(version)
+        for obj in initial:
+            yield Item("ADDED", obj)
+        if options.send_initial_events and options.bookmarks:
+            yield bookmark(kind, version, ends_initial_events=True)
+        follow = objects.follow(self._cache, position, namespace, matches, bookmarks=options.bookmarks)
+        async for item in follow:
+            yield item
+
+    async def _be_fresh(self, resource_version: str) -> None:
+        if resource_version == "0":
+            await self._cache.wait_for(self._cache.revision)
+            return
+        wanted = parse_version(resource_version)
+        if not wanted:
+            await self._cache.reach_current()
+        elif wanted > self._cache.revision:
+            await self._cache.reach_current()
+            if wanted > self._cache.revision:
+                text = f"Too large resource version: {wanted}, current: {self._cache.revision}"
+                cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+                raise errors.StatusError(
+                    504, "Timeout", f"Timeout: {text}", details={"causes": [cause]}, retry_after_s=1
+                )
+
+    async def _list_store(
+        self,
+        kind: Kind,
+        namespace: str,
+        options: ListOptions,
+        matches: Matcher | None,
+        revision: int,
+        after: bytes,
+    ) -> ObjectList:
+        """A page of the objects as they were at a revision."""
+        prefix = kind_prefix(kind, namespace)
+        start = prefix + after + b"\x00" if after else prefix
+        limit = min(options.limit or self._settings.list_limit_max, self._settings.list_limit_max)
+        items: list[Object] = []
+        last = after
+        while True:
+            wanted = min(_STORE_PAGE, limit - len(items)) if matches is None else _STORE_PAGE
+            try:
+                page = await self._store.range(
+                    start, prefix_end(prefix), limit=wanted, revision=Revision(revision)
+                )
+            except (CompactedError, FutureRevisionError) as error:
+                text = "The provided continue parameter is too old to display a consistent list result; "
+                raise errors.gone(text + "start the list anew without it") from error
+            except UnavailableError as error:
+                raise errors.unavailable(f"the store is not available: {error}") from error
+            seen = 0
+            for kv in page.kvs:
+                seen += 1
+                last = kv.key[len(prefix) :]
+                obj = decode(kv)
+                if matches is None or matches(obj):
+                    items.append(obj)
+                if len(items) == limit:
+                    break
+            left = page.count - seen
+            if left <= 0:
+                return ObjectList(items, str(revision))
+            if len(items) == limit:
+                token = _write_token(revision, last)
+                return ObjectList(items, str(revision), token, left if matches is None else None)
+            start = prefix + last + b"\x00"
+
+
+def _check_list_options(options: ListOptions) -> None:
+    match, version = options.resource_version_match, options.resource_version
+    wrong = ""
+    if options.continue_token and match:
+        wrong = "resourceVersionMatch is forbidden when continue is provided"
+    elif options.continue_token and version not in ("", "0"):
+        wrong = "specifying resource version is not allowed when using continue"
+    elif match and not version:
+        wrong = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+    elif match and match not in ("Exact", "NotOlderThan"):
+        wrong = (
+            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
+        )
+    elif match == "Exact" and version == "0":
+        wrong = 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+    if wrong:
+        raise errors.bad_request(wrong)
+
+
+def _write_token(revision: int, after: bytes) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps({"v": 1, "rv": revision, "after": after.decode()})).decode()
+
+
+def _read_token(token: str) -> tuple[int, bytes]:
+    try:
+        parsed = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        revision, after = parsed["rv"], parsed["after"]
+        if not isinstance(revision, int) or not isinstance(after, str) or revision <= 0:
+            raise ValueError("its parts have wrong types")
+    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        raise errors.bad_request(f"continue key is not valid: {error}") from error
+    return revision, after.encode()

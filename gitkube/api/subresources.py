@@ -1,0 +1,157 @@
+"""scale, binding, eviction: small views of an object, and what writing to them does. Pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitkube.api import errors
+from gitkube.api.client import Propagation
+from gitkube.api.requests import DeleteOptions
+from gitkube.objects import meta
+from gitkube.objects.kinds import POD, Kind
+from gitkube.objects.labels import selector_of
+from gitkube.objects.types import Object
+
+_SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+
+
+def scale_of(kind: Kind, obj: Object) -> Object:
+    """The `autoscaling/v1` Scale of a workload."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    metadata = {field: obj["metadata"][field] for field in _SCALE_METADATA if field in obj["metadata"]}
+    replicas = spec.get("replicas")
+    scale_status: dict[str, Any] = {"replicas": status.get("replicas", 0)}
+    if selector := str(selector_of(spec.get("selector"))):
+        scale_status["selector"] = selector
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {"replicas": replicas} if replicas else {},
+        "status": scale_status,
+    }
+
+
+def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
+    """The workload with the number of replicas that a Scale wants; nothing else of the Scale counts.
+
+    Raises:
+        StatusError: the Scale is of something else, or its number is none.
+    """
+    metadata, name = scale.get("metadata") or {}, meta.name(obj)
+    if scale.get("kind") not in (None, "Scale") or scale.get("apiVersion") not in (None, "autoscaling/v1"):
+        got = f"{scale.get('apiVersion')} {scale.get('kind')}"
+        raise errors.bad_request(f"the body must be an autoscaling/v1 Scale, not {got}")
+    if metadata.get("name") not in (None, name):
+        text = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
+        raise errors.bad_request(text)
+    replicas = (scale.get("spec") or {}).get("replicas")
+    replicas = 0 if replicas is None else replicas
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas < 2**31:
+        message = f"Invalid value: {replicas}: must be greater than or equal to 0"
+        cause = {"reason": "FieldValueInvalid", "message": message, "field": "spec.replicas"}
+        raise errors.invalid("autoscaling", "Scale", name, [cause])
+    carried = {key: metadata[key] for key in ("uid", "resourceVersion") if metadata.get(key)}
+    return {
+        **obj,
+        "metadata": {**obj["metadata"], "resourceVersion": "", **carried},
+        "spec": {**obj["spec"], "replicas": replicas},
+    }
+
+
+def bind(pod: Object, binding: Object, now: str) -> Object:
+    """The Pod on the host that a Binding names.
+
+    Raises:
+        StatusError: 409 when it is on a host already or being deleted.
+    """
+    name = meta.name(pod)
+    target = binding.get("target") or {}
+    if target.get("kind") not in (None, "", "Node"):
+        raise _invalid_binding(name, "target.kind", f'Unsupported value: "{target["kind"]}"')
+    if not target.get("name"):
+        raise _invalid_binding(name, "target.name", "Required value")
+    metadata = binding.get("metadata") or {}
+    if metadata.get("uid") and metadata["uid"] != meta.uid(pod):
+        why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {meta.uid(pod)}"
+        raise errors.conflict("", "pods", name, why)
+    if meta.is_deleting(pod):
+        raise errors.conflict(
+            "", "pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host"
+        )
+    host = (pod.get("spec") or {}).get("nodeName")
+    if host:
+        raise errors.conflict("", "pods/binding", name, f'pod {name} is already assigned to node "{host}"')
+    status = pod.get("status") or {}
+    scheduled = {
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": now,
+    }
+    others = [each for each in status.get("conditions") or [] if each.get("type") != "PodScheduled"]
+    generation = meta.generation(pod)
+    bound = {
+        **pod,
+        "metadata": {
+            **pod["metadata"],
+            **({"generation": generation + 1} if generation else {}),
+            **_merged(pod, metadata, "annotations"),
+            **_merged(pod, metadata, "labels"),
+        },
+        "spec": {**pod["spec"], "nodeName": target["name"]},
+        "status": {**status, "conditions": [*others, scheduled]},
+    }
+    return bound
+
+
+def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptions:
+    """What the `deleteOptions` of a policy/v1 Eviction ask for."""
+    given = (eviction.get("metadata") or {}).get("name")
+    if given not in (None, "", name):
+        raise errors.bad_request(f"name in URL does not match name in Eviction object: {name} and {given}")
+    return parse_delete_options(eviction.get("deleteOptions") or {})
+
+
+def parse_delete_options(body: Object) -> DeleteOptions:
+    """The options in a `v1.DeleteOptions` document.
+
+    Raises:
+        StatusError: 400 or 422, a field has a wrong value.
+    """
+    preconditions = body.get("preconditions") or {}
+    word = body.get("propagationPolicy")
+    grace_s = body.get("gracePeriodSeconds")
+    if grace_s is not None and (not isinstance(grace_s, int) or isinstance(grace_s, bool)):
+        raise errors.bad_request("gracePeriodSeconds must be a whole number")
+    if word is not None and body.get("orphanDependents") is not None:
+        message = "Invalid value: orphanDependents and deletionPropagation cannot be both set"
+        raise _invalid_options("propagationPolicy", message)
+    if body.get("orphanDependents") is not None:
+        word = "Orphan" if body["orphanDependents"] else "Background"
+    try:
+        propagation = Propagation(word) if word else None
+    except ValueError as error:
+        message = f'Unsupported value: "{word}": supported values: "Background", "Foreground", "Orphan"'
+        raise _invalid_options("propagationPolicy", message) from error
+    return DeleteOptions(
+        propagation,
+        grace_s,
+        str(preconditions.get("uid") or ""),
+        str(preconditions.get("resourceVersion") or ""),
+    )
+
+
+def _merged(pod: Object, metadata: Object, field: str) -> Object:
+    given = metadata.get(field)
+    return {field: {**(pod["metadata"].get(field) or {}), **given}} if given else {}
+
+
+def _invalid_binding(name: str, field: str, message: str) -> errors.StatusError:
+    reason = "FieldValueRequired" if message == "Required value" else "FieldValueNotSupported"
+    return errors.invalid("", POD.kind, name, [{"reason": reason, "message": message, "field": field}])
+
+
+def _invalid_options(field: str, message: str) -> errors.StatusError:
+    cause = {"reason": "FieldValueInvalid", "message": message, "field": field}
+    return errors.invalid("meta.k8s.io", "DeleteOptions", "", [cause])

@@ -1,0 +1,122 @@
+"""One write: decide from the cache, try it in the store, and decide anew when the store has moved on.
+
+A decision is a function of what the cache shows now; its transaction compares that the store still looks so. If
+it does not, the cache is awaited and the decision made again. A refusal is only given from a cache that is known
+to be current, so nobody is told "not found" or "conflict" from stale memory. A write is answered when the cache
+has it, so whoever wrote reads what he wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gitkube.api.cache import WatchCache, encode
+from gitkube.api.errors import StatusError, unavailable
+from gitkube.api.keys import object_key
+from gitkube.api.settings import ApiSettings
+from gitkube.objects.kinds import Kind
+from gitkube.objects.types import Object
+from gitkube.store.protocol import (
+    Compare,
+    Delete,
+    InvalidRequestError,
+    Op,
+    Operation,
+    Put,
+    Store,
+    Target,
+    TxnResult,
+    UnavailableError,
+)
+
+
+@dataclass(slots=True)
+class Write:
+    """What a decision wants. Without operations nothing is written."""
+
+    result: Object
+    compares: list[Compare] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    is_end: bool = False
+    """The object is gone after this."""
+    is_creation: bool = False
+
+
+def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
+    """Store `obj` over `old`, or as a new one."""
+    key = object_key(kind, namespace, obj["metadata"]["name"])
+    compare = _unchanged(key, old)
+    return Write(obj, [compare], [Put(key, encode(obj))], is_creation=old is None)
+
+
+def remove(kind: Kind, namespace: str, obj: Object, old: Object) -> Write:
+    """Delete the object; `obj` is what it was last."""
+    key = object_key(kind, namespace, old["metadata"]["name"])
+    return Write(obj, [_unchanged(key, old)], [Delete(key)], is_end=True)
+
+
+def _unchanged(key: bytes, old: Object | None) -> Compare:
+    if old is None:
+        return Compare(key, Target.VERSION, Op.EQUAL, 0)
+    return Compare(key, Target.MOD, Op.EQUAL, int(old["metadata"]["resourceVersion"]))
+
+
+class Transactor:
+    def __init__(self, store: Store, cache: WatchCache, settings: ApiSettings) -> None:
+        self._store = store
+        self._cache = cache
+        self._settings = settings
+
+    async def run(self, decide: Callable[[], Write], *, dry_run: bool = False) -> Write:
+        """Do what `decide` wants, however often the store moves on meanwhile.
+
+        Raises:
+            StatusError: what `decide` raises; 409 after too many attempts; 503 when the store is away.
+        """
+        await self._cache.wait_for(self._cache.revision)
+        is_current = False
+        for _ in range(self._settings.retries):
+            try:
+                write = decide()
+            except StatusError:
+                if is_current:
+                    raise
+                write = None
+            if write is None or not write.operations:
+                # A refusal, or "nothing to change": only the current state may say so.
+                if write is not None and is_current:
+                    return write
+                await self._cache.reach_current()
+                is_current = True
+                continue
+            if dry_run:
+                return write
+            result = await self._commit(write)
+            await self._cache.wait_for(result.revision)
+            if result.succeeded:
+                metadata = {**write.result["metadata"], "resourceVersion": str(result.revision)}
+                write.result = {**write.result, "metadata": metadata}
+                return write
+            is_current = True
+        raise StatusError(
+            409,
+            "Conflict",
+            f"the object was changed by others {self._settings.retries} times while this was tried; try again",
+            retry_after_s=1,
+        )
+
+    async def _commit(self, write: Write) -> TxnResult:
+        try:
+            async with asyncio.timeout(self._settings.store_timeout_s):
+                return await self._store.txn(write.compares, write.operations)
+        except InvalidRequestError as error:
+            raise StatusError(
+                413, "RequestEntityTooLarge", f"the object cannot be stored: {error}"
+            ) from error
+        except UnavailableError as error:
+            raise unavailable(f"the store is not available: {error}") from error
+        except TimeoutError as error:
+            text = "the store did not answer in time; whether the write was done is not known"
+            raise StatusError(504, "Timeout", text, retry_after_s=1) from error
