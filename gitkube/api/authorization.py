@@ -31,7 +31,8 @@ class Attributes:
 
     user: User
     verb: str
-    """get, list, watch, create, update, patch, delete, deletecollection; for paths the HTTP method, lower case."""
+    """get, list, watch, create, update, patch, delete, deletecollection; for paths the HTTP method, lower
+    case."""
     group: str = ""
     version: str = ""
     resource: str = ""
@@ -59,7 +60,8 @@ _DISCOVERY_PATHS = ("/api", "/apis", "/openapi")
 
 
 class MastersOnly:
-    """`system:masters` may all; discovery and health are open to whoever is authenticated; the rest is denied."""
+    """`system:masters` may all; discovery and health are open to whoever is authenticated; the rest is
+    denied."""
 
     def decide(self, attributes: Attributes) -> Decision:
         user = attributes.user

@@ -1,12 +1,12 @@
 """All objects in memory, kept by one watch on the store.
 
-The store is read once at the start and watched from that revision on; every read of the API and every watch is
-served from here. Per kind there is a map of the objects and a ring of the recent events. A watcher is only a
-position in that ring: it costs no queue, any number of them share one event and its encoded bytes, and one that
-lags by a whole ring is ended with 410.
+The store is read once at the start and watched from that revision on; every read of the API and every watch
+is served from here. Per kind there is a map of the objects and a ring of the recent events. A watcher is
+only a position in that ring: it costs no queue, any number of them share one event and its encoded bytes,
+and one that lags by a whole ring is ended with 410.
 
-Invariants: `revision` never goes back; every change of the store up to `revision` is in the maps, and no later
-one; every event of a kind with a revision above its `oldest` is in its ring, in order.
+Invariants: `revision` never goes back; every change of the store up to `revision` is in the maps, and no
+later one; every event of a kind with a revision above its `oldest` is in its ring, in order.
 """
 
 from __future__ import annotations

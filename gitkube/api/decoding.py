@@ -1,7 +1,8 @@
 """From what a client sent to an object that the verbs can work with, and the last check before it is stored.
 
-In order: is it of the kind that the URL names, has every field the right type, which fields are unknown; then
-defaults; at the end, validation. Each refusal is Kubernetes' own, with its code and words where clients read them.
+In order: is it of the kind that the URL names, has every field the right type, which fields are unknown;
+then defaults; at the end, validation. Each refusal is Kubernetes' own, with its code and words where clients
+read them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.types import Object
+from gitkube.objects.validation.causes import Cause
 from gitkube.objects.validation.shape import decode_error
 
 MAX_WARNINGS = 20
@@ -116,4 +118,10 @@ def validated(kind: Kind, obj: Object, old: Object | None) -> None:
     """Raises `StatusError` 422 with one cause for each mistake."""
     causes = validate(kind, obj, old)
     if causes:
-        raise errors.invalid(kind.group, kind.kind, str(obj["metadata"].get("name") or ""), causes)
+        raise errors.invalid(
+            kind.group, kind.kind, str(obj["metadata"].get("name") or ""), [_plain(cause) for cause in causes]
+        )
+
+
+def _plain(cause: Cause) -> dict[str, str]:
+    return {"reason": cause["reason"], "message": cause["message"], "field": cause["field"]}

@@ -1,9 +1,10 @@
 """What a DELETE does to an object: nothing yet, a mark, or its end. A pure decision.
 
 An object goes at once unless something holds it: finalizers, or a Pod's grace period. What is held gets a
-deletionTimestamp and stays until the last finalizer is taken off, or, for a Pod on a host, until it is deleted
-again with grace 0 once its containers have ended. Propagation is a finalizer too: `foregroundDeletion` waits for
-the dependents, `orphan` for them to be cut loose; both are taken off by the garbage collector.
+deletionTimestamp and stays until the last finalizer is taken off, or, for a Pod on a host, until it is
+deleted again with grace 0 once its containers have ended. Propagation is a finalizer too:
+`foregroundDeletion` waits for the dependents, `orphan` for them to be cut loose; both are taken off by the
+garbage collector.
 """
 
 from __future__ import annotations

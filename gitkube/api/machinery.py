@@ -1,7 +1,8 @@
 """The API server without HTTP: a store below, a watch cache in the middle, the verbs on top.
 
-`Api.run` keeps the cache; once it has been read the first time, the objects that every cluster has are made, and
-`wait_ready` returns. The HTTP server speaks to `Api.verbs`, everything in the process to an `Api.client(user)`.
+`Api.run` keeps the cache; once it has been read the first time, the objects that every cluster has are made,
+and `wait_ready` returns. The HTTP server speaks to `Api.verbs`, everything in the process to an
+`Api.client(user)`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """get, list and watch, served from the watch cache.
 
-How fresh an answer must be follows Kubernetes: without a resourceVersion it has everything written before the
-request came; with "0" it is whatever is there; with a number it is at least that new. Pages after the first are
-read from the store at the revision of the first, so that a paged list is one consistent picture.
+How fresh an answer must be follows Kubernetes: without a resourceVersion it has everything written before
+the request came; with "0" it is whatever is there; with a number it is at least that new. Pages after the
+first are read from the store at the revision of the first, so that a paged list is one consistent picture.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class Reads:
             if matches is not None and not matches(obj):
                 continue
             if len(items) == limit:
-                after = meta.key(items[-1]).removeprefix(f"{namespace}/" if namespace else "")
-                token = _write_token(self._cache.revision, after.encode())
+                last = meta.key(items[-1]).removeprefix(f"{namespace}/" if namespace else "")
+                token = _write_token(self._cache.revision, last.encode())
                 remaining = None
                 if matches is None:
                     remaining = 1 + sum(1 for _ in self._cache.of(kind).select(namespace, key))

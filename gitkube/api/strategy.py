@@ -1,8 +1,8 @@
 """What the server itself decides of an object's content: identity, generation, and who may change which half.
 
-Pure functions from the new object and the old one. Invariants: uid and creationTimestamp never change; the main
-resource never changes `status` and the status subresource changes nothing but it; `generation` rises exactly
-when what the user wants has changed.
+Pure functions from the new object and the old one. Invariants: uid and creationTimestamp never change; the
+main resource never changes `status` and the status subresource changes nothing but it; `generation` rises
+exactly when what the user wants has changed.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         raise _invalid_binding(name, "target.name", "Required value")
     metadata = binding.get("metadata") or {}
     if metadata.get("uid") and metadata["uid"] != meta.uid(pod):
-        why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {meta.uid(pod)}"
+        uids = f"{metadata['uid']}, UID in object meta: {meta.uid(pod)}"
+        why = f"Precondition failed: UID in precondition: {uids}"
         raise errors.conflict("", "pods", name, why)
     if meta.is_deleting(pod):
         raise errors.conflict(
@@ -91,7 +92,7 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
     }
     others = [each for each in status.get("conditions") or [] if each.get("type") != "PodScheduled"]
     generation = meta.generation(pod)
-    bound = {
+    return {
         **pod,
         "metadata": {
             **pod["metadata"],
@@ -102,7 +103,6 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         "spec": {**pod["spec"], "nodeName": target["name"]},
         "status": {**status, "conditions": [*others, scheduled]},
     }
-    return bound
 
 
 def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptions:

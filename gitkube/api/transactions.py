@@ -1,9 +1,9 @@
 """One write: decide from the cache, try it in the store, and decide anew when the store has moved on.
 
-A decision is a function of what the cache shows now; its transaction compares that the store still looks so. If
-it does not, the cache is awaited and the decision made again. A refusal is only given from a cache that is known
-to be current, so nobody is told "not found" or "conflict" from stale memory. A write is answered when the cache
-has it, so whoever wrote reads what he wrote.
+A decision is a function of what the cache shows now; its transaction compares that the store still looks so.
+If it does not, the cache is awaited and the decision made again. A refusal is only given from a cache that
+is known to be current, so nobody is told "not found" or "conflict" from stale memory. A write is answered
+when the cache has it, so whoever wrote reads what he wrote.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Transactor:
         raise StatusError(
             409,
             "Conflict",
-            f"the object was changed by others {self._settings.retries} times while this was tried; try again",
+            f"the object was changed by others {self._settings.retries} times meanwhile; try again",
             retry_after_s=1,
         )
 

@@ -1,9 +1,9 @@
 """The verbs: what happens between a request and the store, the same for every kind.
 
-A write is: ask the authorizer; take the object apart from what only the server may say; fill in defaults; note
-who owns which fields; ask admission; put back what may not change; validate; store it with the comparison that
-nothing has changed meanwhile. All of it but the last step is a decision from the cache (`transactions.py`), so it
-may be made several times and must have no effect of its own.
+A write is: ask the authorizer; take the object apart from what only the server may say; fill in defaults;
+note who owns which fields; ask admission; put back what may not change; validate; store it with the
+comparison that nothing has changed meanwhile. All of it but the last step is a decision from the cache
+(`transactions.py`), so it may be made several times and must have no effect of its own.
 """
 
 from __future__ import annotations

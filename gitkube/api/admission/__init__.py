@@ -1,1 +1,2 @@
-"""What the API adds to or refuses of a request before it is stored: one file a rule, in one order (`chain.py`)."""
+"""What the API adds to or refuses of a request before it is stored: one file a rule, in one order
+(`chain.py`)."""

@@ -1,4 +1,5 @@
-"""The rules in the order in which they are asked: first those that refuse cheaply, last those that allocate."""
+"""The rules in the order in which they are asked: first those that refuse cheaply, last those that
+allocate."""
 
 from __future__ import annotations
 

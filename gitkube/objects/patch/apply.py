@@ -1,13 +1,13 @@
 """Server-side apply: who owns which field, and what follows from it.
 
-An apply says "these fields, with these values, are mine". Merged into the live object, it takes over its fields;
-where it would change a field of another manager it is refused, unless forced; and fields that the same manager
-claimed last time and does not any more are removed if nobody else owns them. Every other write is tracked too:
-who changes a field owns it from then on. The rules are those of structured-merge-diff and Kubernetes' field
-manager.
+An apply says "these fields, with these values, are mine". Merged into the live object, it takes over its
+fields; where it would change a field of another manager it is refused, unless forced; and fields that the
+same manager claimed last time and does not any more are removed if nobody else owns them. Every other write
+is tracked too: who changes a field owns it from then on. The rules are those of structured-merge-diff and
+Kubernetes' field manager.
 
-Invariants: a field is in the set of every manager who applied it with its present value, and in that of no one
-whose value was overwritten; identity (name, uid, versions) is owned by nobody.
+Invariants: a field is in the set of every manager who applied it with its present value, and in that of no
+one whose value was overwritten; identity (name, uid, versions) is owned by nobody.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ _EMPTY_OBJECTS: dict[Kind, Object] = {
     JOB: {"spec": {"template": _TEMPLATE}, "status": {}},
     EVENT: {"involvedObject": {}, "source": {}},
 }
-"""What Kubernetes' types write even when they are empty: nobody owns such a struct for having been created in."""
+"""What Kubernetes' types write even when they are empty: nobody owns such a struct for having been created
+in."""
 
 
 def track_update(

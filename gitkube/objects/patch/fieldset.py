@@ -1,9 +1,9 @@
 """Sets of fields: which paths of an object a manager owns, in Kubernetes' FieldsV1 form.
 
 A set is a tree. Each step is a string: `f:NAME` a field, `k:{"key":value}` an element of a list of type map,
-`v:VALUE` an element of a list of type set. A node is a map of its children; the path to it belongs to the set if
-the node is empty or has the child ".". So the JSON form is the set itself, and the operations below keep it
-canonical: a member without children is {}, a node that is neither member nor parent does not exist.
+`v:VALUE` an element of a list of type set. A node is a map of its children; the path to it belongs to the
+set if the node is empty or has the child ".". So the JSON form is the set itself, and the operations below
+keep it canonical: a member without children is {}, a node that is neither member nor parent does not exist.
 
 Everything returns new trees and shares subtrees: none is ever changed once it was made.
 """

@@ -1,9 +1,9 @@
 """JSON patch, RFC 6902: a list of operations, done in order, all or none.
 
-Each operation is checked on its own; the first that fails ends the patch, and its error names the operation's
-place in the list, the path and the cause. As in Kubernetes, and beyond the RFC: an index may be negative (-1 is
-the last element, or for `add` the place behind it), and `test` for null holds where the path's last key is
-missing.
+Each operation is checked on its own; the first that fails ends the patch, and its error names the
+operation's place in the list, the path and the cause. As in Kubernetes, and beyond the RFC: an index may be
+negative (-1 is the last element, or for `add` the place behind it), and `test` for null holds where the
+path's last key is missing.
 """
 
 from __future__ import annotations
@@ -232,5 +232,6 @@ def _type_name(value: Any) -> str:
         return "a boolean"
     if isinstance(value, (int, float)):
         return "a number"
-    names = {str: "a string", list: "a list", dict: "an object"}
-    return names.get(type(value), type(value).__name__)
+    if isinstance(value, str):
+        return "a string"
+    return "a list" if isinstance(value, list) else "an object"

@@ -1,8 +1,8 @@
 """`metadata.managedFields` as values: one entry for each manager, operation and subresource.
 
-An entry of operation Apply holds what its manager last applied, one of operation Update what its manager last
-changed. Reading is lenient (what cannot be understood is as if it were not there), writing is canonical: Apply
-before Update, then by time, then by manager.
+An entry of operation Apply holds what its manager last applied, one of operation Update what its manager
+last changed. Reading is lenient (what cannot be understood is as if it were not there), writing is
+canonical: Apply before Update, then by time, then by manager.
 """
 
 from __future__ import annotations

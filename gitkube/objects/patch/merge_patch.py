@@ -1,4 +1,4 @@
-"""JSON merge patch, RFC 7386: the patch is drawn like the document; null removes, lists are replaced whole."""
+"""JSON merge patch, RFC 7386: drawn like the document; null removes, and lists are replaced whole."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
 """Strategic merge patch: Kubernetes' own, which merges lists by the key that the schema names.
 
-The patch is drawn like the object. Maps merge and null removes, as in a merge patch; a list merges by its merge
-key when the schema's patch strategy says so (primitives as a set), else it is replaced. Directives inside the
-patch say what a drawing cannot:
+The patch is drawn like the object. Maps merge and null removes, as in a merge patch; a list merges by its
+merge key when the schema's patch strategy says so (primitives as a set), else it is replaced. Directives
+inside the patch say what a drawing cannot:
 
 - `$patch: replace | delete | merge` in a map, or in an item of a merged list;
 - `$setElementOrder/LIST`: the order that the merged list shall have;
 - `$deleteFromPrimitiveList/LIST`: which primitives to take out;
 - `$retainKeys`: in a map, all other keys go.
 
-Order of a merged list: the items of the patch keep the order of the patch (or of `$setElementOrder`), the others
-keep theirs, and both are interleaved by the order of the live list. Invariant: no directive ever reaches the
-result.
+Order of a merged list: the items of the patch keep the order of the patch (or of `$setElementOrder`), the
+others keep theirs, and both are interleaved by the order of the live list. Invariant: no directive ever
+reaches the result.
 """
 
 from __future__ import annotations
@@ -213,9 +213,10 @@ def _check_order(items: Sequence[Any], order: Sequence[Any], merge_key: str, pat
         if position < len(wanted) and wanted[position] == _identity(entry, merge_key):
             position += 1
     if position < len(wanted):
+        item = wanted[position][1]
         raise PatchError(
-            f"{path}: the order of the patch's items does not match {_ORDER_PREFIX}: {wanted[position][1]!r} is "
-            "not where the order says, or not in it"
+            f"{path}: the order of the patch's items does not match {_ORDER_PREFIX}: "
+            f"{item!r} is not where the order says, or not in it"
         )
 
 

@@ -1,7 +1,7 @@
 """Merging and pruning along a schema: the two moves of server-side apply on values.
 
-Follows structured-merge-diff, which defines them: maps merge by key and associative lists by element, everything
-else is replaced as a whole.
+Follows structured-merge-diff, which defines them: maps merge by key and associative lists by element,
+everything else is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _merge_list(live: list[Any], applied: list[Any], schema: Schema) -> list[Any
     """Elements of both; those that are in both come in the order of `applied`."""
     left = [element_step(schema, item) for item in live]
     right = [element_step(schema, item) for item in applied]
-    left_items = {step: item for step, item in reversed(list(zip(left, live, strict=True)))}
+    left_items = dict(reversed(list(zip(left, live, strict=True))))
     right_items = dict(zip(right, applied, strict=True))
     shared = iter([step for step in right if step in left_items])
     next_shared = next(shared, None)
