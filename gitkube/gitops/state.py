@@ -7,7 +7,7 @@ widened before anything is applied and narrowed only after everything else is go
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gitkube.api.client import Client
@@ -155,5 +155,5 @@ def _entry_fields(entry: Entry) -> dict[str, str]:
     return {**fields, **{key: value for key, value in optional.items() if value}}
 
 
-def _order(entry: Entry) -> Sequence[str]:
+def _order(entry: Entry) -> tuple[str, str, str]:
     return (entry.ref.namespace, entry.ref.kind.kind, entry.ref.name)

@@ -1,0 +1,452 @@
+"""The sync: makes the cluster what the branch says, keeps it so, and says how it goes.
+
+Flow: something may have moved (the hook, inotify, a second's poll) -> read the branch -> evaluate the commit
+-> widen the inventory -> apply in waves -> prune -> narrow the inventory. Beside that, informers show what is
+live: a managed object that differs from what was applied is applied again, and the health of all of them
+becomes the `Source`'s status and the lines of the running rollout.
+
+Every step may be the last before a `kill -9`: on start the sync reads its `Source`, and goes on from there.
+A commit that is refused changes nothing; the one in force stays healed. Applying never waits for health, so
+a stuck rollout never holds up the commit that repairs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from gitkube.api.client import Client
+from gitkube.api.errors import StatusError
+from gitkube.api.informer import Informer
+from gitkube.api.workqueue import WorkQueue, run_workers
+from gitkube.clock import Clock, rfc3339
+from gitkube.gitops.applier import Applier
+from gitkube.gitops.check import Ref
+from gitkube.gitops.desired import Desired
+from gitkube.gitops.evaluate import Evaluation, Evaluator
+from gitkube.gitops.health import FAILED, HEALTHY, WORST_FIRST, Health, Related, health_of
+from gitkube.gitops.hooks import HookServer, install_hooks
+from gitkube.gitops.plan import Entry, deletion_brake, live_entry
+from gitkube.gitops.problem import Place, count, errors, sorted_problems
+from gitkube.gitops.rollout import Rollout, Seen
+from gitkube.gitops.source import CommitId, Repository, SourceError
+from gitkube.gitops.state import DEFAULT_NAME, SourceState, commit_fields, inventory_fields
+from gitkube.gitops.watcher import BranchWatcher
+from gitkube.objects import conditions, kinds, meta, pods
+from gitkube.objects.kinds import Kind
+from gitkube.objects.types import Object
+
+WATCHED: tuple[Kind, ...] = (
+    kinds.NAMESPACE,
+    kinds.CONFIG_MAP,
+    kinds.SECRET,
+    kinds.SERVICE_ACCOUNT,
+    kinds.SERVICE,
+    kinds.DEPLOYMENT,
+    kinds.REPLICA_SET,
+    kinds.JOB,
+    kinds.POD,
+)
+WITH_HEALTH = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.POD)
+
+HEAL_WORKERS = 4
+MAX_HEALS_PER_MINUTE = 6
+"""Of one object: a fight with another writer is fought at this pace, and shown in the log."""
+PUBLISH_PAUSE_S = 0.05
+"""Changes come in bursts; the status is written once a burst."""
+LOOK_S = 1.0
+"""A running rollout is looked at this often even if nothing happens, to say what it waits for."""
+RETRY_S = 1.0
+MAX_ROLLOUTS = 32
+
+log = structlog.get_logger(__name__)
+
+
+class Sync:
+    """See the module's text. `run` works until it is cancelled."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        repo: Path,
+        branch: str,
+        socket: Path,
+        clock: Clock,
+        rng: random.Random,
+        name: str = DEFAULT_NAME,
+        evaluator: Evaluator | None = None,
+    ) -> None:
+        """
+        Args:
+            repo: a bare repository on this machine; hooks are installed into it.
+            socket: where the hooks reach this process.
+            name: of the Source object.
+        """
+        self._client = client
+        self._repo = repo.resolve()
+        self._branch = branch
+        self._clock = clock
+        self._evaluator = evaluator or Evaluator(self._repo)
+        self._state = SourceState(client, name=name, repository=str(self._repo), branch=branch, clock=clock)
+        self._informers = {kind: Informer(client, kind, clock=clock, rng=rng) for kind in WATCHED}
+        self._applier = Applier(client, self.live, clock=clock)
+        self._queue: WorkQueue[Ref] = WorkQueue(clock, rng)
+        self._socket = socket
+        self._hooks = HookServer(self, repo=self._repo, branch=branch, socket=socket)
+        self._desired: Mapping[Ref, Desired] = {}
+        self._is_deploying = False
+        self._refused: tuple[CommitId, str] | None = None
+        self._held_back: list[Entry] = []
+        """What the brake keeps from being pruned."""
+        self._rollouts: OrderedDict[CommitId, Rollout] = OrderedDict()
+        self._touched: set[Ref] = set()
+        """Objects that the newest commit changed and whose health its rollout waits for."""
+        self._announced: OrderedDict[CommitId, float] = OrderedDict()
+        self._heals: dict[Ref, deque[float]] = {}
+        self._wake = asyncio.Event()
+        self._dirty = asyncio.Event()
+        self._rollout_added = asyncio.Event()
+
+    # ------------------------------------------------------------------ what the hooks ask
+
+    @property
+    def client(self) -> Client:
+        return self._client
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def evaluator(self) -> Evaluator:
+        return self._evaluator
+
+    @property
+    def inventory(self) -> list[Entry]:
+        """What came from git until now."""
+        return self._state.inventory
+
+    def in_force(self, desired: Mapping[Ref, Desired]) -> set[Ref]:
+        """Those objects that are in force exactly as they are wanted."""
+        return {ref for ref, wanted in desired.items() if not self._applier.is_due(wanted)}
+
+    def namespaces(self) -> list[str]:
+        return [meta.name(one) for one in self._informers[kinds.NAMESPACE].list()]
+
+    def notify(self, commit: CommitId | None = None) -> None:
+        """The branch may have moved."""
+        if commit is not None:
+            self._announced.setdefault(commit, self._clock.monotonic())
+            if len(self._announced) > MAX_ROLLOUTS:
+                self._announced.popitem(last=False)
+        self._wake.set()
+
+    async def rollout_of(self, commit: CommitId) -> Rollout:
+        """The rollout of a commit, as soon as it has begun."""
+        while commit not in self._rollouts:
+            self._rollout_added.clear()
+            await self._rollout_added.wait()
+        return self._rollouts[commit]
+
+    def live(self, ref: Ref) -> Object | None:
+        """An object as the informers see it."""
+        informer = self._informers.get(ref.kind)
+        return None if informer is None else informer.get(ref.name, ref.namespace)
+
+    # ------------------------------------------------------------------ the loops
+
+    async def run(self) -> None:
+        """Follow the branch until cancelled.
+
+        Raises:
+            SourceError: the repository cannot be opened.
+        """
+        Repository(self._repo)
+        await asyncio.to_thread(install_hooks, self._repo, self._socket)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for informer in self._informers.values():
+                    informer.add_handler(self._on_change)
+                    tasks.create_task(informer.run(), name=f"gitops-{informer.kind}")
+                for informer in self._informers.values():
+                    await informer.wait_synced()
+                watcher = BranchWatcher(self._repo, self._branch, self.notify, clock=self._clock)
+                tasks.create_task(watcher.run(), name="gitops-watch")
+                tasks.create_task(self._follow(), name="gitops-follow")
+                tasks.create_task(self._publish_for_ever(), name="gitops-publish")
+                heal = run_workers(self._queue, self._heal, workers=HEAL_WORKERS, name="gitops-heal")
+                tasks.create_task(heal, name="gitops-heal")
+                tasks.create_task(self._hooks.run(), name="gitops-hooks")
+        finally:
+            self._evaluator.close()
+
+    async def _follow(self) -> None:
+        """Deploy the branch's tip whenever it is another one."""
+        repository = Repository(self._repo)
+        await self._retried("source_load_failed", self._start)
+        done: CommitId | None = None
+        while True:
+            self._wake.clear()
+            try:
+                head = await asyncio.to_thread(repository.head, self._branch)
+                if head is not None and head != done:
+                    await self._deploy(head)
+                    done = head
+            except (StatusError, SourceError) as error:
+                log.warning("deploy_failed", error=str(error), retry_s=RETRY_S)
+                await self._clock.sleep(RETRY_S)
+                continue
+            await self._wake.wait()
+
+    async def _retried(self, event: str, action) -> None:  # type: ignore[no-untyped-def]
+        while True:
+            try:
+                await action()
+                return
+            except (StatusError, SourceError) as error:
+                log.warning(event, error=str(error), retry_s=RETRY_S)
+                await self._clock.sleep(RETRY_S)
+
+    async def _start(self) -> None:
+        """Take up the commit that was in force when the process ended."""
+        await self._state.load()
+        applied = self._state.applied
+        if applied is None:
+            return
+        try:
+            evaluation = await self._evaluator.evaluate(applied, live_namespaces=self.namespaces())
+        except SourceError as error:
+            log.warning("applied_commit_lost", commit=applied, error=str(error))
+            return
+        if not evaluation.has_errors:
+            self._desired = evaluation.desired
+            for ref in evaluation.desired:
+                self._queue.add(ref)
+
+    async def _deploy(self, head: CommitId) -> None:
+        """Bring a commit into force, as far as it may be."""
+        evaluation = await self._evaluator.evaluate(head, live_namespaces=self.namespaces())
+        commit = evaluation.commit
+        log.info("commit_seen", commit=head, subject=commit.subject)
+        rollout = self._begin(evaluation)
+        if evaluation.has_errors:
+            await self._refuse(evaluation, rollout)
+            return
+        self._refused = None
+        self._is_deploying = True
+        try:
+            before = self._state.inventory
+            gone = [entry for entry in before if entry.ref not in evaluation.desired]
+            brake = await self._brake(gone, before, evaluation)
+            origins = {ref: Entry(ref, "", _origin(wanted)) for ref, wanted in evaluation.desired.items()}
+            widened = {entry.ref: entry for entry in before} | {
+                ref: Entry(ref, next((one.uid for one in before if one.ref == ref), ""), entry.origin)
+                for ref, entry in origins.items()
+            }
+            await self._state.write(
+                commit=commit_fields(commit), inventory=inventory_fields(widened.values())
+            )
+            ready_before = self._ready_pods(evaluation.desired)
+            self._desired = evaluation.desired
+            changed = await self._applier.apply_all(evaluation.desired)
+            self._held_back = gone if brake else await self._applier.prune(gone)
+            kept = {entry.ref: entry for entry in self._held_back} | {
+                ref: Entry(ref, self._uid(ref), entry.origin) for ref, entry in origins.items()
+            }
+            await self._state.write(
+                applied={"id": head, "time": rfc3339(self._clock.now())},
+                inventory=inventory_fields(kept.values()),
+                conditions=self._state.conditions_with(
+                    conditions.make("Rendered", True, "Rendered"),
+                    conditions.make("Applied", not brake, "Braked" if brake else "Applied", brake),
+                ),
+            )
+        finally:
+            self._is_deploying = False
+        log.info("commit_applied", commit=head, changed=len(changed), pruned=len(gone) - len(self._held_back))
+        self._touched = {ref for ref in changed if ref.kind in WITH_HEALTH}
+        rollout.starts_with({ref: ready_before.get(ref, set()) for ref in self._touched})
+        if brake:
+            rollout.say("held", brake, self._clock.monotonic())
+        for ref, quarantined in self._applier.quarantined.items():
+            rollout.say("refused", f"{ref}: {quarantined.message}", self._clock.monotonic())
+            self._queue.add_after(ref, RETRY_S)
+        self._dirty.set()
+
+    def _begin(self, evaluation: Evaluation) -> Rollout:
+        now_s = self._clock.monotonic()
+        commit = evaluation.commit
+        for other in self._rollouts.values():
+            other.supersede(commit, now_s)
+        rollout = Rollout(commit, started_s=self._announced.get(commit.id, now_s))
+        self._touched = set()
+        self._rollouts[commit.id] = rollout
+        self._rollouts.move_to_end(commit.id)
+        if len(self._rollouts) > MAX_ROLLOUTS:
+            self._rollouts.popitem(last=False)
+        self._rollout_added.set()
+        return rollout
+
+    async def _refuse(self, evaluation: Evaluation, rollout: Rollout) -> None:
+        """A bad commit is on the branch (it did not come through the hook): say so, change nothing."""
+        found = errors(evaluation.problems)
+        message = f"{evaluation.commit.short} is refused: {count(len(found), 'error')}; first {sorted_problems(found)[0]}"
+        log.warning("commit_refused", commit=evaluation.commit.id, errors=len(found))
+        self._refused = (evaluation.commit.id, message)
+        rollout.say("refused", message, self._clock.monotonic())
+        rollout.finish(FAILED)
+        await self._state.write(
+            commit=commit_fields(evaluation.commit),
+            conditions=self._state.conditions_with(conditions.make("Rendered", False, "Refused", message)),
+        )
+        self._dirty.set()
+
+    async def _brake(self, gone: list[Entry], before: list[Entry], evaluation: Evaluation) -> str:
+        live = [entry for entry in gone if await live_entry(self._client, entry) is not None]
+        message = evaluation.commit.message
+        problem = await deletion_brake(self._client, live, before, message, Place("."))
+        return f"{problem.message}; nothing was deleted; {problem.hint}" if problem is not None else ""
+
+    # ------------------------------------------------------------------ healing
+
+    def _on_change(self, before: Object | None, after: Object | None) -> None:
+        obj = after if after is not None else before
+        assert obj is not None
+        self._dirty.set()
+        kind = kinds.by_gvk(obj["apiVersion"], obj["kind"])
+        if kind is None:
+            return
+        ref = Ref(kind, meta.namespace(obj), meta.name(obj))
+        if ref in self._desired:
+            if after is not None:
+                self._applier.note_live(ref, after)
+            self._queue.add(ref)
+
+    async def _heal(self, ref: Ref) -> float | None:
+        """Apply one object again if it is not as it was left."""
+        wanted = self._desired.get(ref)
+        if wanted is None:
+            return None
+        if self._is_deploying:
+            return RETRY_S
+        if not self._applier.is_due(wanted):
+            return None
+        now_s = self._clock.monotonic()
+        heals = self._heals.setdefault(ref, deque(maxlen=MAX_HEALS_PER_MINUTE))
+        if len(heals) == MAX_HEALS_PER_MINUTE and now_s - heals[0] < 60:
+            log.warning("heal_paced", object=str(ref), reason="another writer keeps changing it")
+            return 60 - (now_s - heals[0])
+        heals.append(now_s)
+        try:
+            if await self._applier.apply_one(wanted):
+                log.info("object_healed", object=str(ref), origin=str(wanted.place))
+        except StatusError as error:
+            if error.code < 500 and error.code != 429:
+                self._applier.quarantine(wanted, error)
+            raise
+        finally:
+            self._dirty.set()
+        return None
+
+    # ------------------------------------------------------------------ telling
+
+    async def _publish_for_ever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._dirty.wait()
+            except TimeoutError:
+                pass
+            self._dirty.clear()
+            try:
+                await self._publish()
+            except StatusError as error:
+                log.warning("status_write_failed", error=error.message)
+                await self._clock.sleep(RETRY_S)
+                self._dirty.set()
+            await self._clock.sleep(PUBLISH_PAUSE_S)
+
+    async def _publish(self) -> None:
+        """Look at everything that came from git; feed the rollout and write the status."""
+        if not self._rollouts:
+            return
+        health = self.health()
+        newest = next(reversed(self._rollouts.values()))
+        if newest.commit.id == self._state.applied and not self._is_deploying:
+            touched = {ref: one for ref, one in health.items() if ref in self._touched}
+            unwell = sum(
+                1 for ref, one in health.items() if ref not in touched and one.health.state != HEALTHY
+            )
+            for ref in self._applier.quarantined:
+                touched.setdefault(ref, health[ref])
+            newest.update(touched, self._clock.monotonic(), others=unwell)
+        phase, message = self._summary(health, newest)
+        is_ready = phase == HEALTHY
+        await self._state.write(
+            phase=phase,
+            message=message,
+            conditions=self._state.conditions_with(
+                conditions.make("Ready", is_ready, phase.capitalize(), message)
+            ),
+        )
+
+    def health(self) -> dict[Ref, Seen]:
+        """Every object that came from git, and how it is."""
+        related = Related(self._informers[kinds.REPLICA_SET].list(), self._informers[kinds.POD].list())
+        return {ref: self._seen(ref, wanted, related) for ref, wanted in self._desired.items()}
+
+    def _seen(self, ref: Ref, wanted: Desired, related: Related) -> Seen:
+        quarantined = self._applier.quarantined.get(ref)
+        if quarantined is not None:
+            return Seen(
+                Health(FAILED, f"refused by the API: {quarantined.message}", is_stuck=True), wanted.place
+            )
+        if ref.kind not in self._informers:
+            return Seen(Health(HEALTHY), wanted.place)
+        live = self.live(ref)
+        applied = self._applier.applied.get(ref)
+        if live is None and applied is not None and applied.is_complete:
+            return Seen(Health(HEALTHY, "completed", 1, 1), wanted.place)
+        health = health_of(ref.kind, live, related)
+        if live is not None and applied is not None:
+            if int(meta.resource_version(live) or 0) < applied.resource_version:
+                health = Health("rolling", "just applied", 0, health.wanted)
+        return Seen(health, wanted.place, related.newest_pods(live) if live is not None else ())
+
+    def _summary(self, health: Mapping[Ref, Seen], newest: Rollout) -> tuple[str, str]:
+        if self._refused is not None:
+            return FAILED, self._refused[1]
+        worst = min(health.items(), key=lambda item: WORST_FIRST.index(item[1].health.state), default=None)
+        if worst is None or worst[1].health.state == HEALTHY:
+            if self._held_back:
+                return (
+                    "degraded",
+                    f"{count(len(self._held_back), 'object')} gone from git still run: see Applied",
+                )
+            return HEALTHY, newest.lines[-1].partition(" ")[2].strip() if newest.lines else ""
+        ref, seen = worst
+        reason = f": {seen.health.reason}" if seen.health.reason else ""
+        return seen.health.state, f"{ref}{reason} ({seen.place.path}:{seen.place.line})"
+
+    def _ready_pods(self, desired: Mapping[Ref, Desired]) -> dict[Ref, set[str]]:
+        related = Related(self._informers[kinds.REPLICA_SET].list(), self._informers[kinds.POD].list())
+        found: dict[Ref, set[str]] = {}
+        for ref in desired:
+            live = self.live(ref) if ref.kind in WITH_HEALTH else None
+            if live is not None:
+                found[ref] = {meta.uid(pod) for pod in related.newest_pods(live) if pods.is_ready(pod)}
+        return found
+
+    def _uid(self, ref: Ref) -> str:
+        applied = self._applier.applied.get(ref)
+        return applied.uid if applied is not None else ""
+
+
+def _origin(wanted: Desired) -> str:
+    return f"{wanted.place.path}:{wanted.place.line}"
