@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -29,7 +29,7 @@ from gitkube.gitops.applier import Applier
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
 from gitkube.gitops.evaluate import Evaluation, Evaluator
-from gitkube.gitops.health import FAILED, HEALTHY, WORST_FIRST, Health, Related, health_of
+from gitkube.gitops.health import DEGRADED, FAILED, HEALTHY, ROLLING, WORST_FIRST, Health, Related, health_of
 from gitkube.gitops.hooks import HookServer, install_hooks
 from gitkube.gitops.plan import Entry, deletion_brake, live_entry
 from gitkube.gitops.problem import Place, count, errors, sorted_problems
@@ -204,7 +204,7 @@ class Sync:
                 continue
             await self._wake.wait()
 
-    async def _retried(self, event: str, action) -> None:  # type: ignore[no-untyped-def]
+    async def _retried(self, event: str, action: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await action()
@@ -244,11 +244,9 @@ class Sync:
             before = self._state.inventory
             gone = [entry for entry in before if entry.ref not in evaluation.desired]
             brake = await self._brake(gone, before, evaluation)
-            origins = {ref: Entry(ref, "", _origin(wanted)) for ref, wanted in evaluation.desired.items()}
-            widened = {entry.ref: entry for entry in before} | {
-                ref: Entry(ref, next((one.uid for one in before if one.ref == ref), ""), entry.origin)
-                for ref, entry in origins.items()
-            }
+            uids = {entry.ref: entry.uid for entry in before}
+            wanted = [Entry(ref, uids.get(ref, ""), _origin(one)) for ref, one in evaluation.desired.items()]
+            widened = {entry.ref: entry for entry in [*before, *wanted]}
             await self._state.write(
                 commit=commit_fields(commit), inventory=inventory_fields(widened.values())
             )
@@ -256,12 +254,10 @@ class Sync:
             self._desired = evaluation.desired
             changed = await self._applier.apply_all(evaluation.desired)
             self._held_back = gone if brake else await self._applier.prune(gone)
-            kept = {entry.ref: entry for entry in self._held_back} | {
-                ref: Entry(ref, self._uid(ref), entry.origin) for ref, entry in origins.items()
-            }
+            made = [Entry(entry.ref, self._uid(entry.ref), entry.origin) for entry in wanted]
             await self._state.write(
                 applied={"id": head, "time": rfc3339(self._clock.now())},
-                inventory=inventory_fields(kept.values()),
+                inventory=inventory_fields([*self._held_back, *made]),
                 conditions=self._state.conditions_with(
                     conditions.make("Rendered", True, "Rendered"),
                     conditions.make("Applied", not brake, "Braked" if brake else "Applied", brake),
@@ -296,7 +292,8 @@ class Sync:
     async def _refuse(self, evaluation: Evaluation, rollout: Rollout) -> None:
         """A bad commit is on the branch (it did not come through the hook): say so, change nothing."""
         found = errors(evaluation.problems)
-        message = f"{evaluation.commit.short} is refused: {count(len(found), 'error')}; first {sorted_problems(found)[0]}"
+        first = sorted_problems(found)[0]
+        message = f"{evaluation.commit.short} is refused: {count(len(found), 'error')}; first {first}"
         log.warning("commit_refused", commit=evaluation.commit.id, errors=len(found))
         self._refused = (evaluation.commit.id, message)
         rollout.say("refused", message, self._clock.monotonic())
@@ -414,9 +411,9 @@ class Sync:
         if live is None and applied is not None and applied.is_complete:
             return Seen(Health(HEALTHY, "completed", 1, 1), wanted.place)
         health = health_of(ref.kind, live, related)
-        if live is not None and applied is not None:
-            if int(meta.resource_version(live) or 0) < applied.resource_version:
-                health = Health("rolling", "just applied", 0, health.wanted)
+        version = int(meta.resource_version(live) or 0) if live is not None else 0
+        if live is not None and applied is not None and version < applied.resource_version:
+            health = Health(ROLLING, "just applied", 0, health.wanted)
         return Seen(health, wanted.place, related.newest_pods(live) if live is not None else ())
 
     def _summary(self, health: Mapping[Ref, Seen], newest: Rollout) -> tuple[str, str]:
@@ -426,7 +423,7 @@ class Sync:
         if worst is None or worst[1].health.state == HEALTHY:
             if self._held_back:
                 return (
-                    "degraded",
+                    DEGRADED,
                     f"{count(len(self._held_back), 'object')} gone from git still run: see Applied",
                 )
             return HEALTHY, newest.lines[-1].partition(" ")[2].strip() if newest.lines else ""
