@@ -46,8 +46,9 @@ class InventoryError(Exception):
     """The inventory cannot be used as it is. One (place, sentence) for each mistake found."""
 
     def __init__(self, mistakes: list[tuple[Place, str]]) -> None:
-        self.mistakes = mistakes
-        super().__init__("\n".join(f"{place}: {sentence}" for place, sentence in mistakes))
+        # A name in a sentence comes from the file: it must not reach a terminal as control characters.
+        self.mistakes = [(place, printable(sentence)) for place, sentence in mistakes]
+        super().__init__("\n".join(f"{place}: {sentence}" for place, sentence in self.mistakes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,16 @@ def check_pod_cidr(text: str) -> str:
     if network.num_addresses < 8:
         raise ValueError(f"pod_cidr {text} has no room for pods; give a /24")
     return str(network)
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal could obey written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def _shown(text: str) -> str:
