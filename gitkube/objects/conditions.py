@@ -32,7 +32,7 @@ def get_condition(obj: Object, type: str) -> Mapping[str, Any] | None:
 
 
 def status_of(obj: Object, type: str) -> str:
-    """The condition's status: "True", "False" or "Unknown"; "" when the object has no condition of that type."""
+    """The condition's status: "True", "False" or "Unknown"; "" when the object has no such condition."""
     condition = get_condition(obj, type)
     return str(condition.get("status") or "") if condition else ""
 

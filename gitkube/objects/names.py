@@ -100,8 +100,8 @@ def label_value(text: str) -> list[str]:
     if not _label_value_re.fullmatch(text):
         wrong.append(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
-            "and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', "
-            f"regex used for validation is '{_LABEL_VALUE}')"
+            "and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  "
+            f"or '12345', regex used for validation is '{_LABEL_VALUE}')"
         )
     return wrong
 

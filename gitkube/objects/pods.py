@@ -121,7 +121,7 @@ def pod_requests(pod_spec: Mapping[str, Any]) -> Resources:
 
 
 def pod_limits(pod_spec: Mapping[str, Any]) -> Resources:
-    """The limits in the same way; a resource that one container leaves unlimited is still summed over others."""
+    """The limits in the same way; what one container leaves unlimited is still summed over the others."""
     return _effective(pod_spec, "limits")
 
 

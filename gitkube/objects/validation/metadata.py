@@ -1,0 +1,118 @@
+"""Checks of what every object has: name, labels, annotations, owners, finalizers; and what never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gitkube.objects import names
+from gitkube.objects.kinds import EVENT, NAMESPACE, SERVICE, Kind
+from gitkube.objects.types import Object
+from gitkube.objects.validation.causes import Causes
+
+MAX_ANNOTATIONS_BYTES = 256 * 1024
+"""As Kubernetes': annotations are for tools, not a data store."""
+_STANDARD_FINALIZERS = ("foregroundDeletion", "orphan", "kubernetes")
+_FIXED = ("name", "namespace", "uid", "creationTimestamp")
+
+_NAME_RULES: Mapping[Kind, Callable[[str], list[str]]] = {
+    NAMESPACE: names.dns_label,
+    SERVICE: names.dns_label,
+}
+"""Kinds whose names are shorter than an RFC 1123 subdomain. (Services: with a leading digit since 1.37.)"""
+
+
+def check_metadata(causes: Causes, kind: Kind, obj: Object) -> None:
+    metadata = obj.get("metadata") or {}
+    rule = _NAME_RULES.get(kind, names.dns_subdomain)
+    prefix = metadata.get("generateName") or ""
+    if prefix:
+        causes.invalids(
+            "metadata.generateName", prefix, rule(prefix.removesuffix("-") if len(prefix) > 1 else prefix)
+        )
+    name = metadata.get("name") or ""
+    if not name and not prefix:
+        causes.required("metadata.name", "name or generateName is required")
+    elif name:
+        causes.invalids("metadata.name", name, rule(name))
+    namespace = metadata.get("namespace") or ""
+    if kind.namespaced and namespace:  # a missing one is filled in from the request's path
+        causes.invalids("metadata.namespace", namespace, names.dns_label(namespace))
+    elif namespace:
+        causes.forbidden("metadata.namespace", "not allowed on this type")
+    check_labels(causes, metadata.get("labels"), "metadata.labels")
+    check_annotations(causes, metadata.get("annotations"), "metadata.annotations")
+    _check_finalizers(causes, metadata.get("finalizers") or ())
+    _check_owners(causes, metadata.get("ownerReferences") or ())
+    if (metadata.get("generation") or 0) < 0:
+        causes.not_negative("metadata.generation", metadata["generation"])
+
+
+def check_metadata_update(causes: Causes, obj: Object, old: Object) -> None:
+    """What may not change in the life of an object."""
+    metadata, before = obj.get("metadata") or {}, old.get("metadata") or {}
+    for field in _FIXED:
+        causes.immutable(f"metadata.{field}", metadata.get(field), before.get(field))
+    if before.get("deletionTimestamp"):
+        if metadata.get("deletionTimestamp") != before["deletionTimestamp"]:
+            causes.immutable(
+                "metadata.deletionTimestamp", metadata.get("deletionTimestamp"), before["deletionTimestamp"]
+            )
+        added = [
+            item for item in metadata.get("finalizers") or () if item not in (before.get("finalizers") or ())
+        ]
+        if added:
+            causes.forbidden(
+                "metadata.finalizers",
+                f"no new finalizers can be added if the object is being deleted, found new finalizers {added}",
+            )
+
+
+def check_labels(causes: Causes, labels: Mapping[str, str] | None, path: str) -> None:
+    for key, value in (labels or {}).items():
+        causes.invalids(path, key, names.qualified_name(key))
+        causes.invalids(path, value or "", names.label_value(value or ""))
+
+
+def check_annotations(causes: Causes, annotations: Mapping[str, str] | None, path: str) -> None:
+    size_bytes = 0
+    for key, value in (annotations or {}).items():
+        causes.invalids(path, key, names.qualified_name(key.lower()))
+        size_bytes += len(key.encode()) + len((value or "").encode())
+    if size_bytes > MAX_ANNOTATIONS_BYTES:
+        causes.too_long(path, f"may not be more than {MAX_ANNOTATIONS_BYTES} bytes")
+
+
+def _check_finalizers(causes: Causes, finalizers: Any) -> None:
+    for index, finalizer in enumerate(finalizers):
+        wrong = names.qualified_name(finalizer or "")
+        causes.invalids("metadata.finalizers", finalizer, wrong)
+        if not wrong and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            causes.invalid(
+                f"metadata.finalizers[{index}]",
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            )
+
+
+def _check_owners(causes: Causes, owners: Any) -> None:
+    path = "metadata.ownerReferences"
+    controllers: list[str] = []
+    for owner in owners:
+        api_version = owner.get("apiVersion") or ""
+        if not api_version.rpartition("/")[2] or api_version.count("/") > 1:
+            causes.invalid(f"{path}.apiVersion", api_version, "version must not be empty")
+        for field in ("kind", "name", "uid"):
+            if not owner.get(field):
+                causes.invalid(f"{path}.{field}", "", f"{field} must not be empty")
+        if owner.get("kind") == EVENT.kind and api_version in ("v1", "events.k8s.io/v1"):
+            causes.invalid(path, owner, f"{api_version}, Kind=Event is disallowed from being an owner")
+        if owner.get("controller"):
+            controllers.append(str(owner.get("name")))
+    if len(controllers) > 1:
+        causes.invalid(
+            path,
+            list(owners),
+            "Only one reference can have Controller set to true. "
+            f'Found "true" in references for {" and ".join(controllers[:2])}',
+        )
