@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitkube.objects.defaults.reading import fill, fill_zero, part, parts
+from gitkube.objects.defaults.reading import fill, fill_zero, made_part, part, parts
 from gitkube.objects.types import Object
 
 _DEFAULT_MODE = 0o644
@@ -35,9 +35,7 @@ def default_pod(pod: Object) -> None:
 
 def default_template(owner: dict[str, Any]) -> None:
     """Of the `template` field of a workload's spec."""
-    template = part(owner, "template")
-    if not template:
-        return
+    template = made_part(owner, "template")
     fill(template, metadata={})
     default_pod_spec(part(template, "spec"))
 

@@ -17,9 +17,7 @@ _OLD_JOB_NAME_LABEL = "job-name"
 
 
 def default_deployment(deployment: Object) -> None:
-    spec = part(deployment, "spec")
-    if not spec:
-        return
+    spec = made_part(deployment, "spec")
     default_template(spec)
     fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
     strategy = made_part(spec, "strategy")
@@ -29,17 +27,13 @@ def default_deployment(deployment: Object) -> None:
 
 
 def default_replica_set(replica_set: Object) -> None:
-    spec = part(replica_set, "spec")
-    if not spec:
-        return
+    spec = made_part(replica_set, "spec")
     default_template(spec)
     fill(spec, replicas=1)
 
 
 def default_job(job: Object) -> None:
-    spec = part(job, "spec")
-    if not spec:
-        return
+    spec = made_part(job, "spec")
     default_template(spec)
     if spec.get("completions") is None and spec.get("parallelism") is None:
         fill(spec, completions=1)

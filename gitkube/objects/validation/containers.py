@@ -134,7 +134,7 @@ def _check_ports(causes: Causes, ports: Any, path: str, spec: Mapping[str, Any])
             causes.invalids(f"{where}.hostPort", host_port, names.port_number(host_port))
             if spec.get("hostNetwork") and number and host_port != number:
                 causes.invalid(
-                    f"{where}.hostPort", host_port, "must match `containerPort` when `hostNetwork` is true"
+                    f"{where}.containerPort", number, "must match `hostPort` when `hostNetwork` is true"
                 )
         causes.one_of(f"{where}.protocol", port.get("protocol") or "TCP", PROTOCOLS)
 

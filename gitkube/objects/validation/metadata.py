@@ -58,9 +58,8 @@ def check_metadata_update(causes: Causes, obj: Object, old: Object) -> None:
             causes.immutable(
                 "metadata.deletionTimestamp", metadata.get("deletionTimestamp"), before["deletionTimestamp"]
             )
-        added = [
-            item for item in metadata.get("finalizers") or () if item not in (before.get("finalizers") or ())
-        ]
+        present = before.get("finalizers") or ()
+        added = [item for item in metadata.get("finalizers") or () if item not in present]
         if added:
             causes.forbidden(
                 "metadata.finalizers",

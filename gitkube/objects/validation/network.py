@@ -138,7 +138,7 @@ def _check_traffic(causes: Causes, spec: Mapping[str, Any], kind: str) -> None:
         causes.invalid(
             "spec.externalTrafficPolicy", external, "may only be set for externally-accessible services"
         )
-    if kind != "ExternalName":
+    if kind in _TYPES and kind != "ExternalName":
         internal = spec.get("internalTrafficPolicy")
         causes.one_of("spec.internalTrafficPolicy", internal, ("Cluster", "Local"))
     health_port = spec.get("healthCheckNodePort") or 0
