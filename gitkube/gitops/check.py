@@ -16,9 +16,11 @@ from gitkube.gitops.problem import Place, Problem, did_you_mean, nearest
 from gitkube.gitops.references import reference_problems
 from gitkube.gitops.render.model import Manifest, Rendered
 from gitkube.objects import kinds
+from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
+from gitkube.objects.validation import validate
 
 DEFAULT_NAMESPACE = "default"
 NOT_FROM_GIT: Mapping[Kind, str] = {
@@ -155,7 +157,16 @@ def _object_problems(manifest: Manifest, kind: Kind) -> list[Problem]:
     if obj.get("status"):
         message = "status is what the cluster sees, not what git wants"
         problems.append(manifest.problem(message, ("status",), of_key=True, hint="remove it"))
-    return problems
+    return problems or _semantic_problems(manifest, kind)
+
+
+def _semantic_problems(manifest: Manifest, kind: Kind) -> list[Problem]:
+    """Kubernetes' own checks beyond the schema, by the code of the API: names, ranges, selectors."""
+    obj = apply_defaults(kind, _with_namespace(manifest.object, kind))
+    return [
+        manifest.problem(f"{cause['field']}: {cause['message']}", structure.steps_of(cause["field"]))
+        for cause in validate(kind, obj)
+    ]
 
 
 def _namespace_problems(objects: Sequence[Checked], live: frozenset[str]) -> list[Problem]:

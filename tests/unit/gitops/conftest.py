@@ -1,0 +1,182 @@
+"""A bare repository to push to, a real API in memory of its own, and the sync that joins them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gitkube.api.authorization import system_user
+from gitkube.api.client import Client
+from gitkube.api.machinery import Api
+from gitkube.clock import SystemClock
+from gitkube.gitops.check import CheckResult, check
+from gitkube.gitops.problem import Problem
+from gitkube.gitops.render import Renderer
+from gitkube.gitops.source import BlobId, Tree
+from gitkube.gitops.sync import Sync
+from gitkube.store.member import Member
+
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_SYSTEM": "/dev/null",
+    "GIT_AUTHOR_NAME": "ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.org",
+    "GIT_COMMITTER_NAME": "ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.org",
+}
+
+
+class Repo:
+    """A bare repository and a clone of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.bare = directory / "repo.git"
+        self.clone = directory / "clone"
+        self.git("init", "-q", "--bare", "-b", "main", str(self.bare), cwd=directory)
+        self.git("init", "-q", "-b", "main", str(self.clone), cwd=directory)
+        self.git("remote", "add", "lab", str(self.bare))
+
+    def git(self, *arguments: str, cwd: Path | None = None, check: bool = True) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=cwd or self.clone, env=ENVIRONMENT, capture_output=True, text=True
+        )
+        if check and done.returncode:
+            raise AssertionError(f"git {arguments}: {done.stderr}")
+        return done.stdout
+
+    def write(self, files: dict[str, str | None]) -> None:
+        for name, text in files.items():
+            path = self.clone / name
+            if text is None:
+                path.unlink()
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+
+    def commit(self, files: dict[str, str | None], message: str = "a change") -> str:
+        self.write(files)
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD").strip()
+
+    async def push(self, ref: str = "main", *options: str) -> tuple[int, str]:
+        """A real `git push`: its exit code and what the pusher reads."""
+        process = await asyncio.create_subprocess_exec(
+            "git", "push", *options, "lab", ref,
+            cwd=self.clone, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        out, _ = await asyncio.wait_for(process.communicate(), 40)
+        text = "\n".join(line.rstrip() for line in out.decode().splitlines())
+        return process.returncode or 0, text
+
+    def head(self) -> str:
+        return self.git("rev-parse", "--verify", "-q", "refs/heads/main", cwd=self.bare, check=False).strip()
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    return Repo(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def renderer() -> Iterator[Renderer]:
+    made = Renderer()
+    yield made
+    made.close()
+
+
+class Judge:
+    """Renders and checks files given as texts."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
+
+    def __call__(self, files: dict[str, str | bytes]) -> CheckResult:
+        import hashlib
+
+        blobs = {}
+        tree = {}
+        for path, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            blob = BlobId(hashlib.sha1(data).hexdigest())
+            blobs[blob] = data
+            tree[path] = blob
+        return check(self.renderer.render(Tree(tree, blobs.__getitem__)))
+
+    def errors(self, files: dict[str, str | bytes]) -> list[str]:
+        """Each error as `path:line:column message (hint)`."""
+        return sorted(str(problem) for problem in self(files).problems if problem.is_error)
+
+    def problem(self, files: dict[str, str | bytes]) -> Problem:
+        """The one problem that the files have."""
+        problems = self(files).problems
+        assert len(problems) == 1, "\n".join(map(str, problems))
+        return problems[0]
+
+
+@pytest.fixture
+def judge(renderer: Renderer) -> Judge:
+    return Judge(renderer)
+
+
+@pytest.fixture
+async def api_client(tmp_path: Path) -> AsyncIterator[Client]:
+    clock, rng = SystemClock(), random.Random(1)
+    member = await Member.open(tmp_path / "store", clock=clock, rng=rng)
+    api = Api(member, clock=clock, rng=rng)
+    running = asyncio.ensure_future(api.run())
+    await api.wait_ready()
+    try:
+        yield api.client(system_user("gitops"))
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await member.close()
+
+
+@contextlib.asynccontextmanager
+async def running_sync(client: Client, repo: Repo, directory: Path) -> AsyncIterator[Sync]:
+    """A sync over the repository, for as long as the block lasts."""
+    socket = directory / "gitops.sock"
+    sync = Sync(
+        client, repo=repo.bare, branch="main", socket=socket, clock=SystemClock(), rng=random.Random(2)
+    )
+    task = asyncio.ensure_future(sync.run())
+    try:
+        async with asyncio.timeout(10):
+            while not socket.exists():
+                await asyncio.sleep(0.01)
+                if task.done():
+                    task.result()
+        yield sync
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        socket.unlink(missing_ok=True)
+
+
+async def eventually(condition, timeout_s: float = 10.0):  # type: ignore[no-untyped-def]
+    """Wait until an async condition gives something true, and return that."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            found = await condition()
+            if found:
+                return found
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def sync(api_client: Client, repo: Repo, tmp_path: Path) -> AsyncIterator[Sync]:
+    async with running_sync(api_client, repo, tmp_path) as running:
+        yield running
