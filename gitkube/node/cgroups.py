@@ -6,13 +6,17 @@ cgroups are made by crun through the file system (`/gitkube/POD/CONTAINER`), no 
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 from gitkube.node.files import read_text
 
 PARENT = "/gitkube"
+CGROUP1_MAGIC, CGROUP2_MAGIC = 0x27E0EB, 0x63677270
 
 
 class CgroupError(Exception):
@@ -61,36 +65,37 @@ def _remove_empty(place: Path) -> None:
             raise
 
 
-def detect(mountinfo: str, base: Path = Path("/sys/fs/cgroup")) -> Cgroups:
-    """The layout, out of /proc/self/mountinfo.
+def filesystem_magic(path: Path) -> int:
+    """statfs(2)'s number of the file system at a path; 0 where there is nothing.
+
+    The mount table would also list what lies hidden under later mounts, so the file system is asked.
+    """
+    buffer = ctypes.create_string_buffer(256)
+    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(path), buffer) != 0:
+        return 0
+    return ctypes.c_long.from_buffer(buffer).value
+
+
+def detect(
+    base: Path = Path("/sys/fs/cgroup"), magic_of: Callable[[Path], int] = filesystem_magic
+) -> Cgroups:
+    """The layout of this host.
 
     Raises:
         CgroupError: hybrid, or nothing that limits memory and CPU.
     """
-    types: dict[str, str] = {}
-    options: set[str] = set()
-    for line in mountinfo.splitlines():
-        before, separator, after = line.partition(" - ")
-        fields = before.split(" ")
-        if not separator or len(fields) < 5:
-            continue
-        target = fields[4]
-        if target == str(base) or target.startswith(f"{base}/"):
-            types[target] = after.split(" ", 1)[0]
-            if types[target] == "cgroup":
-                options.update(after.rsplit(" ", 1)[-1].split(","))
-    if types.get(str(base)) == "cgroup2":
+    if magic_of(base) == CGROUP2_MAGIC:
         return Cgroups(2, base)
-    if types.get(f"{base}/unified") == "cgroup2":
+    if magic_of(base / "unified") == CGROUP2_MAGIC:
         raise CgroupError(
             f"this host mounts cgroups of both versions ({base}/unified beside version 1), and crun refuses "
-            "containers there; boot with systemd.unified_cgroup_hierarchy=1 (version 2, recommended) or "
-            "unmount it"
+            "containers there; boot with systemd.unified_cgroup_hierarchy=1 (version 2, recommended), or "
+            f"unmount {base}/unified"
         )
-    missing = {"memory", "cpu", "pids", "devices"} - options
+    missing = [name for name in ("cpu", "devices", "memory", "pids") if magic_of(base / name) != CGROUP1_MAGIC]
     if missing:
         raise CgroupError(
-            f"this host lacks the cgroup controllers {', '.join(sorted(missing))} under {base}; "
+            f"this host lacks the cgroup controllers {', '.join(missing)} under {base}; "
             "boot with systemd.unified_cgroup_hierarchy=1 for version 2, or enable them in the kernel"
         )
     return Cgroups(1, base)

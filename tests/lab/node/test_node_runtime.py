@@ -1,0 +1,368 @@
+"""The real agent with crun, conmon and skopeo, driven over its socket as the control side drives it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gitkube.wire import RESIZE, STDIN
+
+_spec = importlib.util.spec_from_file_location("gk_node_conftest", Path(__file__).with_name("conftest.py"))
+assert _spec is not None and _spec.loader is not None
+_helpers = importlib.util.module_from_spec(_spec)
+sys.modules["gk_node_conftest"] = _helpers
+_spec.loader.exec_module(_helpers)
+make_pod, shell, IMAGE, REGISTRY = _helpers.make_pod, _helpers.shell, _helpers.IMAGE, _helpers.REGISTRY
+
+if TYPE_CHECKING:
+    Control = Any
+
+pytestmark = pytest.mark.lab
+
+SLEEP = "echo up; trap 'echo bye; exit 0' TERM; while :; do busybox sleep 0.1; done"
+
+
+async def test_a_pod_runs_and_says_so_as_kubelet_would(control: Control) -> None:
+    uid = await control.run(make_pod(shell(SLEEP)))
+    await control.running(uid)
+    status = control.statuses[uid]
+    assert status["phase"] == "Running"
+    assert status["podIP"].startswith("10.99.0.") and status["hostIP"] == "192.0.2.7"
+    entry = control.container(uid)
+    assert entry["ready"] and entry["started"] and entry["restartCount"] == 0
+    assert entry["imageID"].startswith(f"{REGISTRY}/busybox@sha256:")
+    conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
+    assert conditions == {
+        "PodScheduled": "True",
+        "Initialized": "True",
+        "PodReadyToStartContainers": "True",
+        "ContainersReady": "True",
+        "Ready": "True",
+    }
+    await control.wait(lambda: {"Pulled", "Created", "Started"} <= {event["reason"] for event in control.events})
+
+
+async def test_a_pod_whose_image_is_here_runs_within_a_third_of_a_second(control: Control) -> None:
+    uid = await control.run(make_pod(shell(SLEEP)))
+    await control.running(uid)
+    times = []
+    for _ in range(5):
+        begun = time.monotonic()
+        uid = await control.run(make_pod(shell(SLEEP)))
+        await control.running(uid)
+        times.append(time.monotonic() - begun)
+    print(f"bound to running: {[round(value, 3) for value in sorted(times)]}")
+
+
+async def test_logs_are_read_whole_and_by_their_tail(control: Control) -> None:
+    uid = await control.run(make_pod(shell("for i in 1 2 3 4 5; do echo line $i; done; busybox sleep 100")))
+    await control.running(uid)
+    await asyncio.sleep(0.2)
+    text, result = await control.output({"kind": "logs", "pod": uid, "container": "web"})
+    assert text == b"".join(b"line %d\n" % number for number in range(1, 6)) and result == {"exitCode": 0}
+    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web", "tailLines": 2})
+    assert text == b"line 4\nline 5\n"
+
+
+async def test_a_followed_log_ends_with_its_container(control: Control) -> None:
+    pod = make_pod(shell("echo one; busybox sleep 1; echo two"))
+    pod["spec"]["restartPolicy"] = "Never"
+    uid = await control.run(pod)
+    await control.running(uid)
+    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web", "follow": True})
+    assert text == b"one\ntwo\n"
+    await control.wait(lambda: control.statuses[uid]["phase"] == "Succeeded")
+
+
+async def test_exec_gives_output_and_exit_code_and_takes_input(control: Control) -> None:
+    uid = await control.run(make_pod(shell(SLEEP)))
+    await control.running(uid)
+    text, result = await control.output(
+        {"kind": "exec", "pod": uid, "container": "web", "command": shell("echo hi; exit 7")}
+    )
+    assert (text, result) == (b"hi\n", {"exitCode": 7})
+    stream = await control.stream(
+        {"kind": "exec", "pod": uid, "container": "web", "command": ["cat"], "stdin": True}
+    )
+    await stream.write(STDIN, b"through and through")
+    await stream.write(STDIN, b"")
+    assert await stream.read() == (1, b"through and through")
+    assert await stream.read() is None and stream.result == {"exitCode": 0}
+
+
+async def test_exec_with_a_terminal_has_the_size_it_was_given(control: Control) -> None:
+    uid = await control.run(make_pod(shell(SLEEP)))
+    await control.running(uid)
+    stream = await control.stream(
+        {"kind": "exec", "pod": uid, "container": "web", "command": ["sh"], "stdin": True, "tty": True}
+    )
+    await stream.write(RESIZE, b'{"Width": 101, "Height": 37}')
+    await stream.write(STDIN, b"busybox stty size; exit 5\n")
+    text = b""
+    while (item := await asyncio.wait_for(stream.read(), 10)) is not None:
+        text += item[1]
+    assert b"37 101" in text and stream.result == {"exitCode": 5}
+
+
+async def test_port_forward_reaches_a_server_in_the_pod(control: Control) -> None:
+    script = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"
+    uid = await control.run(make_pod(shell(script)))
+    await control.running(uid)
+    await asyncio.sleep(0.2)
+    stream = await control.stream({"kind": "port-forward", "pod": uid, "port": 8080})
+    await stream.write(STDIN, b"GET /index.html HTTP/1.0\r\n\r\n")
+    text = b""
+    while (item := await asyncio.wait_for(stream.read(), 10)) is not None:
+        text += item[1]
+    assert text.startswith(b"HTTP/1.1 200") and text.endswith(b"hello\n")
+    _, result = await control.output({"kind": "port-forward", "pod": uid, "port": 9})
+    assert "refused" in result["error"].lower()
+
+
+async def test_containers_outlive_a_killed_agent_and_are_adopted(control: Control) -> None:
+    uid = await control.run(make_pod(shell(SLEEP)))
+    await control.running(uid)
+    before = control.container(uid)
+    control.host.kill_agent()
+    control.statuses.clear()
+    control.host.start_agent()
+    hello = await control.connect()
+    assert hello["node"] == "ant" and "pods" in hello["digests"]
+    await control.running(uid)
+    after = control.container(uid)
+    assert after["containerID"] == before["containerID"]
+    assert after["restartCount"] == 0 and after["ready"]
+    text, result = await control.output(
+        {"kind": "exec", "pod": uid, "container": "web", "command": shell("echo still; echo $$")}
+    )
+    assert text.startswith(b"still") and result == {"exitCode": 0}
+
+
+async def test_an_exit_while_the_agent_was_dead_is_not_missed(control: Control) -> None:
+    pod = make_pod(shell("busybox sleep 1; exit 3"))
+    pod["spec"]["restartPolicy"] = "Never"
+    uid = await control.run(pod)
+    await control.running(uid)
+    control.host.kill_agent()
+    await asyncio.sleep(1.5)
+    control.host.start_agent()
+    await control.connect()
+    await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Failed")
+    assert control.state(uid)["terminated"]["exitCode"] == 3
+
+
+async def test_a_crashing_container_is_restarted_and_then_held_back(control: Control) -> None:
+    uid = await control.run(make_pod(shell("echo try; exit 1")))
+    await control.wait(lambda: control.state(uid).get("waiting", {}).get("reason") == "CrashLoopBackOff")
+    entry = control.container(uid)
+    assert entry["restartCount"] == 1
+    assert entry["state"]["waiting"]["message"].startswith("back-off 10s restarting failed container=web")
+    assert entry["lastState"]["terminated"]["exitCode"] == 1
+    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web", "previous": True})
+    assert text == b"try\n"
+
+
+async def test_readiness_follows_the_probe_and_liveness_restarts(control: Control) -> None:
+    pod = make_pod(
+        shell("busybox sleep 0.3; echo ok > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"),
+        readinessProbe={"httpGet": {"path": "/index.html", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1},
+        livenessProbe={
+            "exec": {"command": shell("test ! -e /tmp/dead")}, "periodSeconds": 1, "failureThreshold": 1,
+        },
+    )  # fmt: skip
+    pod["spec"]["terminationGracePeriodSeconds"] = 1
+    uid = await control.run(pod)
+    await control.running(uid)
+    assert not control.container(uid)["ready"]
+    await control.wait(lambda: control.container(uid)["ready"])
+    request = {"kind": "exec", "pod": uid, "container": "web", "command": shell("echo x > /tmp/dead")}
+    await control.output(request)
+    await control.wait(lambda: control.container(uid)["restartCount"] == 1)
+    await control.wait(lambda: control.container(uid)["ready"])
+    assert any(event["reason"] == "Unhealthy" for event in control.events)
+
+
+async def test_a_changed_config_map_reaches_the_mounted_file_in_one_swap(control: Control) -> None:
+    control.config_maps["shop/flags"] = {"metadata": {"name": "flags"}, "data": {"color": "red"}}
+    secret = {"metadata": {"name": "key"}, "data": {"token": base64.b64encode(b"s3cret").decode()}}
+    control.secrets["shop/key"] = secret
+    pod = make_pod(
+        shell("while :; do cat /etc/flags/color; echo; busybox sleep 0.1; done"),
+        env=[{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "key", "key": "token"}}}],
+        volumeMounts=[{"name": "flags", "mountPath": "/etc/flags"}, {"name": "key", "mountPath": "/key"}],
+    )
+    pod["spec"]["volumes"] = [
+        {"name": "flags", "configMap": {"name": "flags"}},
+        {"name": "key", "secret": {"secretName": "key", "defaultMode": 0o400}},
+    ]
+    uid = await control.run(pod)
+    await control.running(uid)
+    request = {"kind": "exec", "pod": uid, "container": "web", "command": shell("echo $TOKEN; cat /key/token")}
+    assert (await control.output(request))[0] == b"s3cret\ns3cret"
+    control.config_maps["shop/flags"] = {"metadata": {"name": "flags"}, "data": {"color": "blue"}}
+    await control.push()
+    request = {"kind": "exec", "pod": uid, "container": "web", "command": shell("cat /etc/flags/color")}
+    deadline = time.monotonic() + 5
+    while (await control.output(request))[0] != b"blue":
+        assert time.monotonic() < deadline
+    assert control.container(uid)["restartCount"] == 0
+    control.config_maps.clear()
+    control.secrets.clear()
+
+
+async def test_a_missing_config_map_is_named_and_healed_when_it_comes(control: Control) -> None:
+    reference = {"configMapKeyRef": {"name": "absent", "key": "url"}}
+    uid = await control.run(make_pod(shell(SLEEP), env=[{"name": "URL", "valueFrom": reference}]))
+    await control.wait(lambda: control.state(uid).get("waiting", {}).get("reason") == "CreateContainerConfigError")
+    assert control.state(uid)["waiting"]["message"] == 'configmap "absent" not found'
+    control.config_maps["shop/absent"] = {"metadata": {"name": "absent"}, "data": {"url": "x"}}
+    await control.push()
+    await control.running(uid, 3)
+    control.config_maps.clear()
+
+
+async def test_an_image_that_does_not_exist_says_why(control: Control) -> None:
+    uid = await control.run(make_pod(image=f"{REGISTRY}/nothing:9"))
+    await control.wait(lambda: control.state(uid).get("waiting", {}).get("reason") == "ErrImagePull")
+    message = control.state(uid)["waiting"]["message"]
+    assert f"{REGISTRY}/nothing:9" in message and "unknown" in message
+    assert control.statuses[uid]["phase"] == "Pending"
+
+
+async def test_a_deleted_pod_gets_its_signal_and_leaves_nothing(control: Control) -> None:
+    uid = await control.run(make_pod(shell(SLEEP)))
+    await control.running(uid)
+    follow = asyncio.ensure_future(
+        control.output({"kind": "logs", "pod": uid, "container": "web", "follow": True})
+    )
+    await asyncio.sleep(0.3)
+    begun = time.monotonic()
+    await control.delete(uid, 30)
+    await control.wait(lambda: uid in control.gone)
+    assert time.monotonic() - begun < 3
+    assert b"bye" in (await follow)[0]
+    assert not (control.host.root / "pods" / uid).exists()
+    assert uid not in control.host.inside(["cat", "/proc/self/mountinfo"])
+    assert uid not in control.host.inside(["crun", "list", "-q"])
+    assert uid not in control.host.inside(["find", "/sys/fs/cgroup", "-path", "*gitkube*", "-type", "d"])
+    await control.forget(uid)
+
+
+async def test_a_pod_that_ignores_its_signal_is_killed_after_its_grace(control: Control) -> None:
+    uid = await control.run(make_pod(shell("trap '' TERM; while :; do busybox sleep 0.1; done")))
+    await control.running(uid)
+    begun = time.monotonic()
+    await control.delete(uid, 2)
+    await control.wait(lambda: uid in control.gone)
+    assert 1.9 < time.monotonic() - begun < 5
+    await control.forget(uid)
+
+
+async def test_limits_become_cgroups_and_too_much_memory_is_said(control: Control) -> None:
+    limits = {"memory": "32Mi", "cpu": "500m"}
+    uid = await control.run(make_pod(shell(SLEEP), resources={"limits": limits, "requests": limits}))
+    await control.running(uid)
+    path = f"/sys/fs/cgroup/memory/gitkube/{uid}/web/memory.limit_in_bytes"
+    if os.path.exists("/sys/fs/cgroup/memory"):
+        assert control.host.inside(["cat", path]).strip() == str(32 * 1024 * 1024)
+    pod = make_pod(
+        shell("x=0123456789abcdef; while :; do x=$x$x; done"),
+        resources={"limits": {"memory": "16Mi"}},
+    )
+    pod["spec"]["restartPolicy"] = "Never"
+    uid = await control.run(pod)
+    await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Failed")
+    assert control.state(uid)["terminated"]["reason"] == "OOMKilled"
+
+
+async def test_init_containers_run_in_order_and_share_an_empty_dir(control: Control) -> None:
+    pod = make_pod(shell("cat /work/log; busybox sleep 100"))
+    mount = [{"name": "work", "mountPath": "/work"}]
+    pod["spec"]["volumes"] = [{"name": "work", "emptyDir": {}}]
+    pod["spec"]["containers"][0]["volumeMounts"] = mount
+    pod["spec"]["initContainers"] = [
+        {"name": name, "image": IMAGE, "command": shell(f"echo {name} >> /work/log"), "volumeMounts": mount}
+        for name in ("first", "second")
+    ]
+    uid = await control.run(pod)
+    await control.running(uid)
+    await asyncio.sleep(0.2)
+    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web"})
+    assert text == b"first\nsecond\n"
+    inits = control.statuses[uid]["initContainerStatuses"]
+    assert [entry["state"]["terminated"]["reason"] for entry in inits] == ["Completed", "Completed"]
+
+
+async def test_the_containers_of_a_pod_share_its_network_and_hostname(control: Control) -> None:
+    pod = make_pod(shell("echo shared > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"))
+    pod["spec"]["containers"].append(
+        {"name": "side", "image": IMAGE, "command": shell("exec busybox sleep 100"), "workingDir": "/tmp"}
+    )
+    uid = await control.run(pod)
+    await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Running")
+    await asyncio.sleep(0.2)
+    script = "busybox hostname; busybox wget -qO- http://127.0.0.1:8080/index.html; busybox pwd"
+    request = {"kind": "exec", "pod": uid, "container": "side", "command": shell(script)}
+    text, _ = await control.output(request)
+    assert text.decode().split() == [pod["metadata"]["name"], "shared", "/tmp"]
+    request["command"] = shell("cat /etc/hosts /etc/resolv.conf /etc/hostname")
+    text, _ = await control.output(request)
+    address = control.statuses[uid]["podIP"]
+    assert f"{address}\t{pod['metadata']['name']}" in text.decode() and "nameserver 10.99.0.1" in text.decode()
+
+
+async def test_a_process_namespace_is_shared_when_asked_for(control: Control) -> None:
+    pod = make_pod(shell("exec busybox sleep 4321"))
+    pod["spec"]["shareProcessNamespace"] = True
+    pod["spec"]["containers"].append({"name": "side", "image": IMAGE, "command": shell(SLEEP)})
+    uid = await control.run(pod)
+    await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Running")
+    request = {"kind": "exec", "pod": uid, "container": "side", "command": shell("busybox ps")}
+    await asyncio.sleep(0.2)
+    assert b"sleep 4321" in (await control.output(request))[0]
+
+
+async def test_users_come_from_the_spec_or_the_image(control: Control) -> None:
+    pod = make_pod(shell("busybox id; exec busybox sleep 100"), securityContext={"runAsUser": 1234})
+    uid = await control.run(pod)
+    await control.running(uid)
+    await asyncio.sleep(0.2)
+    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web"})
+    assert b"uid=1234(web) gid=1235(web)" in text and b"77(extra)" in text
+
+
+async def test_a_deposed_leader_is_refused(control: Control) -> None:
+    await control.close()
+    await control.connect(term=7)
+    await control.push()
+    await control.close()
+    hello = await control.connect(term=6)
+    assert hello["term"] == 7
+    await control.wait(lambda: control._task.done())
+    await control.connect(term=8)
+
+
+async def test_a_new_connection_takes_the_place_of_the_old(control: Control) -> None:
+    old = control._task
+    await control.connect()
+    await control.wait(lambda: old.done())
+    uid = await control.run(make_pod(shell(SLEEP)))
+    await control.running(uid)
+
+
+async def test_the_agent_stays_small(control: Control) -> None:
+    for _ in range(5):
+        uid = await control.run(make_pod(shell(SLEEP)))
+        await control.running(uid)
+    status = Path(f"/proc/{control.host.agent.pid}/status").read_text()
+    resident_kb = int(status.split("VmRSS:")[1].split()[0])
+    print(f"agent RSS: {resident_kb / 1024:.1f} MB")
+    assert resident_kb < 40 * 1024
