@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gitkube.objects.types import Object
 
@@ -61,4 +61,13 @@ class PodStreams(Protocol):
 
     async def port_forward(self, pod: Object, port: int) -> StreamSession:
         """Bytes to the pod on channel 0, bytes from it on channel 1."""
+        ...
+
+
+@runtime_checkable
+class PodAttach(Protocol):
+    """What a `PodStreams` may also do. Where it does not, `attach` is refused with a sentence that says so."""
+
+    async def attach(self, pod: Object, options: ExecOptions) -> StreamSession:
+        """The terminal or the streams of the container's own process; `options.command` is empty."""
         ...

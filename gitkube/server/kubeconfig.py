@@ -7,16 +7,23 @@ is YAML, so no writer of YAML is needed and no value can be misread.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from gitkube.server.pki import ADMIN_GROUP, ADMIN_USER, Credentials, Pki
 from gitkube.store.files import replace_durably
 
 CLUSTER_NAME = "gitkube"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A certificate and its private key, PEM."""
+
+    certificate: bytes
+    key: bytes
 
 
 def kubeconfig(
@@ -51,31 +58,14 @@ def kubeconfig(
     }
 
 
-def ensure_kubeconfig(
-    pki: Pki,
-    path: Path,
-    server: str,
-    *,
-    user: str = ADMIN_USER,
-    groups: Sequence[str] = (ADMIN_GROUP,),
-) -> Path:
-    """Write a kubeconfig of `user`, or leave the one that is there when it still holds.
-
-    It is left only if it is of our making: for that server, our authority, that user, not near its end.
-    """
-    kept = _read_ours(path)
-    if kept is not None:
-        found_server, found_ca, credentials = kept
-        if found_server == server and found_ca == pki.ca_pem and pki.is_current(credentials, user, groups):
-            return path
-    content = kubeconfig(server, pki.ca_pem, user, pki.client_certificate(user, groups))
+def write_kubeconfig(path: Path, content: dict[str, Any]) -> None:
+    """Write the file, whole or not at all, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_durably(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-    return path
 
 
-def _read_ours(path: Path) -> tuple[str, bytes, Credentials] | None:
-    """Server, authority and credentials of a file as `kubeconfig` makes it; None for any other."""
+def read_kubeconfig(path: Path) -> tuple[str, bytes, Credentials] | None:
+    """Server, authority and credentials of a file as `write_kubeconfig` makes it; None for any other."""
     try:
         content = orjson.loads(path.read_bytes())
         cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]

@@ -15,7 +15,6 @@ import ipaddress
 import os
 import ssl
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gitkube.clock import Clock
+from gitkube.server.kubeconfig import Credentials, kubeconfig, read_kubeconfig, write_kubeconfig
 from gitkube.store.files import fsync_directory, replace_durably
 
 CA_VALID_DAYS = 3650
@@ -50,14 +50,6 @@ ADMIN_USER, ADMIN_GROUP = "kubernetes-admin", "system:masters"
 
 class PkiError(Exception):
     """A key or certificate is missing or of no use; the text says which file, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A certificate and its private key, PEM."""
-
-    certificate: bytes
-    key: bytes
 
 
 class Pki:
@@ -164,6 +156,26 @@ class Pki:
         subject = x509.Name([*organizations, x509.NameAttribute(NameOID.COMMON_NAME, user)])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         return Credentials(_pem(self._sign(subject, key, usage, valid_days)), _key_pem(key))
+
+    def write_kubeconfig(
+        self, path: Path, server: str, *, user: str = ADMIN_USER, groups: Sequence[str] = (ADMIN_GROUP,)
+    ) -> None:
+        """Write a kubeconfig of `user`, unless the one that is there still holds.
+
+        It holds if it is of our making: for that server, our authority, that user, not near its end.
+
+        Args:
+            server: URL such as `https://127.0.0.1:6443`.
+        """
+        kept = read_kubeconfig(path)
+        if kept is not None:
+            found_server, found_ca, credentials = kept
+            is_ours = (found_server, found_ca) == (server, self.ca_pem)
+            if is_ours and self.is_current(credentials, user, groups):
+                path.chmod(0o600)
+                return
+        credentials = self.client_certificate(user, groups)
+        write_kubeconfig(path, kubeconfig(server, self.ca_pem, user, credentials))
 
     def is_current(self, credentials: Credentials, user: str, groups: Sequence[str]) -> bool:
         """Whether these credentials are of our authority, of that user, and not near their end."""

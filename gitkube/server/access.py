@@ -1,0 +1,40 @@
+"""The pod behind a stream, for whoever may open the stream.
+
+Opening `exec` is a right of its own (`create pods/exec`), not the right to read pods; so the question to the
+authorizer is asked for the subresource, and the pod is then read as the server itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from gitkube.api.authorization import system_user
+from gitkube.api.requests import Context, VerbsApi
+from gitkube.objects.kinds import POD, Kind
+from gitkube.objects.types import Object
+
+
+class Authorizing(VerbsApi, Protocol):
+    """`VerbsApi`, and the question whether somebody may."""
+
+    def authorize(
+        self, context: Context, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = ""
+    ) -> None:
+        """Raises `StatusError` 403 unless the user may do this."""
+        ...
+
+
+class PodAccess:
+    def __init__(self, verbs: Authorizing) -> None:
+        self._verbs = verbs
+        self._reader = system_user("apiserver")
+
+    async def pod(self, context: Context, verb: str, namespace: str, name: str, subresource: str) -> Object:
+        """The pod.
+
+        Raises:
+            StatusError: 403, 404.
+        """
+        self._verbs.authorize(context, verb, POD, namespace, name, subresource)
+        return await self._verbs.get(dataclasses.replace(context, user=self._reader), POD, namespace, name)

@@ -1,0 +1,162 @@
+"""The API over HTTPS: the application, and the server that puts it behind TLS.
+
+Client certificates are asked for and not demanded, so that health can be asked by anybody; who has none gets
+401 elsewhere. The server's certificate renews itself while the server runs.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+from collections.abc import Sequence
+
+import structlog
+from aiohttp import web
+
+from gitkube.api.machinery import Api
+from gitkube.api.streams import PodStreams
+from gitkube.clock import Clock, SystemClock
+from gitkube.server.bodies import MAX_BODY_BYTES
+from gitkube.server.door import Door
+from gitkube.server.identity import Authenticator, user_of_certificate
+from gitkube.server.lifetime import Lifetime
+from gitkube.server.pki import Pki
+
+log = structlog.get_logger()
+
+MAX_HEADER_BYTES = 64 * 1024
+"""Selectors and exec commands travel in the URL."""
+KEEP_ALIVE_S = 120.0
+STOP_AFTER_S = 2.0
+"""How long open requests get when the server stops; watches are ended at once."""
+RENEWAL_CHECK_S = 12 * 3600.0
+BACKLOG = 512
+
+
+LIFETIME: web.AppKey[Lifetime] = web.AppKey("lifetime", Lifetime)
+
+
+def create_app(
+    api: Api,
+    streams: PodStreams,
+    *,
+    clock: Clock,
+    rng: random.Random | None = None,
+    authenticate: Authenticator = user_of_certificate,
+) -> web.Application:
+    """The application; `api.run()` must be running for it to answer.
+
+    Args:
+        streams: reaches running pods for log, exec and port-forward.
+        rng: for the length of watches and the ids of requests.
+        authenticate: who sends a request; by default the subject of the client certificate.
+    """
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    door = Door(api, streams, clock=clock, rng=rng or random.Random(), authenticate=authenticate)
+    app[LIFETIME] = door.lifetime
+    app.router.add_route("*", "/{path:.*}", door.handle)
+
+    async def stop(_: web.Application) -> None:
+        door.lifetime.stop()
+
+    app.on_shutdown.append(stop)
+    return app
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text says why."""
+
+
+class HttpServer:
+    """Serves an application over HTTPS."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        host: str,
+        port: int,
+        pki: Pki,
+        names: Sequence[str] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        """
+        Args:
+            host: address to listen on, such as `127.0.0.1` or `::`.
+            port: 0 takes a free one.
+            names: further host names and addresses by which clients call this server.
+        """
+        self._app = app
+        self._host = host
+        self._pki = pki
+        self._names = list(dict.fromkeys([host, socket.gethostname(), *names]))
+        self._clock = clock or SystemClock()
+        self._context: ssl.SSLContext | None = None
+        self._runner: web.AppRunner | None = None
+        self.port = port
+        """Where it listens, once `start` has returned."""
+
+    @property
+    def url(self) -> str:
+        """As clients on this machine write it, once `start` has returned."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen; requests are served from now on. `run` or `stop` must follow.
+
+        Raises:
+            ListenError: the address is taken or not ours.
+            PkiError: there can be no certificate for the names.
+        """
+        context = self._pki.server_context(self._names)
+        runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            handler_cancellation=True,
+            keepalive_timeout=KEEP_ALIVE_S,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            shutdown_timeout=STOP_AFTER_S,
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, self._host, self.port, ssl_context=context, backlog=BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            why = error.strerror or str(error)
+            raise ListenError(
+                f"cannot listen on {self._host}:{self.port}: {why}; choose another with --listen"
+            ) from error
+        self.port = int(runner.addresses[0][1])
+        self._context, self._runner = context, runner
+        log.info("api_listening", url=self.url)
+
+    async def run(self) -> None:
+        """Serve until cancelled, then stop.
+
+        Raises:
+            ListenError, PkiError: as `start`, which it calls when nobody has.
+        """
+        if self._runner is None:
+            await self.start()
+        try:
+            await self._renew()
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """End open watches, let other requests finish for a moment, and listen no more."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _renew(self) -> None:
+        while True:
+            await self._clock.sleep(RENEWAL_CHECK_S)
+            # New connections get the new certificate, old ones go on with theirs.
+            certificate, key = self._pki.server_certificate(self._names)
+            if self._context is not None:
+                self._context.load_cert_chain(certificate, key)

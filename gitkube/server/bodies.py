@@ -1,0 +1,154 @@
+"""Request bodies: JSON, YAML and protobuf to plain dicts, with a limit on size and no surprises.
+
+A key that stands twice in JSON is a mistake that parsers hide; here it is found, and refused or warned of as
+the client asked by `fieldValidation`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gitkube.api.errors import StatusError, bad_request
+from gitkube.api.requests import Context, FieldValidation
+from gitkube.objects.types import Object
+
+MAX_BODY_BYTES = 3 * 1024 * 1024
+"""As Kubernetes. What is stored may be half of that at most."""
+_MAX_DUPLICATES = 20
+_JSON_TYPES = ("", "application/json")
+_YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+
+
+def content_type(request: web.Request) -> str:
+    """The media type of the body without parameters, lower case; "" when none is given."""
+    header = request.headers.get("Content-Type", "")
+    return header.partition(";")[0].strip().lower()
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The whole body.
+
+    Raises:
+        StatusError: 413, it is over MAX_BODY_BYTES.
+    """
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        text = f"Request entity too large: limit is {MAX_BODY_BYTES}"
+        raise StatusError(413, "RequestEntityTooLarge", text) from error
+
+
+async def read_object(request: web.Request, context: Context) -> Object:
+    """The body, which must be an object.
+
+    Raises:
+        StatusError: 400, 413, 415.
+    """
+    value = await read_value(request, context)
+    if not isinstance(value, dict):
+        raise bad_request("the body of the request must be an object")
+    return value
+
+
+async def read_value(request: web.Request, context: Context) -> Any:
+    """The body by its content type; duplicate keys are dealt with as the context says.
+
+    Raises:
+        StatusError: 400, 413, 415.
+    """
+    body = await read_body(request)
+    type = content_type(request)
+    if type in _JSON_TYPES:
+        return parse_json(body, context)
+    if type in _YAML_TYPES:
+        return parse_yaml(body)
+    text = "the body of the request was in an unknown format - accepted media types include: "
+    if type == PROTOBUF:
+        text = "this server does not read protobuf - accepted media types include: "
+    raise StatusError(415, "UnsupportedMediaType", text + "application/json, application/yaml")
+
+
+def parse_json(body: bytes, context: Context) -> Any:
+    """JSON to plain values.
+
+    Raises:
+        StatusError: 400, it is none, or a key stands twice and the context is strict.
+    """
+    if not body:
+        raise bad_request("the request has no body")
+    try:
+        value = orjson.loads(body)
+    except ValueError as error:
+        raise bad_request(f"the body of the request is not JSON: {error}") from error
+    if context.field_validation is not FieldValidation.IGNORE:
+        report_duplicates(body, context)
+    return value
+
+
+def parse_yaml(body: bytes) -> Any:
+    """One YAML document to plain values.
+
+    Raises:
+        StatusError: 400.
+    """
+    from gitkube.gitops import yaml  # only few requests are YAML, and its parser takes time to load
+
+    try:
+        documents = yaml.parse(yaml.decode(body))
+    except yaml.YamlError as error:
+        raise bad_request(f"line {error.line}, column {error.column}: {error.message}") from error
+    if len(documents) != 1:
+        raise bad_request(f"the body of the request must be one YAML document, it has {len(documents)}")
+    return documents[0].data
+
+
+def report_duplicates(body: bytes, context: Context) -> None:
+    """Refuse keys that stand twice in an object (Strict), or warn of them (Warn).
+
+    Raises:
+        StatusError: 400.
+    """
+    found = False
+
+    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal found
+        result = dict(pairs)
+        found = found or len(result) != len(pairs)
+        return result
+
+    try:
+        json.loads(body, object_pairs_hook=check)
+        if not found:
+            return
+        # Only now is it worth to keep all pairs, to say where they stand.
+        tree = json.loads(body, object_pairs_hook=_Pairs)
+        duplicates = [f'duplicate field "{path}"' for path in _duplicates(tree, "")][:_MAX_DUPLICATES]
+    except RecursionError as error:
+        raise bad_request("the body of the request is nested too deeply") from error
+    if context.field_validation is FieldValidation.STRICT:
+        raise bad_request("strict decoding error: " + ", ".join(duplicates))
+    context.warnings.extend(duplicates)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object, in order, with duplicates."""
+
+
+def _duplicates(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, _Pairs):
+        seen = set()
+        for key, member in value:
+            place = f"{path}.{key}" if path else key
+            if key in seen:
+                yield place
+            seen.add(key)
+            yield from _duplicates(member, place)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _duplicates(item, f"{path}[{index}]")

@@ -1,0 +1,230 @@
+"""What is served, in both of Kubernetes' ways of saying so: a document for each level, or one for all.
+
+Both are made from the records of `objects/kinds.py` alone. Clients since 1.26 ask for the aggregated form by
+the Accept header, and fall back to the older one when the answer's content type is not exactly that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gitkube.api.errors import StatusError
+from gitkube.objects.kinds import Kind
+from gitkube.server.answers import json_answer, text_answer
+from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
+from gitkube.server.paths import unknown_path
+
+_OBJECT_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+_READ_WRITE = ("get", "patch", "update")
+_SUBRESOURCE_VERBS = {
+    "status": _READ_WRITE,
+    "scale": _READ_WRITE,
+    "finalize": ("update",),
+    "binding": ("create",),
+    "eviction": ("create",),
+    "log": ("get",),
+    "exec": ("create", "get"),
+    "attach": ("create", "get"),
+    "portforward": ("create", "get"),
+}
+_SUBRESOURCE_KINDS = {
+    "scale": ("autoscaling", "v1", "Scale"),
+    "eviction": ("policy", "v1", "Eviction"),
+    "binding": ("", "v1", "Binding"),
+    "exec": ("", "v1", "PodExecOptions"),
+    "attach": ("", "v1", "PodAttachOptions"),
+    "portforward": ("", "v1", "PodPortForwardOptions"),
+}
+_AGGREGATED_VERSIONS = ("v2", "v2beta1")
+
+
+class Discovery:
+    """The documents, made once: what is served does not change while the process lives."""
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
+        self._kinds = kinds
+        self._groups = tuple(dict.fromkeys(kind.group for kind in kinds if kind.group))
+        self._aggregated = {
+            (root, version): orjson.dumps(_aggregated(self._of_root(root), version)) + b"\n"
+            for root in ("api", "apis")
+            for version in _AGGREGATED_VERSIONS
+        }
+
+    def root(self, request: web.Request, root: str) -> web.Response:
+        """The answer to `/api` or `/apis`.
+
+        Raises:
+            StatusError: 406.
+        """
+        for offer in parse_accept(request.headers.get("Accept", "*/*")):
+            if not is_json(offer.type):
+                continue
+            version = offer.parameters.get("v", "")
+            if offer.parameters.get("as") == "APIGroupDiscoveryList":
+                if offer.parameters.get("g") == "apidiscovery.k8s.io" and version in _AGGREGATED_VERSIONS:
+                    return self._answer_aggregated(request, root, version)
+                continue
+            if "as" not in offer.parameters:
+                return json_answer(request, self._versions() if root == "api" else self._group_list())
+        raise not_acceptable()
+
+    def _answer_aggregated(self, request: web.Request, root: str, version: str) -> web.Response:
+        body = self._aggregated[root, version]
+        tag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
+        headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers=headers)
+        content_type = f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+        return json_answer(request, body, content_type=content_type, headers=headers)
+
+    def group(self, request: web.Request, group: str) -> web.Response:
+        """The answer to `/apis/GROUP`."""
+        if group not in self._groups:
+            return text_answer("404 page not found\n", status=404)
+        return json_answer(request, {"kind": "APIGroup", "apiVersion": "v1", **self._group(group)})
+
+    def resources(self, request: web.Request, group: str, version: str) -> web.Response:
+        """The answer to `/api/v1` or `/apis/GROUP/VERSION`.
+
+        Raises:
+            StatusError: 404, 406.
+        """
+        _refuse_other_than_json(request)
+        kinds = [kind for kind in self._kinds if (kind.group, kind.version) == (group, version)]
+        if not kinds:
+            if group and group not in self._groups:
+                return text_answer("404 page not found\n", status=404)
+            raise unknown_path()
+        resources: list[dict[str, Any]] = []
+        for kind in sorted(kinds, key=lambda kind: kind.plural):
+            resources.append(_resource(kind))
+            resources.extend(_subresource(kind, name) for name in sorted(kind.subresources))
+        document: dict[str, Any] = {"kind": "APIResourceList"}
+        if group:
+            document["apiVersion"] = "v1"
+        document["groupVersion"] = kinds[0].api_version
+        document["resources"] = resources
+        return json_answer(request, document)
+
+    def paths(self) -> list[str]:
+        """Of the discovery documents, for the index at `/`."""
+        found = ["/api", "/api/v1", "/apis"]
+        for group in sorted(self._groups):
+            found.append(f"/apis/{group}")
+            found.extend(f"/apis/{group}/{version}" for version in _versions(self._kinds, group))
+        return found
+
+    def _versions(self) -> dict[str, Any]:
+        addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]
+        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
+
+    def _group_list(self) -> dict[str, Any]:
+        groups = [self._group(group) for group in self._groups]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+
+    def _group(self, group: str) -> dict[str, Any]:
+        versions = [
+            {"groupVersion": f"{group}/{version}", "version": version}
+            for version in _versions(self._kinds, group)
+        ]
+        return {"name": group, "versions": versions, "preferredVersion": versions[0]}
+
+    def _of_root(self, root: str) -> list[Kind]:
+        return [kind for kind in self._kinds if bool(kind.group) == (root == "apis")]
+
+
+def _refuse_other_than_json(request: web.Request) -> None:
+    header = request.headers.get("Accept")
+    if header and not any(is_json(offer.type) for offer in parse_accept(header)):
+        raise StatusError(
+            406, "NotAcceptable", "only the following media types are accepted: application/json"
+        )
+
+
+def _versions(kinds: Iterable[Kind], group: str) -> list[str]:
+    return list(dict.fromkeys(kind.version for kind in kinds if kind.group == group))
+
+
+def _resource(kind: Kind) -> dict[str, Any]:
+    resource: dict[str, Any] = {
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.kind,
+        "verbs": list(_OBJECT_VERBS),
+    }
+    if kind.short_names:
+        resource["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        resource["categories"] = list(kind.categories)
+    return resource
+
+
+def _subresource(kind: Kind, name: str) -> dict[str, Any]:
+    resource: dict[str, Any] = {
+        "name": f"{kind.plural}/{name}",
+        "singularName": "",
+        "namespaced": kind.namespaced,
+    }
+    group, version, kind_name = _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
+    if group != kind.group:
+        resource |= {"group": group, "version": version}
+    return resource | {"kind": kind_name, "verbs": list(_SUBRESOURCE_VERBS[name])}
+
+
+def _aggregated(kinds: Sequence[Kind], version: str) -> dict[str, Any]:
+    items = []
+    for group in dict.fromkeys(kind.group for kind in kinds):
+        versions = [
+            {
+                "version": group_version,
+                "resources": [
+                    _aggregated_resource(kind)
+                    for kind in kinds
+                    if (kind.group, kind.version) == (group, group_version)
+                ],
+                "freshness": "Current",
+            }
+            for group_version in _versions(kinds, group)
+        ]
+        metadata: dict[str, Any] = {"creationTimestamp": None}
+        if group:
+            metadata["name"] = group
+        items.append({"metadata": metadata, "versions": versions})
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": f"apidiscovery.k8s.io/{version}",
+        "metadata": {},
+        "items": items,
+    }
+
+
+def _aggregated_resource(kind: Kind) -> dict[str, Any]:
+    resource: dict[str, Any] = {
+        "resource": kind.plural,
+        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "singularResource": kind.singular,
+        "verbs": list(_OBJECT_VERBS),
+    }
+    if kind.short_names:
+        resource["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        resource["categories"] = list(kind.categories)
+    if kind.subresources:
+        resource["subresources"] = [_aggregated_subresource(kind, name) for name in kind.subresources]
+    return resource
+
+
+def _aggregated_subresource(kind: Kind, name: str) -> dict[str, Any]:
+    group, version, kind_name = _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
+    return {
+        "subresource": name,
+        "responseKind": {"group": group, "version": version, "kind": kind_name},
+        "verbs": list(_SUBRESOURCE_VERBS[name]),
+    }

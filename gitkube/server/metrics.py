@@ -1,0 +1,57 @@
+"""What the server counts of itself, for Prometheus, under the names that dashboards for Kubernetes know.
+
+Labels hold only what we serve (verbs, resources, codes), never anything a client can choose freely, so the
+number of series has a bound.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from gitkube.server.lifetime import Lifetime
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+
+
+class Metrics:
+    """One registry an application, so that two in one process (tests) don't share figures."""
+
+    def __init__(self, lifetime: Lifetime) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "apiserver_request",
+            "Requests answered.",
+            ("verb", "group", "resource", "subresource", "code"),
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "apiserver_request_duration_seconds",
+            "Time from the request's head to the end of the answer; watches and streams are left out.",
+            ("verb", "resource"),
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        long_requests = Gauge(
+            "apiserver_longrunning_requests", "Watches and streams that are open.", registry=self.registry
+        )
+        long_requests.set_function(lambda: lifetime.open_requests)
+
+    def observe(
+        self,
+        verb: str,
+        group: str,
+        resource: str,
+        subresource: str,
+        code: int,
+        duration_s: float,
+        *,
+        is_long: bool,
+    ) -> None:
+        self._requests.labels(verb, group, resource, subresource, str(code)).inc()
+        if not is_long:
+            self._duration.labels(verb, resource).observe(duration_s)
+
+    def text(self) -> bytes:
+        """All figures, in Prometheus' text format."""
+        return generate_latest(self.registry)

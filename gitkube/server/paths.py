@@ -1,0 +1,89 @@
+"""URL paths to what they name: a kind, perhaps a namespace, a name, a subresource.
+
+The grammar is Kubernetes': `/api/v1` or `/apis/GROUP/VERSION`, then
+`[namespaces/NS/]PLURAL[/NAME[/SUBRESOURCE]]`. Parts are split before they are percent-decoded, so that an
+encoded slash can never become a separator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from gitkube.api.errors import StatusError
+from gitkube.objects import kinds
+from gitkube.objects.kinds import Kind
+
+MAX_PATH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a path names."""
+
+    kind: Kind
+    namespace: str = ""
+    """"" is all namespaces, or a kind that has none."""
+    name: str = ""
+    """"" is the collection."""
+    subresource: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupVersion:
+    """The path of a whole group and version: its discovery document."""
+
+    group: str
+    version: str
+
+
+def parse_path(raw_path: str) -> Target | GroupVersion:
+    """What a path below `/api/` or `/apis/` names.
+
+    Raises:
+        StatusError: 404, nothing that is served.
+    """
+    if len(raw_path) > MAX_PATH:
+        raise unknown_path()
+    parts = [unquote(part) for part in raw_path.removesuffix("/").split("/")[1:]]
+    if not all(parts) or any("/" in part or part in (".", "..") for part in parts):
+        raise unknown_path()
+    if parts[0] == "api" and len(parts) >= 2:
+        group, version, rest = "", parts[1], parts[2:]
+    elif parts[0] == "apis" and len(parts) >= 3:
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        raise unknown_path()
+    if not rest:
+        return GroupVersion(group, version)
+    return _resource(group, version, rest)
+
+
+def _resource(group: str, version: str, parts: list[str]) -> Target:
+    namespace = ""
+    # /namespaces/NS/PLURAL… but /namespaces/NS, /namespaces/NS/status and /finalize are the Namespace itself.
+    if parts[0] == "namespaces" and len(parts) >= 3:
+        is_namespace_itself = not group and parts[2] in kinds.NAMESPACE.subresources
+        if not is_namespace_itself:
+            namespace, parts = parts[1], parts[2:]
+    kind = kinds.by_resource(group, version, parts[0])
+    name, subresource = (*parts[1:], "", "")[:2]
+    if kind is None or len(parts) > 3:
+        raise unknown_path()
+    if subresource and subresource not in kind.subresources:
+        raise unknown_path()
+    if namespace and not kind.namespaced:
+        raise unknown_path()
+    if kind.namespaced and name and not namespace:
+        raise unknown_path()
+    return Target(kind, namespace, name, subresource)
+
+
+def unknown_path() -> StatusError:
+    return StatusError(404, "NotFound", "the server could not find the requested resource")
+
+
+def method_not_allowed() -> StatusError:
+    return StatusError(
+        405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
+    )

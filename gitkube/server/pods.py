@@ -1,0 +1,313 @@
+"""Subresources of pods that are streams: log, exec, attach and port-forward.
+
+The API knows the pod, `PodStreams` reaches the host that runs it; this file joins both with the client: plain
+chunked text for logs, WebSocket channels for exec and attach. All that can be refused is refused before the
+answer begins, as a Status; afterwards the end of the stream carries the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from gitkube.api.errors import StatusError, bad_request
+from gitkube.api.requests import Context
+from gitkube.api.streams import ExecOptions, LogOptions, PodAttach, PodStreams, StreamSession
+from gitkube.clock import parse_rfc3339
+from gitkube.objects import meta
+from gitkube.objects.types import Object
+from gitkube.server import channels, queries
+from gitkube.server.access import PodAccess
+from gitkube.server.lifetime import Lifetime
+from gitkube.server.paths import Target, method_not_allowed
+from gitkube.server.port_forward import PROTOCOL as PORT_FORWARD_PROTOCOL
+from gitkube.server.port_forward import PortForward
+from gitkube.server.spdy import SpdyError
+from gitkube.wire import WireError
+
+log = structlog.get_logger()
+
+HEADERS_AFTER_S = 0.5
+"""A followed log of a silent container answers after this long, so that the client knows that it stands."""
+MAX_COMMAND_WORDS = 4096
+MAX_LIMIT_BYTES = 2**53
+
+
+class PodEndpoints:
+    subresources = frozenset({"log", "exec", "attach", "portforward"})
+
+    def __init__(self, access: PodAccess, streams: PodStreams, lifetime: Lifetime) -> None:
+        self._access = access
+        self._streams = streams
+        self._lifetime = lifetime
+
+    async def handle(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
+        """Serve one of `subresources`.
+
+        Raises:
+            StatusError: it is refused before the answer has begun.
+        """
+        if target.subresource == "log":
+            if request.method != "GET":
+                raise method_not_allowed()
+            return await self._log(request, target, context)
+        if request.method not in ("GET", "POST"):
+            raise method_not_allowed()
+        pod = await self._access.pod(context, "create", target.namespace, target.name, target.subresource)
+        if target.subresource == "portforward":
+            return await self._port_forward(request, pod)
+        return await self._command(request, pod, target.subresource)
+
+    # ------------------------------------------------------------------ log
+
+    async def _log(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
+        pod = await self._access.pod(context, "get", target.namespace, target.name, "log")
+        options = log_options(request.query, container_of(pod, request.query.get("container", "")))
+        chunks = self._streams.logs(pod, options)
+        with self._lifetime.long_request():
+            return await _send_log(request, chunks, follow=options.follow)
+
+    # ------------------------------------------------------------------ exec, attach
+
+    async def _command(self, request: web.Request, pod: Object, subresource: str) -> web.StreamResponse:
+        options = exec_options(request.query, container_of(pod, request.query.get("container", "")))
+        if subresource == "exec" and not options.command:
+            raise bad_request("you must specify at least 1 command for the container")
+        socket = web.WebSocketResponse(
+            protocols=channels.PROTOCOLS, max_msg_size=channels.MAX_MESSAGE_BYTES, autoclose=True
+        )
+        _require_websocket(request, socket, channels.PROTOCOLS)
+        with self._lifetime.long_request():
+            session = await self._open(pod, options, subresource)
+            try:
+                await socket.prepare(request)
+                await _serve_channels(socket, session, options, socket.ws_protocol or channels.V4)
+            finally:
+                # The client may be gone while the command still runs: then nobody wants its result.
+                await session.close({"error": "the client went away", "reason": "ClientGone"})
+        return socket
+
+    async def _open(self, pod: Object, options: ExecOptions, subresource: str) -> StreamSession:
+        if subresource == "exec":
+            return await self._streams.exec(pod, options)
+        if not isinstance(self._streams, PodAttach):
+            text = "attach is not served here; see the output with: kubectl logs -f"
+            raise StatusError(501, "NotImplemented", text)
+        return await self._streams.attach(pod, options)
+
+    # ------------------------------------------------------------------ port-forward
+
+    async def _port_forward(self, request: web.Request, pod: Object) -> web.StreamResponse:
+        if (pod.get("status") or {}).get("phase") != "Running":
+            phase = (pod.get("status") or {}).get("phase") or "Unknown"
+            raise bad_request(f"unable to forward port because pod is not running. Current status={phase}")
+        socket = web.WebSocketResponse(
+            protocols=(PORT_FORWARD_PROTOCOL,), max_msg_size=channels.MAX_MESSAGE_BYTES
+        )
+        _require_websocket(request, socket, (PORT_FORWARD_PROTOCOL,))
+        with self._lifetime.long_request():
+            await socket.prepare(request)
+            forward = PortForward(socket.send_bytes, lambda port: self._streams.port_forward(pod, port))
+            connections = asyncio.ensure_future(forward.run())
+            try:
+                async for message in socket:
+                    if message.type is WSMsgType.BINARY:
+                        await forward.feed(message.data)
+                    if connections.done():
+                        connections.result()
+            except (ConnectionError, ExceptionGroup) as error:
+                log.info("port_forward_ended", path=request.path, error=str(error))
+            except SpdyError as error:
+                await socket.close(code=WSCloseCode.PROTOCOL_ERROR, message=str(error).encode()[:120])
+            finally:
+                connections.cancel()
+                await asyncio.wait([connections])
+        return socket
+
+
+# ---------------------------------------------------------------------- what a request asks for
+
+
+def container_of(pod: Object, wanted: str) -> str:
+    """The container that is meant.
+
+    Raises:
+        StatusError: 400, the pod has none of that name, or several and none was named.
+    """
+    spec = pod.get("spec") or {}
+    regular = [str(container["name"]) for container in spec.get("containers") or []]
+    others = [
+        str(container["name"])
+        for field in ("initContainers", "ephemeralContainers")
+        for container in spec.get(field) or []
+    ]
+    if not wanted:
+        if len(regular) == 1:
+            return regular[0]
+        text = f"a container name must be specified for pod {meta.name(pod)}, choose one of: [{' '.join(regular)}]"
+        if others:
+            text += f" or one of the init containers: [{' '.join(others)}]"
+        raise bad_request(text)
+    if wanted not in regular and wanted not in others:
+        raise bad_request(f"container {wanted} is not valid for pod {meta.name(pod)}")
+    return wanted
+
+
+def log_options(query: queries.Query, container: str) -> LogOptions:
+    """PodLogOptions from the query.
+
+    Raises:
+        StatusError: 400.
+    """
+    since_seconds, since_time = queries.number(query, "sinceSeconds"), query.get("sinceTime", "")
+    if since_seconds is not None and since_time:
+        raise bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified")
+    if since_time:
+        try:
+            parse_rfc3339(since_time)
+        except ValueError as error:
+            raise bad_request(f"sinceTime: {error}") from error
+    limit = queries.number(query, "limitBytes")
+    if limit is not None and not 1 <= limit <= MAX_LIMIT_BYTES:
+        raise bad_request("limitBytes must be greater than 0")
+    return LogOptions(
+        container=container,
+        follow=queries.flag(query, "follow"),
+        previous=queries.flag(query, "previous"),
+        timestamps=queries.flag(query, "timestamps"),
+        tail_lines=queries.number(query, "tailLines"),
+        since_seconds=since_seconds,
+        since_time=since_time,
+        limit_bytes=limit,
+    )
+
+
+def exec_options(query: Mapping[str, str], container: str) -> ExecOptions:
+    """PodExecOptions from the query.
+
+    Raises:
+        StatusError: 400.
+    """
+    get_all = getattr(query, "getall", None)
+    command = list(get_all("command", [])) if get_all else [query["command"]] if "command" in query else []
+    if len(command) > MAX_COMMAND_WORDS:
+        raise bad_request(f"a command has at most {MAX_COMMAND_WORDS} words")
+    tty = queries.flag(query, "tty")
+    wants_any = any(queries.flag(query, name) for name in ("stdin", "stdout", "stderr"))
+    if not wants_any:
+        raise bad_request("you must specify at least one of stdin, stdout, stderr")
+    return ExecOptions(container, tuple(command), stdin=queries.flag(query, "stdin"), tty=tty)
+
+
+def _require_websocket(
+    request: web.Request, socket: web.WebSocketResponse, protocols: tuple[str, ...]
+) -> None:
+    ready = socket.can_prepare(request)
+    if not ready.ok:
+        text = (
+            "this must be a WebSocket upgrade; use kubectl 1.30 or newer, or a client that speaks WebSocket"
+        )
+        raise bad_request(f"unable to upgrade connection: {text}")
+    if ready.protocol is None:
+        text = f"no common subprotocol; served are: {', '.join(protocols)}"
+        raise bad_request(f"unable to upgrade connection: {text}")
+
+
+# ---------------------------------------------------------------------- pumping
+
+
+async def _send_log(
+    request: web.Request, chunks: AsyncIterator[bytes], *, follow: bool
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"}
+    )
+    first = asyncio.ensure_future(_step(chunks))
+    try:
+        await asyncio.wait([first], timeout=HEADERS_AFTER_S if follow else None)
+        if first.done() and (error := first.exception()) is not None:
+            raise error
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        try:
+            chunk = await first
+            while chunk is not None:
+                await response.write(chunk)
+                chunk = await anext(chunks, None)
+        except StatusError as error:
+            log.warning("log_stream_broke", path=request.path, error=error.message)
+            await response.write(f"\n{error.message}\n".encode())
+        await response.write_eof()
+    except ConnectionError:
+        pass  # the reader went away
+    finally:
+        first.cancel()
+        await asyncio.wait([first])
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
+    return response
+
+
+async def _step(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
+
+
+async def _serve_channels(
+    socket: web.WebSocketResponse, session: StreamSession, options: ExecOptions, protocol: str
+) -> None:
+    """Carry both directions until the command ends or the client goes."""
+    inbound = asyncio.ensure_future(_from_client(socket, session, options, protocol))
+    outbound = asyncio.ensure_future(_to_client(socket, session))
+    try:
+        await asyncio.wait([inbound, outbound], return_when=asyncio.FIRST_COMPLETED)
+        if inbound.done() and inbound.result():
+            return
+        await outbound
+        await socket.send_bytes(channels.encode(channels.ERROR, channels.final_status(session.result)))
+        await socket.close()
+    except ConnectionError:
+        pass  # the client went away
+    except channels.ChannelError as error:
+        await socket.close(code=WSCloseCode.PROTOCOL_ERROR, message=str(error).encode()[:120])
+    finally:
+        inbound.cancel()
+        outbound.cancel()
+        await asyncio.wait([inbound, outbound])
+
+
+async def _from_client(
+    socket: web.WebSocketResponse, session: StreamSession, options: ExecOptions, protocol: str
+) -> bool:
+    """Whether the client has gone; else it is the command that takes no more input.
+
+    Raises:
+        ChannelError: the client broke the protocol.
+    """
+    async for message in socket:
+        if message.type is WSMsgType.BINARY:
+            inbound = channels.decode(message.data, protocol)
+        elif message.type is WSMsgType.TEXT:
+            inbound = channels.decode(message.data.encode(), protocol)
+        else:
+            return True
+        if inbound is None:
+            continue
+        is_wanted = options.stdin if inbound.channel == channels.STDIN else options.tty
+        if not is_wanted:
+            continue
+        try:
+            await session.write(inbound.channel, inbound.data)
+        except WireError:
+            return False
+    return True
+
+
+async def _to_client(socket: web.WebSocketResponse, session: StreamSession) -> None:
+    while (item := await session.read()) is not None:
+        channel, data = item
+        if channel in (channels.STDOUT, channels.STDERR) and data:
+            await socket.send_bytes(channels.encode(channel, data))

@@ -1,0 +1,165 @@
+"""Query parameters to options, with Kubernetes' rules of reading them, and a clear 400 for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gitkube.api.authorization import User
+from gitkube.api.client import Propagation
+from gitkube.api.errors import StatusError, bad_request
+from gitkube.api.requests import Context, DeleteOptions, FieldValidation, ListOptions, WatchOptions
+
+MAX_FIELD_MANAGER = 128
+Query = Mapping[str, str]
+
+
+def flag(query: Query, name: str) -> bool:
+    """As Kubernetes reads booleans: present is true, unless it says "false" or "0"."""
+    value = query.get(name)
+    return value is not None and value.lower() not in ("false", "0")
+
+
+def number(query: Query, name: str) -> int | None:
+    """A whole number, not below zero; None when it is not given.
+
+    Raises:
+        StatusError: 400, it is no such number.
+    """
+    text = query.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise bad_request(f"the query parameter {name} must be a whole number that is not negative: {text!r}")
+    return int(text)
+
+
+def request_context(query: Query, user: User, user_agent: str) -> Context:
+    """Who asks and how.
+
+    Raises:
+        StatusError: 400, 422, a parameter has a value that it cannot have.
+    """
+    dry_run = query.get("dryRun", "")
+    if dry_run not in ("", "All"):
+        raise _invalid_option("dryRun", f'Unsupported value: "{dry_run}": supported values: "All"')
+    validation = query.get("fieldValidation") or FieldValidation.WARN.value
+    try:
+        field_validation = FieldValidation(validation)
+    except ValueError:
+        text = f'Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
+        raise _invalid_option("fieldValidation", text) from None
+    manager = query.get("fieldManager", "")
+    if len(manager) > MAX_FIELD_MANAGER:
+        raise _invalid_option("fieldManager", f"Too long: may not be more than {MAX_FIELD_MANAGER} bytes")
+    if not manager.isprintable():
+        raise _invalid_option("fieldManager", "Invalid value: should only contain printable characters")
+    return Context(
+        user=user,
+        field_manager=manager or manager_of(user_agent),
+        dry_run=dry_run == "All",
+        field_validation=field_validation,
+    )
+
+
+def manager_of(user_agent: str) -> str:
+    """The field manager of a client that names none: its User-Agent up to the first slash."""
+    before = user_agent.partition("/")[0]
+    return "".join(character for character in before if character.isprintable())[:MAX_FIELD_MANAGER]
+
+
+def list_options(query: Query) -> ListOptions:
+    """Options of a list.
+
+    Raises:
+        StatusError: 400.
+    """
+    return ListOptions(
+        label_selector=query.get("labelSelector", ""),
+        field_selector=query.get("fieldSelector", ""),
+        limit=number(query, "limit") or 0,
+        continue_token=query.get("continue", ""),
+        resource_version=query.get("resourceVersion", ""),
+        resource_version_match=query.get("resourceVersionMatch", ""),
+    )
+
+
+def watch_options(query: Query, name: str = "") -> WatchOptions:
+    """Options of a watch; `name` narrows it to one object.
+
+    Raises:
+        StatusError: 422, the combination is one that Kubernetes refuses.
+    """
+    send_initial_events = flag(query, "sendInitialEvents")
+    match = query.get("resourceVersionMatch", "")
+    if "sendInitialEvents" in query and match != "NotOlderThan":
+        text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise _invalid_option("resourceVersionMatch", text, "ListOptions")
+    if match and "sendInitialEvents" not in query:
+        text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        raise _invalid_option("resourceVersionMatch", text, "ListOptions")
+    bookmarks = flag(query, "allowWatchBookmarks")
+    if send_initial_events and not bookmarks:
+        text = "Forbidden: sendInitialEvents is forbidden without allowWatchBookmarks"
+        raise _invalid_option("sendInitialEvents", text, "ListOptions")
+    selector = query.get("fieldSelector", "")
+    if name:
+        selector = f"{selector},metadata.name={name}" if selector else f"metadata.name={name}"
+    return WatchOptions(
+        label_selector=query.get("labelSelector", ""),
+        field_selector=selector,
+        resource_version=query.get("resourceVersion", ""),
+        bookmarks=bookmarks,
+        send_initial_events=send_initial_events,
+    )
+
+
+def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[DeleteOptions, bool]:
+    """Options of a deletion, from its body or else from the query; and whether it is a dry run.
+
+    Raises:
+        StatusError: 400, 422.
+    """
+    body = body or {}
+    preconditions = body.get("preconditions") or {}
+    propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
+    orphan = body.get("orphanDependents")
+    if orphan is None and "orphanDependents" in query:
+        orphan = flag(query, "orphanDependents")
+    if orphan is not None and propagation:
+        text = "Invalid value: orphanDependents and deletionPropagation cannot be both set"
+        raise _invalid_option("propagationPolicy", text, "DeleteOptions")
+    if orphan is not None:
+        propagation = "Orphan" if orphan else "Background"
+    grace = body.get("gracePeriodSeconds")
+    if grace is None:
+        grace = number(query, "gracePeriodSeconds")
+    if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
+        raise bad_request("gracePeriodSeconds must be a whole number of seconds")
+    dry_run = body.get("dryRun") or []
+    if not isinstance(dry_run, list) or any(word != "All" for word in dry_run):
+        raise _invalid_option("dryRun", 'Unsupported value: supported values: "All"', "DeleteOptions")
+    options = DeleteOptions(
+        propagation=_propagation(propagation),
+        grace_period_s=None if grace is None else max(0, grace),
+        uid=str(preconditions.get("uid") or ""),
+        resource_version=str(preconditions.get("resourceVersion") or ""),
+    )
+    return options, bool(dry_run)
+
+
+def _propagation(text: str) -> Propagation | None:
+    if not text:
+        return None
+    try:
+        return Propagation(text)
+    except ValueError:
+        why = f'Unsupported value: "{text}": supported values: "Foreground", "Background", "Orphan", "nil"'
+        raise _invalid_option("propagationPolicy", why, "DeleteOptions") from None
+
+
+def _invalid_option(field: str, message: str, options: str = "CreateOptions") -> StatusError:
+    text = f'{options}.meta.k8s.io "" is invalid: {field}: {message}'
+    cause = {"reason": "FieldValueInvalid", "message": message, "field": field}
+    details = {"group": "meta.k8s.io", "kind": options, "causes": [cause]}
+    return StatusError(422, "Invalid", text, details=details)

@@ -1,0 +1,137 @@
+"""Watches over HTTP: one JSON document a line, for as long as the client listens.
+
+The headers leave at once, so that a client knows that the watch stands. Each event's bytes are made once by
+the cache and shared by all; only tables and partial objects are made for the one who asked. What goes wrong
+after the headers is told as a last event of type ERROR with a Status, as Kubernetes does; 410 among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import orjson
+from aiohttp import web
+
+from gitkube.api.errors import StatusError
+from gitkube.api.requests import Context, VerbsApi, WatchItem
+from gitkube.objects.kinds import Kind
+from gitkube.server import queries
+from gitkube.server.forms import Shaper
+from gitkube.server.lifetime import Lifetime
+from gitkube.server.negotiation import As, Form, wanted_form
+from gitkube.server.paths import Target
+
+MIN_TIMEOUT_S = 1800
+"""A watch that asks for no timeout ends after one to two of these, so that clients spread over servers."""
+FIRST_ITEM_WAIT_S = 0.02
+"""How long a refusal (403, 410) may take to be an HTTP status; later it is an ERROR event."""
+
+
+class Watches:
+    def __init__(self, verbs: VerbsApi, shaper: Shaper, lifetime: Lifetime, rng: random.Random) -> None:
+        self._verbs = verbs
+        self._shaper = shaper
+        self._lifetime = lifetime
+        self._rng = rng
+
+    async def handle(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
+        """Serve a watch of a collection or of one object until client, timeout or server ends it.
+
+        Raises:
+            StatusError: it is refused before the headers have left.
+        """
+        form = wanted_form(request.headers.get("Accept", ""))
+        options = queries.watch_options(request.query, target.name)
+        timeout_s = queries.number(request.query, "timeoutSeconds")
+        if not timeout_s:
+            timeout_s = int(MIN_TIMEOUT_S * (1 + self._rng.random()))
+        items = self._verbs.watch(context, target.kind, target.namespace, options)
+        writer = _EventWriter(target.kind, form, request.query.get("includeObject", ""), self._shaper)
+        with self._lifetime.long_request():
+            return await self._stream(request, items, writer, timeout_s)
+
+    async def _stream(
+        self, request: web.Request, items: AsyncIterator[WatchItem], writer: _EventWriter, timeout_s: float
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
+        )
+        # A refusal comes with the first step, at once. The step is a task, so that waiting for it a moment
+        # does not end the iterator when nothing has happened yet.
+        first = asyncio.ensure_future(_step(items))
+        try:
+            await asyncio.wait([first], timeout=FIRST_ITEM_WAIT_S)
+            if first.done() and (error := first.exception()) is not None:
+                raise error
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._pump(response, items, first, writer)
+            except TimeoutError:
+                pass  # its time is over: a clean end, after which clients watch again
+            await response.write_eof()
+        except ConnectionError:
+            pass  # the client went away, which is how most watches end
+        finally:
+            first.cancel()
+            await asyncio.wait([first])
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+        return response
+
+    async def _pump(
+        self,
+        response: web.StreamResponse,
+        items: AsyncIterator[WatchItem],
+        first: asyncio.Future[WatchItem | None],
+        writer: _EventWriter,
+    ) -> None:
+        try:
+            item = await first
+            if item is None:
+                return
+            await response.write(writer.encode(item))
+            async for item in items:
+                await response.write(writer.encode(item))
+        except StatusError as error:
+            await response.write(_error_event(error))
+
+
+async def _step(items: AsyncIterator[WatchItem]) -> WatchItem | None:
+    return await anext(items, None)
+
+
+class _EventWriter:
+    """Events in the form that this watcher asked for."""
+
+    def __init__(self, kind: Kind, form: Form, include: str, shaper: Shaper) -> None:
+        self._kind = kind
+        self._form = form
+        self._include = include
+        self._shaper = shaper
+        self._has_sent_columns = False
+
+    def encode(self, item: WatchItem) -> bytes:
+        if self._form.form is As.OBJECT:
+            return item.encoded
+        if self._form.form is As.TABLE:
+            obj = self._shaper.table_event(
+                self._kind,
+                item.object,
+                self._form,
+                self._include,
+                is_bookmark=item.type == "BOOKMARK",
+                with_columns=not self._has_sent_columns,
+            )
+            self._has_sent_columns = self._has_sent_columns or item.type != "BOOKMARK"
+        else:
+            obj = self._shaper.partial(item.object, self._form)
+        return orjson.dumps({"type": item.type, "object": obj}) + b"\n"
+
+
+def _error_event(error: StatusError) -> bytes:
+    return orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n"
