@@ -74,7 +74,9 @@ class Manifest:
 
     @property
     def place(self) -> Place:
-        """Where the object starts."""
+        """Where the object starts; for one made from a template, the file that asked for it."""
+        if self.text.via:
+            return self.text.via[0]
         place = self.text.place_of(*self.document.position(self.root))
         return Place(place.path, place.line, place.column or 1)
 
