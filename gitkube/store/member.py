@@ -354,10 +354,9 @@ class Member:
         changed.set()
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError) and self._is_closed:
-            return
-        log.critical("store_failed", error=str(error), directory=str(self._directory))
         self._failure = error
+        if not isinstance(error, asyncio.CancelledError):
+            log.critical("store_failed", error=str(error), directory=str(self._directory))
         for write in self._queue:
             if not write.answer.done():
                 write.answer.set_exception(self._unavailable())
