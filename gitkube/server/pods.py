@@ -147,7 +147,8 @@ def container_of(pod: Object, wanted: str) -> str:
     if not wanted:
         if len(regular) == 1:
             return regular[0]
-        text = f"a container name must be specified for pod {meta.name(pod)}, choose one of: [{' '.join(regular)}]"
+        text = f"a container name must be specified for pod {meta.name(pod)}, "
+        text += f"choose one of: [{' '.join(regular)}]"
         if others:
             text += f" or one of the init containers: [{' '.join(others)}]"
         raise bad_request(text)
