@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from gitkube.api.authorization import User
+from gitkube.api.authorization import system_user
 from gitkube.api.client import Client
 from gitkube.api.errors import unavailable
 from gitkube.api.machinery import Api
@@ -42,7 +42,6 @@ from gitkube.store.remote import RemoteStore, StoreProcess
 
 log = structlog.get_logger()
 
-SYSTEM_GROUP = "system:masters"
 MAX_SOCKET_PATH_BYTES = 100
 """unix(7) allows 108 with the final zero."""
 
@@ -98,20 +97,20 @@ class ControlPlane:
                 )
                 parts.create_task(api.run(), name="api")
                 await api.wait_ready()
-                on_ready(await self._serve(api, parts))
+                pki = Pki.open(data_dir / "pki", clock=self._clock)
+                on_ready(await self._serve(api, pki, parts))
                 election = LeaderElection(
-                    api.client(_system_user("leader-election")),
+                    api.client(system_user("leader-election")),
                     _identity(data_dir),
                     clock=self._clock,
                     rng=self._rng,
                 )
-                await election.run(lambda term: self._lead(api, term))
+                await election.run(lambda term: self._lead(api, pki, term))
             finally:
                 await store.close()
 
-    async def _serve(self, api: Api, parts: asyncio.TaskGroup) -> str:
+    async def _serve(self, api: Api, pki: Pki, parts: asyncio.TaskGroup) -> str:
         settings = self._settings
-        pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
         app = create_app(api, self._streams, clock=self._clock)
         server = HttpServer(
             app, host=settings.listen_host, port=settings.listen_port, pki=pki, clock=self._clock
@@ -123,12 +122,12 @@ class ControlPlane:
         log.info("api_serving", url=server.url, kubeconfig=str(kubeconfig))
         return server.url
 
-    async def _lead(self, api: Api, term: int) -> None:
+    async def _lead(self, api: Api, pki: Pki, term: int) -> None:
         """What only the leader does. Cancelled when it is the leader no more."""
         settings = self._settings
 
         def client(component: str) -> Client:
-            return api.client(_system_user(component))
+            return api.client(system_user(component))
 
         fleet = Fleet(
             client("fleet"),
@@ -140,7 +139,10 @@ class ControlPlane:
             settings=FleetSettings(),
         )
         manager = Manager(
-            client("controller-manager"), clock=self._clock, rng=self._rng, settings=ControlSettings()
+            client("controller-manager"),
+            clock=self._clock,
+            rng=self._rng,
+            settings=ControlSettings(root_ca=pki.ca_pem.decode()),
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
         sync = Sync(
@@ -183,10 +185,6 @@ class _LeadersStreams:
 
     async def port_forward(self, pod: Object, port: int) -> StreamSession:
         return await self._get().port_forward(pod, port)
-
-
-def _system_user(component: str) -> User:
-    return User(f"system:{component}", groups=(SYSTEM_GROUP,))
 
 
 def _identity(data_dir: Path) -> str:
