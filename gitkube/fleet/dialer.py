@@ -22,9 +22,11 @@ log = structlog.get_logger(__name__)
 class SshDialer:
     """Dials hosts; at most `settings.parallel_connects` key exchanges at once."""
 
-    def __init__(self, data_dir: Path, *, rng: Random, settings: FleetSettings) -> None:
+    def __init__(
+        self, data_dir: Path, *, rng: Random, settings: FleetSettings, package: AgentPackage | None = None
+    ) -> None:
         self.known_hosts = KnownHosts(data_dir / "known_hosts")
-        self.package: AgentPackage = build_agent_package(data_dir / "agent")
+        self.package = package or build_agent_package(data_dir / "agent")
         self.agent_digest = self.package.digest
         self._rng, self._settings = rng, settings
         self._connecting = asyncio.Semaphore(settings.parallel_connects)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections import deque
@@ -218,7 +219,7 @@ class SshConnection:
         client = paramiko.SFTPClient.from_transport(self._live_transport())
         if client is None:
             raise HostUnreachable("sshd on the host offers no SFTP; enable Subsystem sftp in its sshd_config")
-        with client, client.open(path, "xb") as file:
+        with client, client.open(path, "wx") as file:
             file.set_pipelined(True)
             file.write(content)
 
@@ -365,7 +366,8 @@ async def _open_socket(host: Host, timeout_s: float) -> socket.socket:
         ) from error
     except socket.gaierror as error:
         raise HostUnreachable(f"ssh: the name {host.address} is not known: {error.strerror}") from error
-    why = (last.strerror or str(last)) if last else "it has no address"
+    # asyncio's own text ("Connect call failed") hides the reason that the number names.
+    why = os.strerror(last.errno) if last and last.errno else str(last or "the name has no address")
     raise HostUnreachable(f"ssh: {host.address}:{host.port}: {why.lower()}") from last
 
 
