@@ -19,7 +19,7 @@ _NAME_RULES: Mapping[Kind, Callable[[str], list[str]]] = {
     NAMESPACE: names.dns_label,
     SERVICE: names.dns_label,
 }
-"""Kinds whose names are shorter than an RFC 1123 subdomain. (Services: with a leading digit since 1.37.)"""
+"""Kinds whose names are shorter. (Those of Services may start with a digit since 1.37.)"""
 
 
 def check_metadata(causes: Causes, kind: Kind, obj: Object) -> None:
@@ -63,7 +63,7 @@ def check_metadata_update(causes: Causes, obj: Object, old: Object) -> None:
         if added:
             causes.forbidden(
                 "metadata.finalizers",
-                f"no new finalizers can be added if the object is being deleted, found new finalizers {added}",
+                f"no new finalizers can be added if the object is being deleted, found new ones: {added}",
             )
 
 
