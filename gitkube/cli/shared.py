@@ -1,0 +1,91 @@
+"""What the reading commands have in common: where the kubeconfig is, and how an answer is printed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OUTPUTS = ("table", "json", "yaml")
+CONTROL_COLOURS = {"healthy": "green", "failed": "red", "degraded": "yellow", "unknown": "yellow"}
+
+
+def kubeconfig_option(command: F) -> F:
+    """Adds `--kubeconfig`."""
+    return click.option(
+        "--kubeconfig",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="How to reach the cluster.  "
+        "[default: $KUBECONFIG, .lab/kubeconfig here or above, ~/.kube/config]",
+    )(command)
+
+
+def output_option(command: F) -> F:
+    """Adds `--output`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(OUTPUTS),
+        default="table",
+        show_default=True,
+        help="Form of the answer.",
+    )(command)
+
+
+def find_kubeconfig(given: Path | None, *, environment: dict[str, str] | None = None) -> Path:
+    """The kubeconfig to use.
+
+    Raises:
+        ClickException: there is none; the message names the places that were looked at.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise click.ClickException(f"{given} is not there")
+        return given
+    variables = os.environ if environment is None else environment
+    named = [Path(part) for part in variables.get("KUBECONFIG", "").split(os.pathsep) if part]
+    here = Path.cwd()
+    labs = [directory / ".lab" / "kubeconfig" for directory in (here, *here.parents)]
+    clones = [directory / "kubeconfig" for directory in (here, *here.parents) if directory.name == ".lab"]
+    for path in [*named, *labs, *clones, Path.home() / ".kube" / "config"]:
+        if path.is_file():
+            return path
+    raise click.ClickException(
+        "there is no kubeconfig: not in $KUBECONFIG, not as .lab/kubeconfig here or above, not as "
+        "~/.kube/config. Name one with --kubeconfig, or start a control plane with: gitkube serve"
+    )
+
+
+def print_data(data: Any, output: str) -> None:
+    """Print as JSON or YAML."""
+    if output == "json":
+        import json
+
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    else:
+        click.echo(to_yaml(data), nl=False)
+
+
+def to_yaml(data: Any) -> str:
+    """YAML in block style, with text quoted where it could be taken for something else."""
+    import io
+
+    from ruamel.yaml import YAML
+
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    writer.width = 110
+    stream = io.StringIO()
+    writer.dump(data, stream)
+    return stream.getvalue()
+
+
+def colour(state: str) -> str | None:
+    """The colour of a state on a terminal."""
+    return CONTROL_COLOURS.get(state)

@@ -1,0 +1,171 @@
+"""`gitkube status`: one screen, worst first. Ends with 0 only when all is healthy on the pushed commit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gitkube.cli.shared import colour, find_kubeconfig, kubeconfig_option, output_option, print_data
+
+if TYPE_CHECKING:
+    from gitkube.gitops.overview import Overview
+
+POLL_S = 0.3
+SILENCE_S = 2.0
+SIGNS = {"healthy": "✓", "failed": "✗", "degraded": "!", "unknown": "?", "waiting": "…", "rolling": "…"}
+
+
+@click.command(epilog="Example:  gitkube status --wait 60")
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(min=0), help="Wait so many seconds for all to be healthy."
+)
+@click.option("--all", "show_all", is_flag=True, help="Show the healthy ones, too.")
+@click.option("--source", default="main", show_default=True, help="The Source to show.")
+@kubeconfig_option
+@output_option
+def status(wait_s: float | None, show_all: bool, source: str, kubeconfig: Path | None, output: str) -> None:
+    """Say which commit is in force, what is healthy, and what is wrong and why."""
+    from gitkube.api.errors import StatusError
+
+    config = find_kubeconfig(kubeconfig)
+    try:
+        seen = asyncio.run(_look(config, source, wait_s or 0.0))
+    except (StatusError, OSError) as error:
+        raise click.ClickException(f"the cluster of {config} cannot be asked: {error}") from error
+    if output == "table":
+        for line in _lines(seen, show_all):
+            click.echo(line)
+    else:
+        print_data(_data(seen), output)
+    if not seen.is_healthy:
+        raise SystemExit(1)
+
+
+async def _look(config: Path, source: str, wait_s: float) -> Overview:
+    """Read until all is healthy or the time is over; says now and then what it waits for."""
+    from gitkube.api.errors import StatusError
+    from gitkube.api.http import HttpClient
+
+    deadline = time.monotonic() + wait_s
+    told, said = time.monotonic(), ""
+    async with HttpClient.from_kubeconfig(config) as client:
+        while True:
+            try:
+                seen = await _read(client, source)
+            except (StatusError, OSError):
+                if time.monotonic() >= deadline:
+                    raise
+                waits_for = "the API answers"
+            else:
+                if seen.is_healthy or time.monotonic() >= deadline:
+                    return seen
+                waits_for = seen.waits_for
+            if time.monotonic() - told >= SILENCE_S and waits_for != said:
+                click.echo(click.style(f"waiting: {waits_for}", dim=True), err=True)
+                told, said = time.monotonic(), waits_for
+            await asyncio.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+
+
+async def _read(client: Any, name: str) -> Overview:
+    from gitkube.api.errors import StatusError, is_not_found
+    from gitkube.gitops.overview import READ, overview
+    from gitkube.objects import kinds
+
+    try:
+        source = await client.get(kinds.SOURCE, name)
+    except StatusError as error:
+        if not is_not_found(error):
+            raise
+        source = None
+    lists = await asyncio.gather(*(client.list(kind) for kind in READ))
+    live = {kind: found.items for kind, found in zip(READ, lists, strict=True)}
+    spec = (source or {}).get("spec") or {}
+    pushed = branch_tip(Path(spec.get("repository", "")), spec.get("branch") or "main")
+    return overview(source, live, pushed=pushed)
+
+
+def branch_tip(repository: Path, branch: str) -> str:
+    """The commit a branch is at, when the repository is on this machine; else ""."""
+    try:
+        return (repository / "refs" / "heads" / branch).read_text("ascii").strip()
+    except (OSError, ValueError):
+        pass
+    try:
+        for line in (repository / "packed-refs").read_text("utf-8", "replace").splitlines():
+            commit, _, name = line.partition(" ")
+            if name == f"refs/heads/{branch}":
+                return commit
+    except OSError:
+        pass
+    return ""
+
+
+def _lines(seen: Overview, show_all: bool) -> list[str]:
+    from gitkube.gitops.problem import count, printable
+
+    commit = seen.commit
+    if not commit:
+        return ["nothing was pushed yet · git push lab main"]
+    head = f'main {commit.get("id", "")[:7]}  "{commit.get("message", "")}" by {commit.get("author", "")}'
+    if seen.applied != commit.get("id"):
+        head += f", not in force (that is {seen.applied[:7] or 'none'})"
+    cores = f"{seen.cpu_used_milli / 1000:.1f} of {seen.cpu_milli / 1000:g} cores"
+    sums = f"{count(len(seen.hosts), 'host')}, {count(seen.pods, 'pod')}, {cores}"
+    lines = [f"{printable(head):<70}  {sums}", ""]
+    if seen.phase == "failed" and not any(item.health.state == "failed" for item in seen.items):
+        lines.append(_styled("failed", f"  ✗ {printable(seen.message)}"))
+    healthy = [item for item in seen.items if item.health.state == "healthy"]
+    for item in seen.items:
+        if item in healthy and not show_all:
+            continue
+        name = f"{item.ref.namespace}/{item.ref.name}"
+        ready = f"{item.health.ready} of {item.health.wanted} ready" if item.health.wanted else ""
+        reason = item.health.reason or item.health.state
+        text = f"  {SIGNS[item.health.state]} {name:<20} {ready:<14} {reason}   {item.origin}"
+        lines.append(_styled(item.health.state, printable(text)))
+    for host in seen.hosts:
+        if not host.is_ready:
+            lines.append(_styled("degraded", printable(f"  ! host {host.name:<15} {host.reason}")))
+        elif show_all:
+            lines.append(_styled("healthy", printable(f"  ✓ host {host.name:<15} ready")))
+    if healthy and not show_all:
+        others = "others " if len(healthy) < len(seen.items) else ""
+        lines.append(
+            _styled("healthy", f"  ✓ {len(healthy)} {others}healthy") + f"{'':<40}gitkube status --all"
+        )
+    return lines
+
+
+def _styled(state: str, text: str) -> str:
+    return click.style(text, fg=colour(state))
+
+
+def _data(seen: Overview) -> dict[str, Any]:
+    return {
+        "healthy": seen.is_healthy,
+        "waitsFor": seen.waits_for,
+        "commit": dict(seen.commit),
+        "applied": seen.applied,
+        "phase": seen.phase,
+        "message": seen.message,
+        "objects": [
+            {
+                "kind": item.ref.kind.kind,
+                "namespace": item.ref.namespace,
+                "name": item.ref.name,
+                "state": item.health.state,
+                "reason": item.health.reason,
+                "ready": item.health.ready,
+                "wanted": item.health.wanted,
+                "origin": item.origin,
+            }
+            for item in seen.items
+        ],
+        "hosts": [{"name": host.name, "ready": host.is_ready, "reason": host.reason} for host in seen.hosts],
+        "pods": seen.pods,
+        "cpu": {"usedMilli": seen.cpu_used_milli, "capacityMilli": seen.cpu_milli},
+    }
