@@ -1,0 +1,88 @@
+"""Runs all controllers over one set of informers.
+
+Controllers start when every informer they asked for has its first list, so none acts on half a picture. One
+that crashes (a mistake of ours, since failures of one object are retried by its queue) is started again after
+a pause that doubles, and says so in the log; the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from gitkube.api.client import Client
+from gitkube.clock import Clock
+from gitkube.control.context import Context
+from gitkube.control.deployment import DeploymentController
+from gitkube.control.endpointslice import EndpointSliceController
+from gitkube.control.replicaset import ReplicaSetController
+from gitkube.control.settings import ControlSettings
+
+HEALTHY_S = 60.0
+"""Whoever ran for so long starts again with the first pause."""
+
+log = structlog.get_logger(__name__)
+
+
+class Runnable(Protocol):
+    name: str
+
+    async def run(self) -> None: ...
+
+
+class Manager:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        settings: ControlSettings,
+        controllers: Sequence[type] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._settings = settings
+        self.context = Context(client, clock, rng, settings)
+        chosen = CONTROLLERS if controllers is None else controllers
+        self._controllers: list[Runnable] = [controller(self.context) for controller in chosen]
+
+    async def run(self) -> None:
+        """Run for ever."""
+        async with asyncio.TaskGroup() as group:
+            informers = list(self.context.informers.values())
+            for informer in informers:
+                group.create_task(informer.run(), name=f"informer {informer.kind}")
+            for informer in informers:
+                await informer.wait_synced()
+            log.info("controllers_started", controllers=len(self._controllers))
+            for controller in self._controllers:
+                group.create_task(self._keep_running(controller), name=controller.name)
+
+    async def _keep_running(self, controller: Runnable) -> None:
+        pause_s = self._settings.restart_backoff_s
+        while True:
+            started = self._clock.monotonic()
+            try:
+                await controller.run()
+                return
+            except Exception as error:
+                if self._clock.monotonic() - started >= HEALTHY_S:
+                    pause_s = self._settings.restart_backoff_s
+                log.exception(
+                    "controller_crashed", controller=controller.name, error=str(error), next_try_in_s=pause_s
+                )
+            await self._clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._settings.restart_backoff_max_s)
+
+
+CONTROLLERS: tuple[type, ...] = (
+    DeploymentController,
+    ReplicaSetController,
+    EndpointSliceController,
+)
