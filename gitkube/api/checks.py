@@ -1,4 +1,4 @@
-"""Unknown fields and validation of what is stored, as far as every kind has it in common."""
+"""Fields that a kind's schema does not know: found, and taken out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from typing import Any
 from gitkube.objects.kinds import Kind
 from gitkube.objects.schema import Schema, schema_of
 from gitkube.objects.types import Object
-from gitkube.objects.validation.causes import Cause, Causes
-from gitkube.objects.validation.metadata import check_metadata, check_metadata_update
-from gitkube.objects.validation.shape import check_required
-
-
-def validate(kind: Kind, obj: Object, old: Object | None) -> list[Cause]:
-    causes = Causes()
-    check_metadata(causes, kind, obj)
-    check_required(causes, kind, obj)
-    if old is not None:
-        check_metadata_update(causes, obj, old)
-    return causes.list
 
 
 def unknown_fields(kind: Kind, obj: Object) -> list[str]:

@@ -9,17 +9,39 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from gitkube.api import errors
-from gitkube.api.checks import prune, unknown_fields, validate
+from gitkube.api.checks import prune, unknown_fields
 from gitkube.api.requests import Context, FieldValidation
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.types import Object
+from gitkube.objects.validation import validate
 from gitkube.objects.validation.causes import Cause
 from gitkube.objects.validation.shape import decode_error
 
 MAX_WARNINGS = 20
+MAX_SHOWN_PATCH = 300
+"""Characters of a wrong patch that are shown with the error."""
+
+
+def accept_patched(kind: Kind, patched: Object, patch: Any, context: Context) -> Object:
+    """As `accept`, for what a patch has made of an object: what is wrong is the patch's fault.
+
+    Raises:
+        StatusError: 422, it cannot be read as an object of this kind.
+    """
+    try:
+        return accept(kind, patched, context)
+    except errors.StatusError as error:
+        shown = orjson.dumps(patch).decode(errors="replace")[:MAX_SHOWN_PATCH]
+        message = f"Invalid value: {orjson.dumps(shown).decode()}: {error.message}"
+        cause = {"reason": "FieldValueInvalid", "message": message, "field": "patch"}
+        details = {"causes": [cause]}
+        text = f' "" is invalid: patch: {message}'
+        raise errors.StatusError(422, "Invalid", text, details=details) from error
 
 
 def accept(kind: Kind, obj: Any, context: Context, *, is_apply: bool = False) -> Object:

@@ -29,17 +29,21 @@ class Deletion:
     is_end: bool
 
 
-def check_preconditions(kind: Kind, obj: Object, *, uid: str, resource_version: str) -> None:
+def _check_preconditions(kind: Kind, obj: Object, *, uid: str, resource_version: str) -> None:
     """409 when the object is another one by now."""
     metadata = obj["metadata"]
     name = metadata["name"]
     if uid and metadata.get("uid") != uid:
-        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata.get('uid')}"
-        raise errors.conflict(kind.group, kind.plural, name, why)
+        why = (
+            f"the UID in the precondition ({uid}) does not match the UID in record ({metadata.get('uid')}). "
+        )
+        why += "The object might have been deleted and then recreated"
+        raise errors.conflict(kind.group, kind.kind, name, why)
     if resource_version and metadata.get("resourceVersion") != resource_version:
-        why = f"Precondition failed: ResourceVersion in precondition: {resource_version}, "
-        why += f"ResourceVersion in object meta: {metadata.get('resourceVersion')}"
-        raise errors.conflict(kind.group, kind.plural, name, why)
+        why = f"the ResourceVersion in the precondition ({resource_version}) does not match the "
+        why += f"ResourceVersion in record ({metadata.get('resourceVersion')}). "
+        why += "The object might have been modified"
+        raise errors.conflict(kind.group, kind.kind, name, why)
 
 
 def decide_deletion(kind: Kind, obj: Object, options: DeleteOptions, now_s: float) -> Deletion:
@@ -48,7 +52,7 @@ def decide_deletion(kind: Kind, obj: Object, options: DeleteOptions, now_s: floa
     Raises:
         StatusError: a precondition does not hold.
     """
-    check_preconditions(kind, obj, uid=options.uid, resource_version=options.resource_version)
+    _check_preconditions(kind, obj, uid=options.uid, resource_version=options.resource_version)
     metadata = obj["metadata"]
     if kind is POD:
         return _delete_pod(obj, options, now_s)
@@ -65,22 +69,18 @@ def decide_deletion(kind: Kind, obj: Object, options: DeleteOptions, now_s: floa
 def _delete_pod(pod: Object, options: DeleteOptions, now_s: float) -> Deletion:
     metadata = pod["metadata"]
     grace_s = _pod_grace_s(pod, options)
-    if "deletionTimestamp" in metadata:
-        present_s = metadata.get("deletionGracePeriodSeconds") or 0
-        # A second request may only shorten the time; without a number, it changes nothing.
-        if options.grace_period_s is None or grace_s >= present_s:
-            if present_s > 0 or metadata.get("finalizers"):
-                return Deletion(pod, is_end=False)
-            return Deletion(pod, is_end=True)
-        finalizers = list(metadata.get("finalizers") or [])
-        if grace_s == 0 and not finalizers:
-            return Deletion(pod, is_end=True)
-        started_s = parse_rfc3339(metadata["deletionTimestamp"]) - present_s
-        return Deletion(_with_deletion(pod, finalizers, started_s + grace_s, grace_s), is_end=False)
-    finalizers = _finalizers(metadata.get("finalizers") or [], options)
-    if grace_s == 0 and not finalizers:
-        return Deletion(pod, is_end=True)
-    return Deletion(_marked(pod, finalizers, grace_s, now_s), is_end=False)
+    if "deletionTimestamp" not in metadata:
+        finalizers = _finalizers(metadata.get("finalizers") or [], options)
+        marked = _marked(pod, finalizers, grace_s, now_s)
+        return Deletion(marked, is_end=grace_s == 0 and not finalizers)
+    # A second request may only shorten the time; without a number, it changes nothing.
+    present_s = metadata.get("deletionGracePeriodSeconds") or 0
+    finalizers = list(metadata.get("finalizers") or [])
+    if options.grace_period_s is None or grace_s >= present_s:
+        return Deletion(pod, is_end=present_s == 0 and not finalizers)
+    started_s = parse_rfc3339(metadata["deletionTimestamp"]) - present_s
+    shortened = _with_deletion(pod, finalizers, started_s + grace_s, grace_s)
+    return Deletion(shortened, is_end=grace_s == 0 and not finalizers)
 
 
 def _pod_grace_s(pod: Object, options: DeleteOptions) -> int:
@@ -110,8 +110,8 @@ def _finalizers(present: list[str], options: DeleteOptions) -> list[str]:
 def _marked(obj: Object, finalizers: list[str], grace_s: int | None, now_s: float) -> Object:
     metadata = obj["metadata"]
     if "deletionTimestamp" in metadata:
-        # Propagation is chosen once, with the first request.
-        return {**obj, "metadata": dict(metadata)}
+        # A later request may still choose another propagation.
+        return {**obj, "metadata": {**metadata, "finalizers": finalizers}}
     marked = _with_deletion(obj, finalizers, now_s + (grace_s or 0), grace_s)
     if metadata.get("generation"):
         marked["metadata"]["generation"] = metadata["generation"] + 1

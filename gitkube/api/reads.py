@@ -58,7 +58,7 @@ def matcher(kind: Kind, label_selector: str, field_selector: str) -> Matcher | N
     try:
         labels = parse_selector(label_selector)
     except SelectorError as error:
-        raise errors.bad_request(f"unable to parse the label selector: {error}") from error
+        raise errors.bad_request(str(error)) from error
     try:
         fields = parse_field_selector(field_selector)
         fields.check(kind)

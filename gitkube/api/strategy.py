@@ -32,7 +32,6 @@ _FIXED_FIELDS = (
     "uid",
     "creationTimestamp",
     "generation",
-    "generateName",
 )
 _WITHOUT_GENERATION = frozenset({NAMESPACE, NODE, SERVICE})
 """Kubernetes keeps no generation for these, though they have a spec."""
@@ -65,7 +64,7 @@ def prepare_for_create(kind: Kind, obj: Object, *, uid: str, now: str) -> None:
     if kind is NAMESPACE:
         obj["spec"] = {**(obj.get("spec") or {})}
         finalizers = list(obj["spec"].get("finalizers") or [])
-        obj["spec"]["finalizers"] = finalizers if "kubernetes" in finalizers else ["kubernetes", *finalizers]
+        obj["spec"]["finalizers"] = finalizers if "kubernetes" in finalizers else [*finalizers, "kubernetes"]
     if kind is JOB:
         obj.update(with_generated_selector(obj))
     normalise(kind, obj)

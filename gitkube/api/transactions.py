@@ -96,6 +96,8 @@ class Transactor:
             result = await self._commit(write)
             await self._cache.wait_for(result.revision)
             if result.succeeded:
+                if write.is_end:
+                    return write
                 metadata = {**write.result["metadata"], "resourceVersion": str(result.revision)}
                 write.result = {**write.result, "metadata": metadata}
                 return write

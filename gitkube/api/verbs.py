@@ -19,10 +19,10 @@ from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.authorization import Attributes, Authorizer
 from gitkube.api.cache import Item, WatchCache
 from gitkube.api.client import ObjectList, PatchType
-from gitkube.api.decoding import accept, check_identity, fill_defaults, validated
-from gitkube.api.deletion import check_preconditions, decide_deletion, ends_with_update
+from gitkube.api.decoding import accept, accept_patched, check_identity, fill_defaults, validated
+from gitkube.api.deletion import decide_deletion, ends_with_update
 from gitkube.api.patching import apply_patch
-from gitkube.api.reads import Reads
+from gitkube.api.reads import Reads, parse_version
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, WatchOptions
 from gitkube.api.settings import ApiSettings
 from gitkube.api.strategy import is_unchanged, prepare_for_create, prepare_for_update
@@ -33,7 +33,7 @@ from gitkube.objects import meta
 from gitkube.objects.kinds import POD, Kind
 from gitkube.objects.patch.apply import server_side_apply, track_update
 from gitkube.objects.patch.copying import clone
-from gitkube.objects.patch.errors import ConflictError
+from gitkube.objects.patch.errors import ConflictError, PatchError
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 from gitkube.store.protocol import Store
@@ -149,7 +149,7 @@ class Verbs:
         def decide() -> Write:
             old = self._existing(kind, namespace, name)
             patched = apply_patch(kind, old, patch, type, schema=schema_of(kind))
-            accepted = accept(kind, patched, context)
+            accepted = accept_patched(kind, patched, patch, context)
             check_identity(kind, accepted, namespace, name)
             _check_uid(kind, accepted, old)
             accepted = fill_defaults(kind, accepted)
@@ -192,7 +192,7 @@ class Verbs:
                         kind.group, kind.plural, name, why + "and no existing object was found"
                     )
             else:
-                check_preconditions(kind, old, uid=str(metadata.get("uid") or ""), resource_version="")
+                _check_uid(kind, applied, old)
             new = self._merge_applied(context, kind, old, applied, force, subresource)
             new = fill_defaults(kind, new)
             if old is None:
@@ -216,12 +216,12 @@ class Verbs:
         deleted: list[Object] = []
         for obj in selected.items:
             try:
-                last, _ = await self._delete(context, kind, meta.namespace(obj), meta.name(obj), options)
+                await self._delete(context, kind, meta.namespace(obj), meta.name(obj), options)
             except errors.StatusError as error:
                 if not errors.is_not_found(error):
                     raise
             else:
-                deleted.append(last)
+                deleted.append(obj)
         return ObjectList(deleted, selected.resource_version)
 
     async def create_subresource(
@@ -260,8 +260,11 @@ class Verbs:
         request = self._admission(Verb.CREATE, context, kind, namespace, name, obj, None, "")
         admit(request)
         validated(kind, request.obj, None)
-        if self._cache.of(kind).get(name, namespace) is not None:
-            raise errors.already_exists(kind.group, kind.plural, name)
+        if (present := self._cache.of(kind).get(name, namespace)) is not None:
+            error = errors.already_exists(kind.group, kind.plural, name)
+            if meta.is_deleting(present):
+                error.message = f"object is being deleted: {error.message}"
+            raise error
         write = put(kind, namespace, request.obj, None)
         write.compares += request.compares
         write.operations += request.operations
@@ -284,7 +287,11 @@ class Verbs:
         if kind.namespaced:
             metadata["namespace"] = namespace
         version = str(metadata.get("resourceVersion") or "")
-        check_preconditions(kind, old, uid=str(metadata.get("uid") or ""), resource_version="")
+        parse_version(version)
+        if (uid := metadata.get("uid")) and uid != before["uid"]:
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
+            resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
+            raise errors.conflict(kind.group, resource, name, why)
         if version not in ("", "0", before["resourceVersion"]):
             why = (
                 "the object has been modified; please apply your changes to the latest version and try again"
@@ -447,6 +454,10 @@ class Verbs:
             )
         except ConflictError as conflict:
             raise _apply_conflict(conflict) from conflict
+        except PatchError as error:
+            of = f"{meta.key(applied)}; {kind.api_version}, Kind={kind.kind}"
+            text = f"failed to create typed patch object ({of}): {error.message}"
+            raise errors.bad_request(text) from error
 
 
 def _apply_conflict(conflict: ConflictError) -> errors.StatusError:

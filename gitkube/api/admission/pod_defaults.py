@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from gitkube.api import errors
 from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.objects.kinds import POD
 
 NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
+SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
 def service_account_name(request: AdmissionRequest) -> None:
@@ -18,6 +20,18 @@ def service_account_name(request: AdmissionRequest) -> None:
     name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
     # `serviceAccount` is the older name of the same field; Kubernetes keeps both alike.
     spec["serviceAccountName"] = spec["serviceAccount"] = name
+
+
+def priority(request: AdmissionRequest) -> None:
+    """A number for the class; the two classes of the system are there without being made."""
+    if request.kind is not POD or request.verb is not Verb.CREATE or request.subresource:
+        return
+    spec = request.obj["spec"]
+    name = spec.get("priorityClassName") or ""
+    if name and name not in SYSTEM_PRIORITIES:
+        raise errors.forbidden("", "pods", request.name, f"no PriorityClass with name {name} was found")
+    spec["priority"] = SYSTEM_PRIORITIES[name] if name else 0
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
 
 def default_tolerations(request: AdmissionRequest) -> None:

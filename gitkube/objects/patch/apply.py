@@ -29,6 +29,7 @@ from gitkube.objects.patch.errors import ConflictError, FieldConflict, PatchErro
 from gitkube.objects.patch.fieldset import (
     Comparison,
     FieldSet,
+    children,
     compare,
     difference,
     fields_of,
@@ -70,11 +71,6 @@ _UNOWNED_METADATA = frozenset(
         "managedFields",
     }
 )
-_UNOWNED: FieldSet = {
-    "f:apiVersion": {},
-    "f:kind": {},
-    "f:metadata": {".": {}, **{f"f:{name}": {} for name in _UNOWNED_METADATA}},
-}
 
 _POD_SPEC: Object = {"containers": []}
 _TEMPLATE: Object = {"metadata": {}, "spec": _POD_SPEC}
@@ -112,10 +108,12 @@ def track_update(
     else:
         given = read_managers(after)
         managers = given if given else (read_managers(before or {}) or {})
+    if before is not None and not managers:
+        return []  # its owners were thrown away on purpose, or it comes from before there were any
     changes = _compare(before if before is not None else _empty(kind), after, schema)
     identity = manager_id(manager, UPDATE, kind.api_version, subresource)
     managers = _take_from_others(managers, identity, changes)
-    changed = recursive_difference(union(changes.modified, changes.added), _UNOWNED)
+    changed = _owned(union(changes.modified, changes.added))
     present = managers.get(identity)
     if changed:
         kept = difference(present.fields, changes.removed) if present else {}
@@ -158,8 +156,7 @@ def server_side_apply(
     current = _without_managers(current)
     try:
         merged = merge(current, applied, schema)
-        claimed = recursive_difference(fields_of(applied, schema), _UNOWNED)
-        claimed = recursive_difference(claimed, _reset_fields(subresource))
+        claimed = recursive_difference(_owned(fields_of(applied, schema)), _reset_fields(subresource))
         identity = manager_id(manager, APPLY, kind.api_version, subresource)
         last = managers.get(identity)
         managers[identity] = Entry(claimed, kind.api_version, now)
@@ -231,7 +228,7 @@ def _take_from_others(managers: Managers, identity: ManagerId, changes: Comparis
 def _owned_before_first_apply(live: Object, schema: Schema, kind: Kind, now: str) -> Managers:
     """An object without managers belongs, as a whole, to somebody unknown."""
     changes = _compare(_empty(kind), live, schema)
-    fields = recursive_difference(union(changes.modified, changes.added), _UNOWNED)
+    fields = _owned(union(changes.modified, changes.added))
     identity = manager_id(BEFORE_FIRST_APPLY, UPDATE, kind.api_version, "")
     return {identity: Entry(fields, kind.api_version, now)}
 
@@ -242,6 +239,18 @@ def _compare(before: Object, after: Object, schema: Schema) -> Comparison:
     except ValueError:
         # An element without its key: validation will refuse the object; until then nobody gains or loses.
         return Comparison({}, {}, {})
+
+
+def _owned(fields: FieldSet) -> FieldSet:
+    """Without identity, and without `metadata` itself: both are the server's."""
+    result = {step: node for step, node in fields.items() if step not in ("f:apiVersion", "f:kind")}
+    metadata = result.pop("f:metadata", None)
+    if metadata is not None:
+        unowned = {f"f:{name}" for name in _UNOWNED_METADATA}
+        rest = {step: node for step, node in children(metadata).items() if step not in unowned}
+        if rest:
+            result["f:metadata"] = rest
+    return result
 
 
 def _owned_part(obj: Object) -> Object:
