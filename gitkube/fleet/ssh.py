@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -31,6 +32,10 @@ from gitkube.fleet.known_hosts import KnownHosts, Verdict, fingerprint, judge
 from gitkube.fleet.settings import FleetSettings
 
 T = TypeVar("T")
+
+_PARAMIKO_LOG = "gitkube.ssh"
+# What goes wrong reaches us as an exception; paramiko's own log would tell it once more, with stack traces.
+logging.getLogger(_PARAMIKO_LOG).setLevel(logging.CRITICAL)
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 """Of a command that is run to its end; a report is a few kilobytes."""
@@ -126,6 +131,7 @@ class SshConnection:
             with contextlib.suppress(RuntimeError, OSError, paramiko.SSHException):
                 await asyncio.get_running_loop().run_in_executor(self._threads, transport.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._socket.close()
 
     # ------------------------------------------------------------ connect
 
@@ -168,7 +174,7 @@ class SshConnection:
         self._transport = transport
         transport.name = f"ssh-{self.host.name}-transport"
         transport.banner_timeout = transport.auth_timeout = timeout_s
-        transport.set_log_channel("gitkube.ssh")
+        transport.set_log_channel(_PARAMIKO_LOG)
         if pinned:
             options = transport.get_security_options()
             wanted = [name for key in pinned for name in _signatures(key.type) if name in options.key_types]
@@ -244,10 +250,9 @@ class SshConnection:
             raise HostUnreachable(f"ssh: {what} failed: {_sentence(error)}") from error
 
     def _shut(self) -> None:
+        """Wake every thread that waits on the socket. Closing it is left to the thread that reads it."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            self._socket.close()
 
 
 class SshPipe:
