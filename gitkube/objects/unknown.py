@@ -1,7 +1,7 @@
 """Fields that the schema does not know: named, suggested for, and dropped.
 
-A field nobody knows is most often a typo (`replica:`) or a field at the wrong depth. The API warns or refuses,
-and never stores it; whoever wrote it gets the name that was probably meant.
+A field nobody knows is most often a typo (`replica:`) or a field at the wrong depth. The API warns or
+refuses, and never stores it; whoever wrote it gets the name that was probably meant.
 """
 
 from __future__ import annotations

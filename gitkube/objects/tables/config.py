@@ -1,4 +1,4 @@
-"""Rows of ConfigMaps, Secrets, ServiceAccounts, Events and Leases. A Secret shows only how many keys it has."""
+"""Rows of ConfigMaps, Secrets, ServiceAccounts, Events and Leases. A Secret shows how many keys it has."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def _event(event: Object, now_s: float) -> Cells:
         last_seen = first_seen
     count = event.get("count") or 1
     if series := event.get("series"):
-        last_seen, count = age(series.get("lastObservedTime"), now_s), series.get("count") or 1
+        # A series counts what came after the first event.
+        last_seen, count = age(series.get("lastObservedTime"), now_s), (series.get("count") or 0) + 1
     kind, name = str(involved.get("kind") or "").lower(), involved.get("name")
     return [
         last_seen,
