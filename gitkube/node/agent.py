@@ -23,6 +23,7 @@ from typing import Any, Callable, Protocol
 
 from gitkube.node import cgroups, hostinfo, logs
 from gitkube.node.containers import Runtime
+from gitkube.node.context import Tools
 from gitkube.node.exits import ExitWatch
 from gitkube.node.images import ImageStore
 from gitkube.node.kube import Object, name_of, namespace_of, uid_of
@@ -31,10 +32,10 @@ from gitkube.node.pods import PodManager
 from gitkube.node.records import RUNNING
 from gitkube.node.sandbox import NetworkLike, Sandboxes
 from gitkube.node.sections import SECTIONS, Sections, StaleTerm
+from gitkube.node.session import Session
 from gitkube.node.streams import StreamServer
 from gitkube.node.volumes import Volumes
-from gitkube.node.worker import Tools
-from gitkube.wire import PING_INTERVAL_S, PROTOCOL_VERSION, Connection, SocketStream, Stream, WireError
+from gitkube.wire import PROTOCOL_VERSION, SocketStream, Stream, WireError
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ GATHER_S = 0.02
 MAX_EVENTS = 1000
 """Kept while nobody is connected; the oldest go first."""
 HOUSEKEEPING_INTERVAL_S = 10.0
-DEAD_AFTER_S = 3 * PING_INTERVAL_S
-WELCOME_TIMEOUT_S = 10.0
 
 
 class Network(NetworkLike, Protocol):
@@ -55,6 +54,8 @@ class Network(NetworkLike, Protocol):
     async def apply(self, desired: Any) -> None: ...
 
     async def apply_services(self, desired: Any) -> None: ...
+
+    async def prune(self, keep: set[str]) -> None: ...
 
     async def run(self) -> None: ...
 
@@ -84,7 +85,7 @@ class Agent:
             report=lambda uid: None,
         )
         self._manager = PodManager(tools, self._note_change)
-        self._streams = StreamServer(layout, self._manager, self._runtime.crun)
+        self._streams = StreamServer(layout, self._manager)
         self._exit_watch = ExitWatch(layout.exits, self._manager.container_exited)
         self._session: Session | None = None
         self._changed = asyncio.Event()
@@ -111,6 +112,7 @@ class Agent:
         self._manager.load()
         if self._sections.data("pods") is not None:
             await self._put_in_force("pods")
+        await self._prune_network()
         self._layout.socket.unlink(missing_ok=True)
         server = await self._listen()
         self._layout.failure.unlink(missing_ok=True)
@@ -130,6 +132,16 @@ class Agent:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._manager.stop()
             self._exit_watch.stop()
+
+    async def _prune_network(self) -> None:
+        """Give back the addresses and namespaces of pods of which nothing is left."""
+        keep = {worker.record.uid for worker in self._manager.workers()}
+        try:
+            await self._network.prune(keep)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.warning("network leftovers not removed", exc_info=True)
 
     async def _listen(self) -> asyncio.AbstractServer:
         before = os.umask(0o177)
@@ -332,89 +344,6 @@ class Agent:
                 await session.send(report)
 
 
-class Session:
-    """One connection: hello, welcome, then sections one way and reports the other."""
-
-    def __init__(self, agent: Agent, stream: SocketStream) -> None:
-        self._agent = agent
-        self._stream = stream
-        self._connection = Connection(
-            stream, is_opener=False, on_message=self._take, on_open=agent.serve_stream
-        )
-        self._is_welcome = False
-        self._heard_at = 0.0
-        self._said_at = 0.0
-        self._applying: dict[str, asyncio.Task[None]] = {}
-
-    async def run(self) -> None:
-        """Serve the connection to its end.
-
-        Raises:
-            WireError: the peer broke the protocol, fell silent, or was deposed.
-            OSError: the socket failed.
-        """
-        loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
-        await self.send(await asyncio.to_thread(self._agent.hello))
-        serving = asyncio.ensure_future(self._connection.run())
-        watching = asyncio.ensure_future(self._watch())
-        try:
-            done, _ = await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (serving, watching, *self._applying.values()):
-                task.cancel()
-            await asyncio.gather(serving, watching, *self._applying.values(), return_exceptions=True)
-
-    async def _watch(self) -> None:
-        """Say something when nothing else was said, and notice when the other side does not."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(PING_INTERVAL_S / 2)
-            if loop.time() - self._heard_at > max(DEAD_AFTER_S, 0 if self._is_welcome else WELCOME_TIMEOUT_S):
-                raise WireError(f"the control side was silent for {DEAD_AFTER_S:g} s")
-            if loop.time() - self._said_at >= PING_INTERVAL_S:
-                await self.send({"type": "ping"})
-
-    async def send(self, message: Any) -> None:
-        self._said_at = asyncio.get_running_loop().time()
-        await self._connection.send(message)
-
-    async def close(self) -> None:
-        await self._stream.close()
-
-    async def _take(self, message: dict[str, Any]) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
-        kind = message.get("type")
-        if kind == "welcome":
-            await self._agent.welcome(self, message)
-            self._is_welcome = True
-        elif kind == "desired":
-            if not self._is_welcome:
-                raise WireError("desired state came before the welcome")
-            self._apply(message)
-        elif kind != "ping":
-            log.info("message of unknown type: %s", kind)
-
-    def _apply(self, message: dict[str, Any]) -> None:
-        """Apply beside the reading, sections side by side, each section's messages in order."""
-        section = str(message.get("section"))
-        before = self._applying.get(section)
-
-        async def work() -> None:
-            if before is not None:
-                await asyncio.wait({before})
-            # Shielded: a section that is on its way into force is not torn apart by a lost connection.
-            error = await asyncio.shield(self._agent.take_desired(message))
-            with contextlib.suppress(WireError, OSError):
-                await self.send(
-                    {"type": "applied", "section": section, "digest": message.get("digest"), "error": error}
-                )
-
-        self._applying[section] = asyncio.ensure_future(work())
-
-
 def own_digest() -> str:
     """SHA-256 of the zipapp we run from; "" when we run from a source tree."""
     path = Path(sys.argv[0])
@@ -457,7 +386,7 @@ async def serve(root: Path, run: Path, make_network: Callable[[Path, Path], Netw
     lock = prepare(layout)
     try:
         try:
-            found = cgroups.detect(Path("/proc/self/mountinfo").read_text())
+            found = cgroups.detect()
             agent = _assemble(layout, found, make_network)
         except Exception as error:
             layout.failure.write_text(f"{error}\n")

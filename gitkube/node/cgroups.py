@@ -92,7 +92,9 @@ def detect(
             "containers there; boot with systemd.unified_cgroup_hierarchy=1 (version 2, recommended), or "
             f"unmount {base}/unified"
         )
-    missing = [name for name in ("cpu", "devices", "memory", "pids") if magic_of(base / name) != CGROUP1_MAGIC]
+    missing = [
+        name for name in ("cpu", "devices", "memory", "pids") if magic_of(base / name) != CGROUP1_MAGIC
+    ]
     if missing:
         raise CgroupError(
             f"this host lacks the cgroup controllers {', '.join(missing)} under {base}; "

@@ -208,6 +208,6 @@ def _from_reference(
             raise ConfigError(f'{word} "{reference["name"]}" not found')
         keys = ", ".join(sorted({**(holder.get("data") or {}), **(holder.get("binaryData") or {})})) or "none"
         raise ConfigError(
-            f"couldn't find key {reference['key']} in {word} {namespace}/{reference['name']} (its keys: {keys})"
+            f"couldn't find key {reference['key']} in {word} {namespace}/{reference['name']} (it has: {keys})"
         )
     raise ConfigError(f"an env valueFrom has none of the known sources: {', '.join(sorted(source))}")

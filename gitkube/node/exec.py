@@ -23,36 +23,27 @@ from typing import Any
 
 from gitkube.node import mounts
 from gitkube.node.probes import Answer
+from gitkube.node.target import Target, check_command
 from gitkube.wire import RESIZE, STDERR, STDIN, STDOUT, Stream, WireError
 
 READ_BYTES = 64 * 1024
 TERMINAL_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
-MAX_ARGUMENTS_BYTES = 128 * 1024
 MAX_HOOK_OUTPUT_BYTES = 10 * 1024
 
 CONMON_STDOUT, CONMON_STDERR = 2, 3
 """The first byte of each packet on conmon's attach socket."""
 
 
-def check_command(command: Any) -> list[str]:
-    """A command as an argument list.
-
-    Raises:
-        ValueError: it is empty, too long, or has a zero byte.
-    """
-    if not isinstance(command, list) or not command:
-        raise ValueError("you must specify at least one command for the container")
-    words = [str(word) for word in command]
-    if sum(len(word) + 1 for word in words) > MAX_ARGUMENTS_BYTES or any("\0" in word for word in words):
-        raise ValueError(f"the command is longer than {MAX_ARGUMENTS_BYTES} bytes or has a zero byte")
-    return words
-
-
-async def run_exec(crun: str, identifier: str, command: Sequence[str], timeout_s: float) -> Answer:
+async def run_exec(target: Target, command: Sequence[str], timeout_s: float) -> Answer:
     """Run a command for a probe or a hook; success is exit code 0, the message its output."""
+    with target.arguments(command) as argv:
+        return await _run_for_answer(argv, timeout_s)
+
+
+async def _run_for_answer(argv: list[str], timeout_s: float) -> Answer:
     process = await asyncio.create_subprocess_exec(
-        crun, "exec", identifier, *command,
+        *argv,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
@@ -77,24 +68,21 @@ async def run_exec(crun: str, identifier: str, command: Sequence[str], timeout_s
     return Answer(process.returncode == 0, text or f"exit code {process.returncode}")
 
 
-async def serve_exec(stream: Stream, crun: str, identifier: str, run_dir: Path) -> None:
+async def serve_exec(stream: Stream, target: Target) -> None:
     """Run the command of an exec request, and close the stream with its exit code."""
     request = stream.request
     command = check_command(request.get("command"))
     if request.get("tty"):
-        code = await _exec_with_terminal(stream, crun, identifier, command, run_dir)
+        code = await _exec_with_terminal(stream, target, command)
     else:
-        code = await _exec_with_pipes(
-            stream, crun, identifier, command, with_stdin=bool(request.get("stdin"))
-        )
+        with target.arguments(command) as argv:
+            code = await _exec_with_pipes(stream, argv, with_stdin=bool(request.get("stdin")))
     await stream.close({"exitCode": code})
 
 
-async def _exec_with_pipes(
-    stream: Stream, crun: str, identifier: str, command: list[str], *, with_stdin: bool
-) -> int:
+async def _exec_with_pipes(stream: Stream, argv: list[str], *, with_stdin: bool) -> int:
     process = await asyncio.create_subprocess_exec(
-        crun, "exec", identifier, *command,
+        *argv,
         stdin=asyncio.subprocess.PIPE if with_stdin else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -161,17 +149,20 @@ async def _end(task: asyncio.Future[Any]) -> None:
         await task
 
 
-async def _exec_with_terminal(
-    stream: Stream, crun: str, identifier: str, command: list[str], run_dir: Path
-) -> int:
-    place = run_dir / f"console-{uuid.uuid4().hex[:12]}"
+async def _exec_with_terminal(stream: Stream, target: Target, command: list[str]) -> int:
+    place = target.run_dir / f"console-{uuid.uuid4().hex[:12]}"
+    with target.arguments(command, "--tty", "--console-socket", str(place), tty=True) as argv:
+        return await _exec_on_console(stream, argv, place)
+
+
+async def _exec_on_console(stream: Stream, argv: list[str], place: Path) -> int:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(place))
         listener.listen(1)
         listener.setblocking(False)
         process = await asyncio.create_subprocess_exec(
-            crun, "exec", "--tty", "--console-socket", str(place), identifier, *command,
+            *argv,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from gitkube.node import exec as container_exec
 from gitkube.node import probes
 from gitkube.node.kube import Object
 from gitkube.node.probes import Answer
+from gitkube.node.target import Target, check_command
 
 HOOK_TIMEOUT_S = 3600.0
 """postStart has no limit of its own in the API; this one keeps a hung hook from being held for ever."""
@@ -16,18 +17,15 @@ HOOK_TIMEOUT_S = 3600.0
 class Hooks:
     """Probes and lifecycle hooks by exec, HTTP or TCP."""
 
-    def __init__(self, crun: str) -> None:
-        self._crun = crun
-
     async def ask(
-        self, probe: Object, container: Object, identifier: str, pod_ip: str, timeout_s: float
+        self, probe: Object, container: Object, target: Target, pod_ip: str, timeout_s: float
     ) -> Answer:
         """Put a probe's question once."""
         kind = probes.describe(probe)
         try:
             if kind == "exec":
-                command = container_exec.check_command(probe["exec"].get("command"))
-                return await container_exec.run_exec(self._crun, identifier, command, timeout_s)
+                command = check_command(probe["exec"].get("command"))
+                return await container_exec.run_exec(target, command, timeout_s)
             if kind == "httpGet":
                 return await probes.ask_http(pod_ip, container, probe["httpGet"], timeout_s)
             if kind == "tcpSocket":
@@ -42,7 +40,7 @@ class Hooks:
         self,
         hook: Object,
         container: Object,
-        identifier: str,
+        target: Target,
         pod_ip: str,
         *,
         timeout_s: float = HOOK_TIMEOUT_S,
@@ -51,4 +49,4 @@ class Hooks:
         if hook.get("sleep") is not None:
             await asyncio.sleep(min(timeout_s, float(hook["sleep"].get("seconds") or 0)))
             return Answer(True)
-        return await self.ask(hook, container, identifier, pod_ip, timeout_s)
+        return await self.ask(hook, container, target, pod_ip, timeout_s)

@@ -261,7 +261,7 @@ class ImageStore:
         return found
 
     def collect(self, references_in_use: Iterable[str], layers_in_use: Iterable[str]) -> int:
-        """Remove every image that nothing uses; returns how many references went. Blocks: call in a thread."""
+        """Remove every image that nothing uses; returns how many references went. Blocks."""
         keep = set(references_in_use)
         keep_layers, removed = set(layers_in_use), 0
         keep_blobs: set[str] = set()

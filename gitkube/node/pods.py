@@ -14,12 +14,13 @@ from typing import Any, Callable
 
 from gitkube.node import files
 from gitkube.node.containers import owner_of
+from gitkube.node.context import Tools
 from gitkube.node.decide import is_deleted
 from gitkube.node.env import References
 from gitkube.node.kube import Object, name_of, namespace_of, uid_of
 from gitkube.node.paths import UnsafeName, safe
 from gitkube.node.records import PodRecord
-from gitkube.node.worker import PodWorker, Tools, new_record
+from gitkube.node.worker import PodWorker, new_record
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class PodManager:
     # ------------------------------------------------------------ desired state
 
     def load(self) -> None:
-        """Find the pods on the disk; until `apply` names them, they are surplus."""
+        """Find the pods on the disk. They go on as they were until `apply` says what is wanted."""
         for directory in sorted(self._tools.layout.pods.iterdir()):
             try:
                 pod = files.read_json(directory / "pod.json")
@@ -56,7 +57,6 @@ class PodManager:
                     PodRecord.from_json(state) if state is not None else new_record(pod, self._tools.now())
                 )
                 self._add(pod, record)
-                self._workers[directory.name].is_desired = False
 
     def apply(self, desired: dict[str, Any]) -> None:
         """Work towards this `PodsDesired` from now on.
@@ -67,14 +67,21 @@ class PodManager:
         pods = [pod for pod in desired.get("pods") or [] if isinstance(pod, dict)]
         if len(pods) > MAX_PODS_ON_HOST:
             raise ValueError(f"{len(pods)} pods are more than a host may hold ({MAX_PODS_ON_HOST})")
-        by_uid = {safe(uid_of(pod)): pod for pod in pods}
+        by_uid = {}
         for pod in pods:
-            self._check_names(pod)
+            uid, reason = _uid_and_flaw(pod)
+            if not reason:
+                by_uid[uid] = pod
+            else:
+                # One pod that cannot be must not keep the others from being brought on.
+                log.error("pod refused: %s", reason)
+                self._refuse(uid, pod, reason)
         references = References(
             desired.get("configMaps") or {}, desired.get("secrets") or {}, desired.get("node") or {}
         )
         self._references = references
-        self._gone = {uid: report for uid, report in self._gone.items() if uid in by_uid}
+        named = {str(pod.get("metadata", {}).get("uid")) for pod in pods}
+        self._gone = {uid: report for uid, report in self._gone.items() if uid in named}
         for uid, pod in by_uid.items():
             worker = self._workers.get(uid)
             if worker is not None:
@@ -85,15 +92,11 @@ class PodManager:
             if uid not in by_uid:
                 worker.update(None, references)
 
-    def _check_names(self, pod: Object) -> None:
-        """Names become paths and ids; the API has validated them, and a host does not rely on it."""
-        spec = pod["spec"]
-        for thing in [
-            *(spec.get("containers") or []), *(spec.get("initContainers") or []), *(spec.get("volumes") or [])
-        ]:  # fmt: skip
-            safe(str(thing.get("name", "")))
-            if "_" in str(thing["name"]):
-                raise UnsafeName(f"{thing['name']!r} has '_', which no name of a container or volume may")
+    def _refuse(self, uid: str, pod: Object, reason: str) -> None:
+        if uid and uid not in self._workers:
+            status = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": reason}
+            self._gone[uid] = {**_gone_report(pod), "status": status, "gone": is_deleted(pod)}
+            self._note(uid)
 
     def _begin(self, uid: str, pod: Object) -> None:
         if is_deleted(pod):
@@ -187,3 +190,23 @@ def _report(worker: PodWorker) -> dict[str, Any]:
 
 def _gone_report(pod: Object) -> dict[str, Any]:
     return {"uid": uid_of(pod), "namespace": namespace_of(pod), "name": name_of(pod), "gone": True}
+
+
+def _uid_and_flaw(pod: Object) -> tuple[str, str]:
+    """The pod's uid, and why it cannot be run, "" for no reason.
+
+    Names become paths and ids. The API has validated them, and a host does not rely on it.
+    """
+    uid = ""
+    try:
+        uid = safe(uid_of(pod))
+        spec = pod["spec"]
+        names = [name_of(pod), namespace_of(pod)]
+        for kind in ("containers", "initContainers", "volumes"):
+            names += [str(thing.get("name", "")) for thing in spec.get(kind) or []]
+        for name in names:
+            if "_" in safe(name):
+                raise UnsafeName(f"{name!r} has '_', which no such name may")
+    except (KeyError, TypeError, AttributeError, UnsafeName) as error:
+        return uid, f"the pod cannot be run: {error}"
+    return uid, ""

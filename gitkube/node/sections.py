@@ -6,12 +6,15 @@ makes a deposed leader's orders worthless to this host for good.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from gitkube.node import files
 from gitkube.node.paths import Layout
 from gitkube.wire import digest_of
+
+log = logging.getLogger(__name__)
 
 SECTIONS = ("network", "services", "pods")
 """In the order in which they are put in force at the start."""
@@ -31,16 +34,12 @@ class Sections:
         self.node = ""
 
     def load(self) -> None:
-        """Read what was kept.
-
-        Raises:
-            ValueError: a file is damaged; the text names it. It is not used, and is asked for again.
-        """
+        """Read what was kept. A damaged file is not used; its section will be asked for again."""
         self._layout.desired.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kept = files.read_json(self._layout.term) or {}
+        kept = _readable(self._layout.term) or {}
         self.term, self.node = int(kept.get("term") or 0), str(kept.get("node") or "")
         for section in SECTIONS:
-            value = files.read_json(self._path(section))
+            value = _readable(self._path(section))
             if isinstance(value, dict) and digest_of(value.get("data")) == value.get("digest"):
                 self._held[section] = value
 
@@ -84,3 +83,11 @@ class Sections:
 
     def _path(self, section: str) -> Path:
         return self._layout.desired / f"{section}.json"
+
+
+def _readable(path: Path) -> Any:
+    try:
+        return files.read_json(path)
+    except ValueError as error:
+        log.error("persisted state not used: %s", error)
+        return None

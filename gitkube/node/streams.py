@@ -29,10 +29,9 @@ class Refused(Exception):
 class StreamServer:
     """Serves logs, exec, attach and port-forward for the pods of this host."""
 
-    def __init__(self, layout: Layout, manager: PodManager, crun: str) -> None:
+    def __init__(self, layout: Layout, manager: PodManager) -> None:
         self._layout = layout
         self._manager = manager
-        self._crun = crun
 
     async def serve(self, stream: Stream) -> None:
         """Serve one stream to its end. What goes wrong is said in its result."""
@@ -45,7 +44,7 @@ class StreamServer:
                 await self._logs(stream, worker)
             elif kind == "exec":
                 entry, _ = self._running(stream, worker)
-                await container_exec.serve_exec(stream, self._crun, entry.container_id, self._layout.run)
+                await container_exec.serve_exec(stream, worker.target(entry))
             elif kind == "attach":
                 await self._attach(stream, worker)
             elif kind == "port-forward":

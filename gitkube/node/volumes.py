@@ -1,4 +1,4 @@
-"""A pod's volumes as directories: what configMap, secret, downwardAPI, projected, emptyDir and hostPath become.
+"""A pod's volumes as directories: configMap, secret, downwardAPI, projected, emptyDir and hostPath.
 
 The content of a volume is decided first (`payload`, pure), then written the way kubelet does: a fresh
 timestamped directory, a `..data` link that is swapped to it in one rename, and links to files through

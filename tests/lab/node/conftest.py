@@ -95,6 +95,13 @@ class Host:
         self._holder = subprocess.Popen(["unshare", "--mount", "--net", "sleep", "infinity"])
         self.registry: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
+        try:
+            self._enter_namespaces()
+        except BaseException:
+            self._holder.kill()
+            raise
+
+    def _enter_namespaces(self) -> None:
         deadline = time.monotonic() + 5
         own = os.readlink("/proc/self/ns/net")
         while os.readlink(f"/proc/{self._holder.pid}/ns/net") == own:
@@ -122,7 +129,14 @@ class Host:
         layout = self.directory / "layout"
         write_oci_layout(layout)
         deadline = time.monotonic() + 20
-        push = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{layout}:1", f"docker://{IMAGE}"]
+        push = [
+            "skopeo",
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            f"oci:{layout}:1",
+            f"docker://{IMAGE}",
+        ]
         while subprocess.run(self._enter(push), capture_output=True, check=False).returncode != 0:
             assert time.monotonic() < deadline, "the registry does not take the image"
             time.sleep(0.2)
@@ -145,7 +159,11 @@ class Host:
         if self.registry is not None:
             self.registry.terminate()
             self.registry.wait()
-        own = [entry for entry in self.inside(["crun", "list", "-q"]).split() if entry.split("_")[0] in self._pods()]
+        own = [
+            entry
+            for entry in self.inside(["crun", "list", "-q"]).split()
+            if entry.split("_")[0] in self._pods()
+        ]
         for identifier in own:
             self.inside(["crun", "delete", "--force", identifier])
         for entry in Path("/proc").iterdir():
@@ -224,7 +242,9 @@ class Control:
         message = {"type": "desired", "section": section, "term": self.term, "revision": 1, "data": data}
         message["digest"] = digest_of(data)
         await self.connection.send(message)
-        found = await self.wait(lambda: next((a for a in self.applied if a["digest"] == message["digest"]), None))
+        found = await self.wait(
+            lambda: next((a for a in self.applied if a["digest"] == message["digest"]), None)
+        )
         self.applied.clear()
         return found
 
@@ -258,7 +278,7 @@ class Control:
                 return value
             if time.monotonic() > deadline:
                 log = (self.host.directory / "agent.log").read_text()
-                pytest.fail(f"not within {timeout_s} s; statuses: {json.dumps(self.statuses, indent=1)}\n{log[-6000:]}")
+                pytest.fail(f"not within {timeout_s} s: {json.dumps(self.statuses, indent=1)}\n{log[-6000:]}")
             await asyncio.sleep(0.01)
 
     def container(self, uid: str, index: int = 0) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class PairNetwork:
 
     async def apply_services(self, desired: Any) -> None: ...
 
+    async def prune(self, keep: set[str]) -> None: ...
+
     async def run(self) -> None:
         await asyncio.Event().wait()
 

@@ -47,7 +47,9 @@ async def test_a_pod_runs_and_says_so_as_kubelet_would(control: Control) -> None
         "ContainersReady": "True",
         "Ready": "True",
     }
-    await control.wait(lambda: {"Pulled", "Created", "Started"} <= {event["reason"] for event in control.events})
+    await control.wait(
+        lambda: {"Pulled", "Created", "Started"} <= {event["reason"] for event in control.events}
+    )
 
 
 async def test_a_pod_whose_image_is_here_runs_within_a_third_of_a_second(control: Control) -> None:
@@ -173,9 +175,15 @@ async def test_a_crashing_container_is_restarted_and_then_held_back(control: Con
 async def test_readiness_follows_the_probe_and_liveness_restarts(control: Control) -> None:
     pod = make_pod(
         shell("busybox sleep 0.3; echo ok > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"),
-        readinessProbe={"httpGet": {"path": "/index.html", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1},
+        readinessProbe={
+            "httpGet": {"path": "/index.html", "port": 8080},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        },
         livenessProbe={
-            "exec": {"command": shell("test ! -e /tmp/dead")}, "periodSeconds": 1, "failureThreshold": 1,
+            "exec": {"command": shell("test ! -e /tmp/dead")},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
         },
     )  # fmt: skip
     pod["spec"]["terminationGracePeriodSeconds"] = 1
@@ -205,7 +213,12 @@ async def test_a_changed_config_map_reaches_the_mounted_file_in_one_swap(control
     ]
     uid = await control.run(pod)
     await control.running(uid)
-    request = {"kind": "exec", "pod": uid, "container": "web", "command": shell("echo $TOKEN; cat /key/token")}
+    request = {
+        "kind": "exec",
+        "pod": uid,
+        "container": "web",
+        "command": shell("echo $TOKEN; cat /key/token"),
+    }
     assert (await control.output(request))[0] == b"s3cret\ns3cret"
     control.config_maps["shop/flags"] = {"metadata": {"name": "flags"}, "data": {"color": "blue"}}
     await control.push()
@@ -221,7 +234,9 @@ async def test_a_changed_config_map_reaches_the_mounted_file_in_one_swap(control
 async def test_a_missing_config_map_is_named_and_healed_when_it_comes(control: Control) -> None:
     reference = {"configMapKeyRef": {"name": "absent", "key": "url"}}
     uid = await control.run(make_pod(shell(SLEEP), env=[{"name": "URL", "valueFrom": reference}]))
-    await control.wait(lambda: control.state(uid).get("waiting", {}).get("reason") == "CreateContainerConfigError")
+    await control.wait(
+        lambda: control.state(uid).get("waiting", {}).get("reason") == "CreateContainerConfigError"
+    )
     assert control.state(uid)["waiting"]["message"] == 'configmap "absent" not found'
     control.config_maps["shop/absent"] = {"metadata": {"name": "absent"}, "data": {"url": "x"}}
     await control.push()
@@ -316,7 +331,9 @@ async def test_the_containers_of_a_pod_share_its_network_and_hostname(control: C
     request["command"] = shell("cat /etc/hosts /etc/resolv.conf /etc/hostname")
     text, _ = await control.output(request)
     address = control.statuses[uid]["podIP"]
-    assert f"{address}\t{pod['metadata']['name']}" in text.decode() and "nameserver 10.99.0.1" in text.decode()
+    assert (
+        f"{address}\t{pod['metadata']['name']}" in text.decode() and "nameserver 10.99.0.1" in text.decode()
+    )
 
 
 async def test_a_process_namespace_is_shared_when_asked_for(control: Control) -> None:
