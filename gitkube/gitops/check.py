@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gitkube.gitops import structure
 from gitkube.gitops.problem import Place, Problem, did_you_mean, nearest
-from gitkube.gitops.references import reference_problems
+from gitkube.gitops.references import Entry, reference_problems
 from gitkube.gitops.render.model import Manifest, Rendered
 from gitkube.objects import kinds
 from gitkube.objects.defaults import apply_defaults
@@ -78,14 +78,19 @@ def check(rendered: Rendered, *, live_namespaces: Iterable[str] = ()) -> CheckRe
     """
     problems = list(rendered.problems)
     by_ref: dict[Ref, Checked] = {}
+    entries: list[Entry] = []
     for manifest in rendered.manifests:
         kind = _kind_of(manifest, problems)
         if kind is None:
             continue
         obj = _with_namespace(manifest.object, kind)
-        manifest_problems = _object_problems(manifest, kind)
+        found = structure.findings(manifest.object, schema_of(kind))
+        manifest_problems = _object_problems(manifest, kind, found)
         problems += manifest_problems
-        if any(problem.is_error for problem in manifest_problems):
+        if all(finding.of_key for finding in found) and manifest.name:
+            # What has unknown fields is still read for what it says of others: its labels are labels.
+            entries.append((kind, obj["metadata"].get("namespace", ""), obj, manifest))
+        if manifest_problems:
             continue
         ref = Ref(kind, obj["metadata"].get("namespace", "") if kind.namespaced else "", manifest.name)
         first = by_ref.get(ref)
@@ -97,10 +102,8 @@ def check(rendered: Rendered, *, live_namespaces: Iterable[str] = ()) -> CheckRe
         by_ref[ref] = Checked(ref, obj, manifest)
     objects = tuple(by_ref.values())
     problems += _namespace_problems(objects, frozenset(live_namespaces))
-    problems += reference_problems(
-        [(one.ref.kind, one.ref.namespace, one.object, one.manifest) for one in objects],
-        complete=not any(problem.is_error for problem in problems),
-    )
+    is_complete = not any(problem.is_error for problem in problems)
+    problems += reference_problems(entries, is_complete=is_complete)
     return CheckResult(objects, tuple(problems), by_ref)
 
 
@@ -137,11 +140,11 @@ def _with_namespace(obj: Object, kind: Kind) -> Object:
     return {**obj, "metadata": {**metadata, "namespace": DEFAULT_NAMESPACE}}
 
 
-def _object_problems(manifest: Manifest, kind: Kind) -> list[Problem]:
+def _object_problems(manifest: Manifest, kind: Kind, found: Sequence[structure.Finding]) -> list[Problem]:
     obj = manifest.object
     problems = [
         manifest.problem(finding.message, finding.path, of_key=finding.of_key, hint=finding.hint)
-        for finding in structure.findings(obj, schema_of(kind))
+        for finding in found
     ]
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:

@@ -18,20 +18,22 @@ from gitkube.objects.types import Object
 Entry = tuple[Kind, str, Object, Manifest]
 Steps = tuple[str | int, ...]
 
+SURE_LIKENESS = 0.75
+"""A selector so near to a template's labels is a slip, whatever else the commit would have held."""
 WELL_KNOWN_CONFIG_MAPS = frozenset({"kube-root-ca.crt"})
 _HAS_TEMPLATE = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB)
 
 
-def reference_problems(entries: Sequence[Entry], *, complete: bool) -> list[Problem]:
+def reference_problems(entries: Sequence[Entry], *, is_complete: bool) -> list[Problem]:
     """Problems between objects.
 
     Args:
-        complete: whether every object of the commit is in `entries`; when some were refused already, what
-            seems to be missing may be among them, so nothing is said about it.
+        is_complete: whether every object of the commit is in `entries`; when some were refused already, what
+            seems to be missing may be among them, so only what is nearly right is said to be wrong.
     """
-    if not complete:
-        return []
-    return [*_selectors(entries), *_configuration(entries)]
+    if not is_complete:
+        return list(_selectors(entries, SURE_LIKENESS))
+    return [*_selectors(entries, 0.0), *_configuration(entries)]
 
 
 def pod_template_of(kind: Kind, obj: Object) -> tuple[Steps, Mapping[str, Any]] | None:
@@ -45,7 +47,7 @@ def pod_template_of(kind: Kind, obj: Object) -> tuple[Steps, Mapping[str, Any]] 
     return None
 
 
-def _selectors(entries: Sequence[Entry]) -> Iterator[Problem]:
+def _selectors(entries: Sequence[Entry], min_likeness: float) -> Iterator[Problem]:
     templates: list[tuple[str, Mapping[str, str], Manifest, Steps]] = []
     for kind, namespace, obj, manifest in entries:
         found = pod_template_of(kind, obj)
@@ -65,17 +67,17 @@ def _selectors(entries: Sequence[Entry]) -> Iterator[Problem]:
             continue
         shown = ",".join(f"{key}={value}" for key, value in selector.items())
         message = f"selector {shown} matches no pod template in this repository"
-        yield manifest.problem(
-            message, ("spec", "selector"), of_key=True, hint=_nearest_template(namespace, selector, templates)
-        )
+        likeness, hint = _nearest_template(namespace, selector, templates)
+        if likeness >= min_likeness:
+            yield manifest.problem(message, ("spec", "selector"), of_key=True, hint=hint)
 
 
 def _nearest_template(
     namespace: str,
     selector: Mapping[str, str],
     templates: Sequence[tuple[str, Mapping[str, str], Manifest, Steps]],
-) -> str:
-    """The template that shares most with the selector, said so that one sees the difference."""
+) -> tuple[float, str]:
+    """The template that shares most with the selector: how much (0 to 1), and which it is."""
     import difflib
 
     def likeness(labels: Mapping[str, str]) -> float:
@@ -85,11 +87,11 @@ def _nearest_template(
 
     same = [one for one in templates if one[0] == namespace]
     if not same:
-        return f"there is no pod template in namespace {namespace} at all"
+        return 0.0, f"there is no pod template in namespace {namespace} at all"
     _, labels, manifest, path = max(same, key=lambda one: likeness(one[1]))
     keys = [key for key in selector if key in labels] or list(labels)
     shown = ",".join(f"{key}={labels[key]}" for key in keys) or "no labels"
-    return f"the nearest is {shown} ({_short(manifest, (*path, *keys[:1]))})"
+    return likeness(labels), f"the nearest is {shown} ({_short(manifest, (*path, *keys[:1]))})"
 
 
 def _short(manifest: Manifest, path: Steps) -> str:

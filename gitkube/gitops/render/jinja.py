@@ -58,7 +58,7 @@ class TemplateOutput:
             return Place("", 0, 0)
         out_line, out_column, name, source_line, source_column, is_literal = self.segments[at]
         if not is_literal:
-            return Place(name, source_line, 0)
+            return Place(name, source_line, source_column + 1)
         if line > out_line:
             return Place(name, source_line + line - out_line, column)
         if source_column < 0:

@@ -128,6 +128,9 @@ def _refine(place: Place, word: str, source: str, width: int) -> tuple[Place, in
         return place, width
     line = lines[place.line - 1]
     if place.column:
+        expression = re.compile(r"\{\{.*?\}\}").match(line, place.column - 1)
+        if expression is not None:
+            return place, len(expression.group())
         quoted = line[place.column - 1 : place.column] in ("'", '"')
         starts = line.startswith(word, place.column - 1 + quoted)
         return place, len(word) + 2 * quoted if starts else width

@@ -211,6 +211,7 @@ def _run(
     pieces: list[str] = []
     segments: list[Any] = []
     line, column, size = 1, 0, 0
+    after = ("", 0, -1)  # template, line and column where the last literal ended: there an expression starts
     lines_of: dict[str, list[str]] = {}
     stream = template.root_render_func(template.new_context(context))
     assert isinstance(stream, types.GeneratorType)
@@ -224,7 +225,11 @@ def _run(
         if name not in lines_of:
             lines_of[name] = environment.texts.get(name, "").split("\n")
         source = lines_of[name][source_line - 1] if 0 < source_line <= len(lines_of[name]) else ""
-        source_column = _literal_column(source, piece, column) if is_literal else -1
+        if is_literal:
+            source_column = _literal_column(source, piece, column)
+            after = _end_of(name, source_line, source_column, piece)
+        else:
+            source_column = after[2] if after[:2] == (name, source_line) else -1
         segments.append([line, column, name, source_line, source_column, is_literal])
         pieces.append(piece)
         newlines = piece.count("\n")
@@ -249,6 +254,14 @@ def _innermost(stream: Any) -> tuple[str, int, bool]:
             found = (template.name or "", template.get_corresponding_lineno(frame.f_lineno), is_literal)
         stream = inner
     return found
+
+
+def _end_of(name: str, line: int, column: int, piece: str) -> tuple[str, int, int]:
+    """Where in its template a literal piece ends."""
+    newlines = piece.count("\n")
+    if newlines:
+        return name, line + newlines, len(piece) - piece.rfind("\n") - 1
+    return name, line, column + len(piece) if column >= 0 else -1
 
 
 def _literal_column(source_line: str, piece: str, output_column: int) -> int:
