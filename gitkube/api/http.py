@@ -4,9 +4,9 @@ A request is one path, one query, one JSON body; an answer that is no success be
 it carries, so a caller cannot tell this client from the local one. A server that cannot be reached, or that
 answers nothing in time, is a `StatusError` 503: for a write it means that nobody knows whether it was done.
 
-A watch outlives the connections that carry it: when the server ends one in good order, it is resumed from the
-last version seen. aiohttp is imported when the first request is made, so that a command line that asks nothing
-of a server starts without it.
+A watch outlives the connections that carry it: when the server ends one in good order, it is resumed from
+the last version seen. aiohttp is imported when the first request is made, so that a command line that asks
+nothing of a server starts without it.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def _data(section: dict[str, Any], inline: str, by_file: str, file: Path) -> byt
         if section.get(inline):
             return base64.b64decode(section[inline], validate=True)
         if section.get(by_file):
-            return (file.parent / section[by_file]).read_bytes()
+            return (file.parent / str(section[by_file])).read_bytes()
     except (ValueError, TypeError) as error:
         raise KubeconfigError(f"{file}: {inline} is not base64") from error
     except OSError as error:

