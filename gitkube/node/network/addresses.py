@@ -18,7 +18,7 @@ from gitkube.node.network.errors import NetworkError
 
 
 def gateway_of(pod_cidr: str) -> str:
-    """The first address: the bridge's, which is the pods' gateway and name server."""
+    """The first address: the pods' gateway and name server on this host."""
     return str(ipaddress.IPv4Network(pod_cidr)[1])
 
 

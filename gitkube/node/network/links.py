@@ -1,10 +1,11 @@
-"""The host's own links: the bridge that its pods hang on, the routes to the other hosts' pods, and each
-pod's cable.
+"""The host's own links: the one that holds the gateway's address, the routes, and each pod's cable.
 
-A pod has its address alone (/32) and sends everything to the gateway, also what is meant for its neighbour
-on the bridge. So every packet passes the host's rules in both directions: a Service's answer finds its way
-back through the rewriting. Bridge ports are isolated from each other, which makes this a wall and not only
-a habit.
+A pod's cable ends on the host as a link of its own with a route to that one address (/32); nothing is
+bridged. So every packet of a pod is routed and passes the host's rules in both directions, and a Service's
+answer finds its way back through the rewriting even from a neighbour on the same host. A bridge between the
+pods would be in the way of that: where br_netfilter is loaded (as Docker does) it rewrites inside the bridge
+and sends the packet on without routing it. The pod's neighbour table holds its gateway for good, so no
+setting of the host about ARP can keep the two apart.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from pathlib import Path
 
 from gitkube.node import mounts
 from gitkube.node.network.errors import NetworkError
-from gitkube.node.network.netlink import Netlink
+from gitkube.node.network.netlink import Netlink, Route
 from gitkube.node.network.wireguard import MTU
 
-BRIDGE = "gitkube-br"
+GATEWAY_LINK = "gitkube0"
+"""Holds the gateway's address and is the way to the Services' network. A bridge without ports, because that
+is the one kind of virtual link that every kernel that can run containers has."""
 POD_LINK = "eth0"
 _POD_SYSCTLS = {
     # The gateway would tell pods of a shorter way to their neighbours, past the rules.
@@ -36,23 +39,24 @@ _POD_SYSCTLS = {
 _log = logging.getLogger("gitkube.network")
 
 
-def ensure_bridge(gateway: str, pod_cidr: str) -> int:
-    """The bridge with the gateway's address, and no other address of ours.
+def ensure_gateway(gateway: str) -> int:
+    """The link with the gateway's address and no other.
 
     Returns:
         Its index.
 
     Raises:
         OSError: the kernel refused.
+        NetworkError: the host does not let packets be forwarded.
     """
-    wanted = ipaddress.IPv4Interface(f"{gateway}/{ipaddress.IPv4Network(pod_cidr).prefixlen}")
+    wanted = ipaddress.IPv4Interface(f"{gateway}/32")
     with Netlink() as netlink:
-        link = netlink.link(BRIDGE)
+        link = netlink.link(GATEWAY_LINK)
         if link is None:
-            netlink.add_link(BRIDGE, "bridge", mtu=MTU)
-            link = netlink.link(BRIDGE)
+            netlink.add_link(GATEWAY_LINK, "bridge", mtu=MTU)
+            link = netlink.link(GATEWAY_LINK)
             if link is None:
-                raise OSError(errno.ENODEV, "the bridge vanished while it was set up", BRIDGE)
+                raise OSError(errno.ENODEV, "vanished while it was set up", GATEWAY_LINK)
         present = netlink.addresses(link.index)
         if wanted not in present:
             netlink.add_address(link.index, wanted)
@@ -61,22 +65,22 @@ def ensure_bridge(gateway: str, pod_cidr: str) -> int:
                 netlink.delete_address(link.index, other)
         if not link.is_up:
             netlink.set_link(link.index)
-    _write_sysctl(f"ipv4/conf/{BRIDGE}/send_redirects", "0")
     _write_sysctl("ipv4/ip_forward", "1")
     return link.index
 
 
-def ensure_routes(routes: Mapping[str, int], gateway: str) -> None:
+def ensure_routes(routes: Mapping[str, int], pod_cidr: str, gateway: str) -> None:
     """Exactly these networks are reached over these links, with the gateway's address as the sender.
 
-    Only routes that carry our mark are compared and removed.
+    Only routes that carry our mark are compared and removed; those to this host's pods belong to `plug`.
 
     Raises:
         OSError: the kernel refused.
     """
     desired = {ipaddress.IPv4Network(cidr): link for cidr, link in routes.items()}
+    here = ipaddress.IPv4Network(pod_cidr)
     with Netlink() as netlink:
-        present = netlink.our_routes()
+        present = [route for route in netlink.our_routes() if not route.destination.subnet_of(here)]
         for route in present:
             if route.destination not in desired:
                 netlink.delete_route(route)
@@ -90,15 +94,9 @@ def ensure_routes(routes: Mapping[str, int], gateway: str) -> None:
                 netlink.replace_route(destination, link, source=gateway)
 
 
-def has_bridge() -> bool:
+def has_gateway() -> bool:
     with Netlink() as netlink:
-        return netlink.link(BRIDGE) is not None
-
-
-def remove_bridge() -> None:
-    """Take the bridge away; its routes go with it."""
-    with Netlink() as netlink:
-        netlink.delete_link(BRIDGE)
+        return netlink.link(GATEWAY_LINK) is not None
 
 
 # ---------------------------------------------------------------- pods
@@ -109,16 +107,18 @@ def cable_name(uid: str) -> str:
     return f"gk{hashlib.sha256(uid.encode()).hexdigest()[:12]}"
 
 
-def is_plugged(uid: str, namespace: Path) -> bool:
-    """Whether a pod's cable was set up to the last step."""
+def is_plugged(uid: str, namespace: Path, address: str, gateway: str) -> bool:
+    """Whether a pod's cable was set up to the last step, which is its route."""
     with Netlink() as netlink:
-        cable, bridge = netlink.link(cable_name(uid)), netlink.link(BRIDGE)
-    is_whole = cable is not None and bridge is not None and cable.master == bridge.index and cable.is_up
-    return is_whole and mounts.is_mounted(namespace)
+        cable = netlink.link(cable_name(uid))
+        if cable is None or not cable.is_up or not mounts.is_mounted(namespace):
+            return False
+        wanted = Route(ipaddress.IPv4Network(address), cable.index, gateway)
+        return wanted in netlink.our_routes()
 
 
 def plug(uid: str, namespace: Path, address: str, gateway: str) -> None:
-    """A network namespace for a pod, held by a file, with a cable to the bridge. Replaces what was half done.
+    """A network namespace for a pod, held by a file, with a cable to it. Replaces what was half done.
 
     Raises:
         OSError: the kernel refused.
@@ -129,12 +129,12 @@ def plug(uid: str, namespace: Path, address: str, gateway: str) -> None:
     cable = cable_name(uid)
     with Netlink() as host:
         mounts.in_thread(lambda: _build_namespace(namespace, cable, host, address, gateway))
-        bridge, link = host.link(BRIDGE), host.link(cable)
-        if bridge is None or link is None:
-            raise NetworkError(f"{BRIDGE} is missing on this host; it is made again within seconds")
-        host.set_link(link.index, is_up=False, master=bridge.index)
-        _isolate(cable)
-        host.set_link(link.index)  # last: a cable that is up says that all before it was done
+        link = host.link(cable)
+        if link is None:
+            raise OSError(errno.ENODEV, "the pod's link vanished while it was set up", cable)
+        _write_sysctl(f"ipv4/conf/{cable}/send_redirects", "0")
+        host.set_link(link.index)
+        host.replace_route(ipaddress.IPv4Network(address), link.index, source=gateway)
 
 
 def unplug(uid: str, namespace: Path) -> None:
@@ -150,7 +150,7 @@ def unplug(uid: str, namespace: Path) -> None:
 
 
 def hardware_address(address: str) -> str:
-    """A pod's card, derived from its address, so that neighbours' tables never hold a stale one."""
+    """Of the end of a cable that has this address: derived, so that no neighbour ever holds a stale one."""
     return ":".join(f"{byte:02x}" for byte in (0x0A, 0x58, *ipaddress.IPv4Address(address).packed))
 
 
@@ -167,7 +167,14 @@ def _build_namespace(namespace: Path, cable: str, host: Netlink, address: str, g
         _write_sysctl(name, value)
     descriptor = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        host.add_veth(cable, POD_LINK, descriptor, hardware_address=hardware_address(address), mtu=MTU)
+        host.add_veth(
+            cable,
+            POD_LINK,
+            descriptor,
+            hardware_address=hardware_address(gateway),
+            peer_hardware_address=hardware_address(address),
+            mtu=MTU,
+        )
     finally:
         os.close(descriptor)
     with Netlink() as inside:
@@ -178,15 +185,8 @@ def _build_namespace(namespace: Path, cable: str, host: Netlink, address: str, g
             inside.set_link(link.index)
             if name == POD_LINK:
                 inside.add_address(link.index, ipaddress.IPv4Interface(f"{address}/32"))
+                inside.add_neighbour(link.index, gateway, hardware_address(gateway))
                 inside.replace_route(ipaddress.IPv4Network("0.0.0.0/0"), link.index, gateway=gateway)
-
-
-def _isolate(cable: str) -> None:
-    path = Path("/sys/class/net") / cable / "brport" / "isolated"
-    try:
-        path.write_text("1")
-    except OSError as error:  # before Linux 4.18; pods still send everything to the gateway
-        _log.warning("bridge port not isolated", extra={"link": cable, "error": str(error)})
 
 
 def _write_sysctl(name: str, value: str) -> None:

@@ -19,11 +19,13 @@ from typing import Union
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
+_RTM_NEWNEIGH = 28
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _REPLACE, _EXCL, _CREATE = 1, 4, 0x300, 0x100, 0x200, 0x400
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_NDA_DST, _NDA_LLADDR, _NUD_PERMANENT = 1, 2, 0x80
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 _IFF_UP = 1
 _RT_TABLE_MAIN, _RTN_UNICAST, _SCOPE_UNIVERSE, _SCOPE_LINK, _RTNH_ONLINK = 254, 1, 0, 253, 4
@@ -47,8 +49,6 @@ class Link:
     """"veth", "bridge", "tun", "wireguard", … or "" for a real card."""
     is_up: bool
     mtu: int
-    master: int
-    hardware_address: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Netlink:
         return _read_link(answers[0][1])
 
     def add_link(self, name: str, kind: str, *, mtu: int) -> None:
-        """A link without further options, such as a bridge.
+        """A link that needs no further options.
 
         Raises:
             OSError: EEXIST; EOPNOTSUPP when the kernel has no such kind.
@@ -100,29 +100,44 @@ class Netlink:
         body = _attribute(_IFLA_IFNAME, name) + _attribute(_IFLA_MTU, mtu) + _nest(_IFLA_LINKINFO, info)
         self._ask(_RTM_NEWLINK, _CREATE | _EXCL | _ACK, _link_header() + body)
 
-    def add_veth(self, name: str, peer: str, peer_namespace: int, *, hardware_address: str, mtu: int) -> None:
-        """A cable: one end here, the other (with the address) in the namespace behind a descriptor."""
+    def add_veth(
+        self,
+        name: str,
+        peer: str,
+        peer_namespace: int,
+        *,
+        hardware_address: str,
+        peer_hardware_address: str,
+        mtu: int,
+    ) -> None:
+        """A cable: one end here, the other in the namespace behind a descriptor."""
         far = (
             _link_header()
             + _attribute(_IFLA_IFNAME, peer)
             + _attribute(_IFLA_MTU, mtu)
-            + _attribute(_IFLA_ADDRESS, bytes.fromhex(hardware_address.replace(":", "")))
+            + _attribute(_IFLA_ADDRESS, _hardware(peer_hardware_address))
             + _attribute(_IFLA_NET_NS_FD, peer_namespace)
         )
         info = _attribute(_IFLA_INFO_KIND, "veth") + _nest(_IFLA_INFO_DATA, _nest(_VETH_INFO_PEER, far))
-        body = _attribute(_IFLA_IFNAME, name) + _attribute(_IFLA_MTU, mtu) + _nest(_IFLA_LINKINFO, info)
+        body = (
+            _attribute(_IFLA_IFNAME, name)
+            + _attribute(_IFLA_MTU, mtu)
+            + _attribute(_IFLA_ADDRESS, _hardware(hardware_address))
+            + _nest(_IFLA_LINKINFO, info)
+        )
         self._ask(_RTM_NEWLINK, _CREATE | _EXCL | _ACK, _link_header() + body)
 
-    def set_link(
-        self, index: int, *, is_up: bool = True, master: int | None = None, mtu: int | None = None
-    ) -> None:
-        body = b""
-        if master is not None:
-            body += _attribute(_IFLA_MASTER, master)
-        if mtu is not None:
-            body += _attribute(_IFLA_MTU, mtu)
-        header = _link_header(index, _IFF_UP if is_up else 0, _IFF_UP)
-        self._ask(_RTM_NEWLINK, _ACK, header + body)
+    def add_neighbour(self, index: int, address: str, hardware_address: str) -> None:
+        """Who an address is, for good (no ARP)."""
+        header = struct.pack("=BBHiHBB", socket.AF_INET, 0, 0, index, _NUD_PERMANENT, 0, 0)
+        body = _attribute(_NDA_DST, ipaddress.IPv4Address(address).packed)
+        body += _attribute(_NDA_LLADDR, _hardware(hardware_address))
+        self._ask(_RTM_NEWNEIGH, _CREATE | _REPLACE | _ACK, header + body)
+
+    def set_link(self, index: int, *, mtu: int | None = None) -> None:
+        """Set a link up."""
+        body = _attribute(_IFLA_MTU, mtu) if mtu is not None else b""
+        self._ask(_RTM_NEWLINK, _ACK, _link_header(index, _IFF_UP, _IFF_UP) + body)
 
     def delete_link(self, name: str) -> None:
         """Remove a link; none of that name is fine."""
@@ -238,6 +253,10 @@ def _address_body(index: int, address: ipaddress.IPv4Interface) -> bytes:
     return header + _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
 
 
+def _hardware(address: str) -> bytes:
+    return bytes.fromhex(address.replace(":", ""))
+
+
 def _attribute(kind: int, value: Attribute) -> bytes:
     if isinstance(value, int):
         value = struct.pack("=I", value)
@@ -272,6 +291,4 @@ def _read_link(body: bytes) -> Link:
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
         is_up=bool(flags & _IFF_UP),
         mtu=struct.unpack("=I", values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0,
-        master=struct.unpack("=I", values[_IFLA_MASTER])[0] if _IFLA_MASTER in values else 0,
-        hardware_address=":".join(f"{byte:02x}" for byte in values.get(_IFLA_ADDRESS, b"")),
     )

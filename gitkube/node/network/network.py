@@ -98,7 +98,7 @@ class Network:
         return gateway_of(self._known()["podCIDR"])
 
     async def apply(self, desired: NetworkDesired) -> None:
-        """Bring bridge, overlay, routes and rules to what is desired. Idempotent.
+        """Bring gateway, overlay, routes and rules to what is desired. Idempotent.
 
         Raises:
             NetworkError: something is not in force; all that could be done is done.
@@ -232,26 +232,26 @@ class Network:
     # ------------------------------------------------------------ in threads
 
     def _bring_up(self, desired: NetworkDesired) -> None:
-        """In the order of need: pods' bridge, rules, then the way to the others."""
+        """In the order of need: pods' gateway, rules, then the way to the others."""
         problems: list[str] = []
         gateway = gateway_of(desired["podCIDR"])
         try:
-            bridge = links.ensure_bridge(gateway, desired["podCIDR"])
+            link = links.ensure_gateway(gateway)
         except OSError as error:
-            raise _sentence(f"the pods' bridge {links.BRIDGE} cannot be made", error) from error
+            raise _sentence(f"the pods' gateway {links.GATEWAY_LINK} cannot be made", error) from error
         try:
             self._apply_rules(desired, self._services, is_forced=not ruleset.is_in_force())
         except NetworkError as error:
             problems.append(str(error))
         peers = _usable_peers(desired["peers"], problems)
-        routes = {desired["serviceCIDR"]: bridge}
+        routes = {desired["serviceCIDR"]: link}
         try:
             overlay = self._wireguard.apply(desired["listenPort"], peers)
             routes.update({peer["podCIDR"]: overlay for peer in peers})
         except (NetworkError, OSError, ValueError) as error:
             problems.append(str(error))
         try:
-            links.ensure_routes(routes, gateway)
+            links.ensure_routes(routes, desired["podCIDR"], gateway)
         except OSError as error:
             problems.append(str(_sentence("routes to the other hosts' pods cannot be set", error)))
         if problems:
@@ -266,7 +266,6 @@ class Network:
             cluster_cidr=desired["clusterCIDR"],
             service_cidr=desired["serviceCIDR"],
             gateway=gateway_of(desired["podCIDR"]),
-            bridge=links.BRIDGE,
             overlay=INTERFACE,
         )
         digest, mark = digest_of(document), self._run / "ruleset.digest"
@@ -295,14 +294,15 @@ class Network:
             return ""
         if not ruleset.is_in_force():
             return "the rules are gone"
-        return "" if links.has_bridge() else f"{links.BRIDGE} is gone"
+        return "" if links.has_gateway() else f"{links.GATEWAY_LINK} is gone"
 
     def _attach(self, desired: NetworkDesired, uid: str) -> Attachment:
         namespace = self._namespace(uid)
         try:
             address = self._addresses.take(desired["podCIDR"], uid)
-            if not links.is_plugged(uid, namespace):
-                links.plug(uid, namespace, address, gateway_of(desired["podCIDR"]))
+            gateway = gateway_of(desired["podCIDR"])
+            if not links.is_plugged(uid, namespace, address, gateway):
+                links.plug(uid, namespace, address, gateway)
         except OSError as error:
             raise _sentence("the pod cannot be attached to the network", error) from error
         return Attachment(str(namespace), address)

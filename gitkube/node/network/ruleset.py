@@ -43,14 +43,13 @@ def build(
     cluster_cidr: str,
     service_cidr: str,
     gateway: str,
-    bridge: str,
     overlay: str,
 ) -> Json:
     """The whole table as `nft -j` takes it. Pure.
 
     Args:
         pod_cidr: this host's share of `cluster_cidr`; `gateway` is its first address.
-        bridge: the link with this host's pods; `overlay`: the one to the other hosts.
+        overlay: the link to the other hosts.
     """
     head = [
         {"add": {"table": {"family": FAMILY, "name": TABLE}}},
@@ -81,7 +80,7 @@ def build(
             *_elements("hairpin", _hairpin_elements(served, pod_cidr)),
             *_dispatch("prerouting"),
             *_dispatch("output"),
-            *_source_rules(pod_cidr, cluster_cidr, gateway, bridge, overlay),
+            *_source_rules(pod_cidr, cluster_cidr, gateway, overlay),
             *_refusals("forward", service_cidr),
             *_refusals("local", service_cidr),
         ]
@@ -162,7 +161,7 @@ def _dispatch(chain: str) -> list[Json]:
     ]
 
 
-def _source_rules(pod_cidr: str, cluster_cidr: str, gateway: str, bridge: str, overlay: str) -> list[Json]:
+def _source_rules(pod_cidr: str, cluster_cidr: str, gateway: str, overlay: str) -> list[Json]:
     pods, cluster = _prefix(pod_cidr), _prefix(cluster_cidr)
     as_gateway = {"snat": {"addr": gateway}}
     marked = _equals({"&": [_MARK, FROM_NODE_PORT]}, FROM_NODE_PORT)
@@ -182,11 +181,13 @@ def _source_rules(pod_cidr: str, cluster_cidr: str, gateway: str, bridge: str, o
             [
                 _equals(_SOURCE, pods),
                 _differs(_DESTINATION, cluster),
-                _differs(_OUT_LINK, bridge),
+                _differs(_OUT_LINK, "lo"),
                 _masquerade(),
             ],
         ),
-        _rule("postrouting", [marked, _differs(_OUT_LINK, bridge), _differs(_OUT_LINK, "lo"), _masquerade()]),
+        _rule(
+            "postrouting", [marked, _differs(_DESTINATION, pods), _differs(_OUT_LINK, "lo"), _masquerade()]
+        ),
     ]
 
 
