@@ -12,12 +12,11 @@ from typing import Any
 import orjson
 
 from gitkube.api import errors
-from gitkube.api.checks import prune, unknown_fields
 from gitkube.api.requests import Context, FieldValidation
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
-from gitkube.objects.patch.copying import clone
 from gitkube.objects.types import Object
+from gitkube.objects.unknown import prune, unknown_fields
 from gitkube.objects.validation import validate
 from gitkube.objects.validation.causes import Cause
 from gitkube.objects.validation.shape import decode_error
@@ -69,7 +68,7 @@ def accept(kind: Kind, obj: Any, context: Context, *, is_apply: bool = False) ->
         )
     if wrong := decode_error(kind, obj):
         raise errors.bad_request(wrong)
-    accepted: Object = {"apiVersion": kind.api_version, "kind": kind.kind, **clone(obj)}
+    accepted: Object = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
     accepted["apiVersion"], accepted["kind"] = kind.api_version, kind.kind
     if accepted.get("metadata") is None:
         accepted["metadata"] = {}

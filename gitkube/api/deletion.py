@@ -34,9 +34,8 @@ def _check_preconditions(kind: Kind, obj: Object, *, uid: str, resource_version:
     metadata = obj["metadata"]
     name = metadata["name"]
     if uid and metadata.get("uid") != uid:
-        why = (
-            f"the UID in the precondition ({uid}) does not match the UID in record ({metadata.get('uid')}). "
-        )
+        why = f"the UID in the precondition ({uid}) does not match the UID in record "
+        why += f"({metadata.get('uid')}). "
         why += "The object might have been deleted and then recreated"
         raise errors.conflict(kind.group, kind.kind, name, why)
     if resource_version and metadata.get("resourceVersion") != resource_version:

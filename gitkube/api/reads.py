@@ -193,21 +193,21 @@ class Reads:
 
 def _check_list_options(options: ListOptions) -> None:
     match, version = options.resource_version_match, options.resource_version
-    wrong = ""
+    reason, wrong = "FieldValueForbidden", ""
     if options.continue_token and match:
-        wrong = "resourceVersionMatch is forbidden when continue is provided"
+        wrong = "Forbidden: resourceVersionMatch is forbidden when continue is provided"
     elif options.continue_token and version not in ("", "0"):
-        wrong = "specifying resource version is not allowed when using continue"
+        raise errors.bad_request("specifying resource version is not allowed when using continue")
     elif match and not version:
-        wrong = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        wrong = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
     elif match and match not in ("Exact", "NotOlderThan"):
-        wrong = (
-            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
-        )
+        reason = "FieldValueNotSupported"
+        wrong = f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan", ""'
     elif match == "Exact" and version == "0":
-        wrong = 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+        wrong = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
     if wrong:
-        raise errors.bad_request(wrong)
+        cause = {"reason": reason, "message": wrong, "field": "resourceVersionMatch"}
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", [cause])
 
 
 def _write_token(revision: int, after: bytes) -> str:

@@ -86,12 +86,15 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         _restore(metadata, before, "ownerReferences")
         if kind in _LABELS_STAY_ON_STATUS:
             _restore(metadata, before, "labels")
-    elif has_status(kind) and subresource != "finalize":
+    elif subresource == "finalize":
+        for field in {*obj, *old} - {"spec", "metadata", "kind", "apiVersion"}:
+            _restore(obj, old, field)
+    elif has_status(kind):
         _restore(obj, old, "status")
         if kind is NAMESPACE:
             _restore(obj, old, "spec")  # its finalizers go through the finalize subresource only
     normalise(kind, obj)
-    if has_generation(kind) and _wish(kind, obj) != _wish(kind, old):
+    if subresource != "status" and has_generation(kind) and _wish(kind, obj) != _wish(kind, old):
         metadata["generation"] = int(before.get("generation") or 0) + 1
 
 

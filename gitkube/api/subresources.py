@@ -125,7 +125,7 @@ def parse_delete_options(body: Object) -> DeleteOptions:
     if grace_s is not None and (not isinstance(grace_s, int) or isinstance(grace_s, bool)):
         raise errors.bad_request("gracePeriodSeconds must be a whole number")
     if word is not None and body.get("orphanDependents") is not None:
-        message = "Invalid value: orphanDependents and deletionPropagation cannot be both set"
+        message = f'Invalid value: "{word}": orphanDependents and deletionPropagation cannot be both set'
         raise _invalid_options("propagationPolicy", message)
     if body.get("orphanDependents") is not None:
         word = "Orphan" if body["orphanDependents"] else "Background"
