@@ -66,3 +66,34 @@ def pod(
         "spec": {"containers": [container], **spec},
         "status": {"phase": "Pending"},
     }
+
+
+def deployment(
+    name: str = "web", *, replicas: int = 3, image: str = "web:1", namespace: str = "default", **spec: Any
+) -> Object:
+    """A Deployment with defaults as the API would fill them in; further keywords are fields of its spec."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"},
+            },
+            "revisionHistoryLimit": 10,
+            "progressDeadlineSeconds": 600,
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": image}]},
+            },
+            **spec,
+        },
+    }
+
+
+def image_patch(image: str) -> Object:
+    """A merge patch that changes the one container's image."""
+    return {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": image}]}}}}
