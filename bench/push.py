@@ -36,11 +36,11 @@ def is_rolled_out(image: str, pods: list[Object]) -> bool:
 
 
 def commit_tag(demo: Demo, tag: str) -> None:
-    manifest = demo.clone / "guestbook" / "web.yaml"
-    before, after = ("2", "1") if tag == "1" else ("1", "2")
-    text = manifest.read_text()
-    assert f"guestbook-web:{before}" in text, f"{manifest} does not run tag {before}"
-    manifest.write_text(text.replace(f"guestbook-web:{before}", f"guestbook-web:{after}"))
+    values = demo.clone / "apps" / "guestbook" / "values.yaml"
+    before = "2" if tag == "1" else "1"
+    text = values.read_text()
+    assert f"version: {before}" in text, f"{values} does not say version: {before}"
+    values.write_text(text.replace(f"version: {before}", f"version: {tag}"))
     command = ["git", "-C", str(demo.clone), "commit", "--quiet", "--all", "--message", f"web: {tag}"]
     subprocess.run(command, check=True)
 

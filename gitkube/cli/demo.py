@@ -69,7 +69,7 @@ the guestbook:  {it.guestbook_url()}
 
 try next:
   1. another version    cd {_short(it.clone)}
-                        sed -i 's/guestbook-web:1/guestbook-web:2/' guestbook/web.yaml
+                        sed -i 's/version: 1/version: 2/' apps/guestbook/values.yaml
                         git commit -am 'web: 1 -> 2' && git push lab main
   2. a host dies        gitkube lab kill bee    (and back: gitkube lab start bee)
   3. with kubectl       {kubectl} get pods -A -o wide

@@ -313,3 +313,17 @@ def _kind_problem(mode: int) -> str:
     if mode == _SUBMODULE:
         return "submodules are not read; copy the files in, or push them to a repository of their own"
     return ""
+
+
+def make_repository(path: Path, branch: str) -> None:
+    """Make a bare repository to push to, unless there is one.
+
+    Raises:
+        SourceError: it cannot be made there.
+    """
+    if path.exists() and any(path.iterdir()):
+        return
+    try:
+        pygit2.init_repository(str(path), bare=True, initial_head=branch)
+    except (pygit2.GitError, OSError) as error:
+        raise SourceError(f"no git repository can be made at {path}: {error}") from error

@@ -32,6 +32,7 @@ from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
 from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
+from gitkube.gitops.source import make_repository
 from gitkube.gitops.sync import Sync
 from gitkube.objects.types import Object
 from gitkube.scheduler.scheduler import Scheduler
@@ -83,6 +84,7 @@ class ControlPlane:
         """
         data_dir = self._settings.data_dir
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_repository(self._settings.repository, self._settings.branch)
         store_socket = _socket_path(data_dir, "store.sock")
         async with asyncio.TaskGroup() as parts:
             process = StoreProcess(data_dir / "store", store_socket, clock=self._clock, rng=self._rng)
