@@ -19,8 +19,13 @@ from gitkube.clock import Clock
 from gitkube.control.context import Context
 from gitkube.control.deployment import DeploymentController
 from gitkube.control.endpointslice import EndpointSliceController
+from gitkube.control.namespace import NamespaceController
+from gitkube.control.node_ipam import NodeIpamController
+from gitkube.control.node_lifecycle import NodeLifecycleController
 from gitkube.control.replicaset import ReplicaSetController
+from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
+from gitkube.control.taint_eviction import TaintEvictionController
 
 HEALTHY_S = 60.0
 """Whoever ran for so long starts again with the first pause."""
@@ -85,4 +90,9 @@ CONTROLLERS: tuple[type, ...] = (
     DeploymentController,
     ReplicaSetController,
     EndpointSliceController,
+    NodeIpamController,
+    NodeLifecycleController,
+    TaintEvictionController,
+    NamespaceController,
+    ServiceAccountController,
 )

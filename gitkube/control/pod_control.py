@@ -55,7 +55,7 @@ async def create_pods(
             created = await client.create(POD, pod)
         except BaseException as error:
             expectations.created(key)
-            if isinstance(error, StatusError) and not _is_namespace_ending(error):
+            if isinstance(error, StatusError) and not is_namespace_ending(error):
                 await events.event(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
             raise
         await events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {meta.name(created)}")
@@ -63,7 +63,7 @@ async def create_pods(
     tried = await slow_start(new_pods, create)
     for _ in new_pods[tried.count :]:
         expectations.created(key)
-    if tried.error is not None and not _is_namespace_ending(tried.error):
+    if tried.error is not None and not is_namespace_ending(tried.error):
         raise tried.error
 
 
@@ -122,7 +122,7 @@ async def slow_start(items: Sequence[T], act: Callable[[T], Awaitable[None]]) ->
     return Tried(done, None)
 
 
-def _is_namespace_ending(error: StatusError) -> bool:
+def is_namespace_ending(error: StatusError) -> bool:
     """Nothing can be created in a namespace that is being deleted, and nothing needs to be."""
     causes = (error.details or {}).get("causes") or ()
     return error.code == 403 and (
