@@ -144,7 +144,7 @@ def _object_problems(manifest: Manifest, kind: Kind, found: Sequence[structure.F
     obj = manifest.object
     problems = [
         manifest.problem(finding.message, finding.path, of_key=finding.of_key, hint=finding.hint)
-        for finding in found
+        for finding in (map(_without_value, found) if kind == kinds.SECRET else found)
     ]
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
@@ -152,7 +152,7 @@ def _object_problems(manifest: Manifest, kind: Kind, found: Sequence[structure.F
             message, path = "an object in git needs a name of its own", ("metadata", "generateName")
             problems.append(manifest.problem(message, path, hint="use metadata.name"))
         elif not problems:
-            problems.append(manifest.problem("metadata.name is missing", ("metadata",)))
+            problems.append(manifest.problem("metadata.name is missing", ("metadata", "name")))
         return problems
     if not kind.namespaced and metadata.get("namespace"):
         message = f"a {kind.kind} belongs to no namespace"
@@ -163,13 +163,29 @@ def _object_problems(manifest: Manifest, kind: Kind, found: Sequence[structure.F
     return problems or _semantic_problems(manifest, kind)
 
 
+def _without_value(finding: structure.Finding) -> structure.Finding:
+    """A finding about a Secret's value, which must not be repeated."""
+    if finding.path[:1] not in (("data",), ("stringData",)) or finding.of_key:
+        return finding
+    return structure.Finding(
+        finding.path, f"{structure.dotted(finding.path)} must be text", "put it in quotes"
+    )
+
+
 def _semantic_problems(manifest: Manifest, kind: Kind) -> list[Problem]:
     """Kubernetes' own checks beyond the schema, by the code of the API: names, ranges, selectors."""
     obj = apply_defaults(kind, _with_namespace(manifest.object, kind))
     return [
-        manifest.problem(f"{cause['field']}: {cause['message']}", structure.steps_of(cause["field"]))
+        manifest.problem(
+            _cause_text(kind, cause["field"], cause["message"]), structure.steps_of(cause["field"])
+        )
         for cause in validate(kind, obj)
     ]
+
+
+def _cause_text(kind: Kind, field: str, message: str) -> str:
+    is_secret = kind == kinds.SECRET and field.startswith(("data", "stringData"))
+    return f"{field}: not a value that a Secret can have" if is_secret else f"{field}: {message}"
 
 
 def _namespace_problems(objects: Sequence[Checked], live: frozenset[str]) -> list[Problem]:

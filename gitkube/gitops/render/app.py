@@ -153,7 +153,8 @@ def _schema_problems(
             problems.append(manifest.problem(f"unknown value {shown}", (*at, name), of_key=True, hint=hint))
         if not found["unexpected"]:
             shown = ".".join(map(str, at))
-            problems.append(manifest.problem(f"{shown}: {found['message']}", at))
+            is_missing = at == ("values",)
+            problems.append(manifest.problem(f"{shown}: {found['message']}", at, of_key=is_missing))
     return problems
 
 

@@ -223,7 +223,7 @@ def _worded(error: dict[str, Any], job: TemplateJob) -> Problem:
     elif kind == "loop":
         message = "the template includes itself without end: " + " -> ".join(error["chain"])
         if len(error["chain"]) < 2:
-            message = "the template calls itself without end"
+            message = "the template includes or calls itself without end"
     elif kind == "memory":
         message = "the template needs more memory than it may have"
     elif kind == "output":

@@ -95,9 +95,11 @@ class Manifest:
     ) -> Problem:
         """A problem at the value (or key) of a path of this object."""
         full = (*self.root, *path)
+        while len(full) > len(self.root) and not self.document.has(full):
+            full, path, of_key = full[:-1], path[:-1], True  # what is missing is missing in what is around it
         line, column = self.document.position(full, of_key=of_key)
         word = ""
-        if path and self.document.has(full):
+        if path:
             word = str(path[-1]) if of_key else _scalar(_value(self.object, path))
         problem = self.text.problem(message, line, column, hint=hint, word=word)
         excerpt = (

@@ -299,7 +299,7 @@ def _explain(error: Exception, name: str) -> dict[str, Any]:
         answer |= {"kind": "loop", "chain": _chain(error), "places": places[:1]}
     elif isinstance(error, MemoryError):
         answer |= {"kind": "memory"}
-    elif isinstance(error, (OutputTooLarge, OverflowError)):
+    elif isinstance(error, OutputTooLarge):
         answer |= {"kind": "output"}
     elif isinstance(error, jinja2.exceptions.SecurityError):
         answer |= {"kind": "security"}
@@ -345,14 +345,29 @@ def _allow_cpu() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
+def _warm_up(environment: Environment) -> None:
+    """Do once whatever imports a module late (codecs, error paths), while files can still be opened."""
+    texts = {
+        "a": "{% from 'b' import m %}{% for x in range(2) %}{{ x | tojson }}{% endfor %}{% include 'b' %}"
+        "{{ m('é\\n') | indent | title | dictsort | pprint | urlencode | wordwrap | unique | random }}",
+        "b": "{% macro m(a) %}{{ a }}{% endmacro %}{% set y = 'x' %}{{ y | upper | replace('X', 'z') }}",
+        "c": "{{ y }}",
+        "d": "{% if %}",
+        "e": "{{ ''.__class__ }}",
+        "f": "{{ 'a' | map('upper') | list | groupby('x') }}",
+        "g": "{{ 'x' * (10 ** 5) | int % 7 | round | filesizeformat }}",
+    }
+    for name in texts:
+        render(environment, {"name": name, "context": {}, "roots": [], "templates": texts})
+    check_schema({"schema": {"additionalProperties": False}, "instance": {"a": 1}})
+    check_schema({"schema": {"$ref": "http://localhost/"}, "instance": {}})
+
+
 def main() -> None:
     """Answer requests until standard input ends."""
     sys.setrecursionlimit(600)
     environment = Environment()
-    text = "{% for x in range(2) %}{{ x | tojson }}{% endfor %}{{ y }}"
-    warm = {"name": "w", "context": {}, "roots": [], "templates": {"w": text}}
-    render(environment, warm)  # imports whatever Jinja imports late, while files can still be opened
-    check_schema({"schema": {"additionalProperties": False}, "instance": {"a": 1}})
+    _warm_up(environment)
     _give_up_rights()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:

@@ -18,7 +18,7 @@ async def test_a_good_push_is_planned_applied_and_told(repo, sync, api_client):
     code, text = await repo.push()
     print(text)
     assert code == 0
-    assert 'remote: gitkube  ' in text and '"settings: first" by ada · 1 commit' in text
+    assert "remote: gitkube  " in text and '"settings: first" by ada · 1 commit' in text
     assert "remote: plan     + ConfigMap default/settings" in text and "apps/settings.yaml:1" in text
     assert "remote: healthy  " in text
     live = await api_client.get(kinds.CONFIG_MAP, "settings", "default")
