@@ -16,11 +16,12 @@ import structlog
 from gitkube.api.authorization import Authorizer, MastersOnly, User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
-from gitkube.api.errors import StatusError, is_already_exists
+from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.local import LocalClient
 from gitkube.api.settings import ApiSettings
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock
+from gitkube.objects import meta
 from gitkube.objects.kinds import BUILT_IN, NAMESPACE, SERVICE, Kind
 from gitkube.objects.types import Object
 from gitkube.store.protocol import Store
@@ -111,11 +112,13 @@ class Api:
 
 
 async def _ensure(client: Client, kind: Kind, obj: Object) -> None:
+    # Asked for first: creating a Service that is there fails for its address, not for its name.
     try:
-        await client.create(kind, obj)
+        await client.get(kind, meta.name(obj), meta.namespace(obj))
     except StatusError as error:
-        if not is_already_exists(error):
+        if not is_not_found(error):
             raise
+        await client.create(kind, obj)
 
 
 def _namespace(name: str) -> Object:
