@@ -20,7 +20,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from gitkube.fleet.hosts import InventoryError, Place
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
-MAX_VALUES = 400_000
+MAX_VALUES = 200_000
 MAX_DEPTH = 24
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")

@@ -91,6 +91,7 @@ class Fleet:
 
     async def run(self) -> None:
         """Keep the fleet until cancelled."""
+        self._data_dir.mkdir(parents=True, exist_ok=True)
         if self._dialer is None:
             self._dialer = await self._make_dialer()
         async with asyncio.TaskGroup() as group:
@@ -103,18 +104,23 @@ class Fleet:
                 group.create_task(self._watch_files(self._path, group), name="fleet-files")
 
     async def _make_dialer(self) -> Dialer:
-        self._data_dir.mkdir(parents=True, exist_ok=True)
         # Reading and compressing some hundred files: a third of a second that the loop need not wait for.
         return await asyncio.to_thread(SshDialer, self._data_dir, rng=self._rng, settings=self._settings)
 
     async def _watch_files(self, inventory: Path, group: asyncio.TaskGroup) -> None:
         known_hosts = self._data_dir / "known_hosts"
         with watched([inventory, known_hosts]) as changed:
+            inventory_before, known_before = _content(inventory), _content(known_hosts)
             while True:
                 await changed.wait()
                 await self._clock.sleep(RELOAD_DELAY_S)
                 changed.clear()
-                self.reload(group)
+                inventory_now, known_now = _content(inventory), _content(known_hosts)
+                # Lines are added to known_hosts by us; one that went was removed by a person.
+                person_acted = inventory_now != inventory_before or not set(known_before) <= set(known_now)
+                inventory_before, known_before = inventory_now, known_now
+                if person_acted:
+                    self.reload(group)
 
     def reload(self, group: asyncio.TaskGroup) -> None:
         """Read the inventory again, and follow it if it is whole."""
@@ -256,6 +262,13 @@ class Fleet:
 
     async def port_forward(self, pod: Object, port: int) -> StreamSession:
         return await self._streams.port_forward(pod, port)
+
+
+def _content(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except OSError:
+        return []
 
 
 def _reached_alike(one: Host, other: Host) -> bool:

@@ -29,6 +29,7 @@ ROOT = "/var/lib/gitkube"
 BIN = ROOT + "/bin"
 RUN = "/run/gitkube"
 SOCKET = RUN + "/agent.sock"
+FAILURE = RUN + "/agent.error"
 UNIT = "/etc/systemd/system/gitkube-node.service"
 CURRENT = BIN + "/gitkube-node"
 START = BIN + "/start"
@@ -410,9 +411,10 @@ def start(pid: "int | None", facts: "dict[str, Any]") -> None:
             return
         time.sleep(0.02)
     log = "journalctl -u gitkube-node" if facts["systemd"] else "/var/log/gitkube-node.log"
-    raise Refusal(
-        f"the agent was started and does not listen after {START_TIMEOUT_S:.0f} s; its log is {log}"
-    )
+    why = ""
+    with contextlib.suppress(OSError, IndexError):
+        why = ": " + read_lines(FAILURE)[0].strip()[:300]
+    raise Refusal(f"the agent does not listen {START_TIMEOUT_S:.0f} s after its start{why}; its log is {log}")
 
 
 def end(pid: int) -> None:

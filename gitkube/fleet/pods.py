@@ -166,6 +166,10 @@ class PodSync:
         if after is None and before is not None:
             self._written.pop(meta.uid(before), None)
             self._reports.pop(meta.uid(before), None)
+        elif after is not None:
+            written = self._written.get(meta.uid(after))
+            if written is not None and _revision(after) >= _revision(written):
+                del self._written[meta.uid(after)]
 
     def _node_changed(self, before: Object | None, after: Object | None) -> None:
         if before is None or after is None or _network_end(before) != _network_end(after):

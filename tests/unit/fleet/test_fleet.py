@@ -134,7 +134,8 @@ async def test_nodes_come_from_the_inventory_and_get_ready_with_the_network(worl
     node = await world.ready("ant")
     await world.ready("bee")
     assert meta.labels(node) == {
-        "kubernetes.io/hostname": "ant", "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "disk": "ssd",
+        "kubernetes.io/hostname": "ant", "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+        "disk": "ssd",
     }  # fmt: skip
     assert node["spec"]["taints"] == [{"key": "gpu", "value": "only", "effect": "NoSchedule"}]
     assert {"type": "InternalIP", "address": "192.0.2.1"} in node["status"]["addresses"]

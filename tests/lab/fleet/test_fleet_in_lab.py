@@ -1,0 +1,146 @@
+"""The fleet, real agents and a lab's hosts: from an inventory to Ready nodes, and through a power cut."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gitkube.api.authorization import system_user
+from gitkube.api.machinery import Api
+from gitkube.clock import SystemClock
+from gitkube.fleet.fleet import Fleet
+from gitkube.lab.lab import Lab
+from gitkube.objects import conditions, meta
+from gitkube.objects.kinds import NODE
+from gitkube.store.member import Member
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a lab is made of namespaces and mounts, which need root"),
+]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("fleet") / "lab")
+    try:
+        lab.up(hosts=2)
+        yield lab
+    finally:
+        lab.down()
+
+
+class World:
+    def __init__(self, client: Any, lab: Lab, data_dir: Path) -> None:
+        self.client, self.lab, self.data_dir = client, lab, data_dir
+        self.fleet: Fleet
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self, term: int = 1) -> None:
+        self.fleet = Fleet(
+            self.client, inventory=self.lab.inventory(), data_dir=self.data_dir, term=term,
+            clock=SystemClock(), rng=Random(3),
+        )  # fmt: skip
+        self.task = asyncio.ensure_future(self.fleet.run())
+
+    async def stop(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await self.task
+            self.task = None
+
+    async def until(self, check: Callable[[], Awaitable[bool]], timeout_s: float = 40) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not await check():
+                if self.task is not None and self.task.done():
+                    self.task.result()
+                await asyncio.sleep(0.02)
+
+    async def statuses(self) -> dict[str, str]:
+        """Ready of each node; gives each a share of the pod network, as the IPAM controller does."""
+        found = {}
+        for number, node in enumerate((await self.client.list(NODE)).items, 1):
+            found[meta.name(node)] = conditions.status_of(node, "Ready")
+            if not (node.get("spec") or {}).get("podCIDR"):
+                cidr = f"10.42.{number}.0/24"
+                await self.client.patch(
+                    NODE, meta.name(node), "", {"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}}
+                )
+        return found
+
+    async def are(self, **wanted: str) -> None:
+        async def check() -> bool:
+            return await self.statuses() == wanted
+
+        await self.until(check)
+
+
+@pytest.fixture
+async def world(lab: Lab, tmp_path: Path) -> AsyncIterator[World]:
+    member = await Member.open(tmp_path / "store", rng=Random(7))
+    api = Api(member, clock=SystemClock(), rng=Random(5))
+    serving = asyncio.ensure_future(api.run())
+    await api.wait_ready()
+    world = World(api.client(system_user("fleet")), lab, tmp_path / "fleet")
+    yield world
+    await world.stop()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    await member.close()
+
+
+async def test_hosts_get_ready_and_a_second_start_changes_nothing_on_them(world: World) -> None:
+    world.start()
+    await world.are(ant="True", bee="True")
+    ping = world.lab.exec("ant", ["ping", "-c", "1", "-W", "2", "10.42.2.1"])
+    assert ping.returncode == 0, ping.stdout
+    await world.stop()
+    with capture_logs() as logs:
+        world.start()
+
+        async def linked() -> bool:
+            return len([line for line in logs if line["event"] == "host_linked"]) == 2
+
+        await world.until(linked)
+    assert [line for line in logs if line["event"] == "host_prepared"] == []
+    await world.stop()
+    await asyncio.sleep(1)
+    left = world.lab.exec("ant", ["pgrep", "-f", "gitkube-node link"])
+    assert left.returncode == 1, "the bridge must end with the link"
+
+
+async def test_a_power_cut_is_seen_and_the_host_comes_back_by_itself(world: World) -> None:
+    world.start(term=2)
+    await world.are(ant="True", bee="True")
+    world.lab.kill("bee")
+    await world.are(ant="True", bee="Unknown")
+    world.lab.start("bee")
+    await world.are(ant="True", bee="True")
+
+
+async def test_a_killed_agent_is_back_without_the_node_being_lost(world: World) -> None:
+    world.start(term=3)
+    await world.are(ant="True", bee="True")
+    before = await world.client.get(NODE, "ant")
+    assert world.lab.exec("ant", ["pkill", "-9", "-f", "gitkube-node-.*pyz agent"]).returncode == 0
+
+    async def is_back() -> bool:
+        return not world.fleet.states()["ant"].is_up
+
+    await world.until(is_back)
+
+    async def is_up() -> bool:
+        return world.fleet.states()["ant"].is_up
+
+    await world.until(is_up)
+    after = await world.client.get(NODE, "ant")
+    assert conditions.get_condition(after, "Ready") == conditions.get_condition(before, "Ready")
