@@ -32,6 +32,8 @@ def unknown_fields(kind: Kind, obj: Object) -> list[str]:
 
 def unknown_below(schema: Schema, value: Any) -> list[str]:
     """As `unknown_fields`, for any part of an object and the schema of that part."""
+    if _knows(schema, value):
+        return []
     found: list[str] = []
     for path in _walk(schema, value, "", 0):
         found.append(path)
@@ -48,17 +50,21 @@ def prune(kind: Kind, obj: Object) -> Object:
 
 def prune_value(schema: Schema, value: Any) -> Any:
     """As `prune`, for any part of an object and the schema of that part."""
+    return clone(value) if _knows(schema, value) else _prune(schema, value)
+
+
+def _prune(schema: Schema, value: Any) -> Any:
     if schema.preserve_unknown or not isinstance(value, dict | list):
         return clone(value)
     if isinstance(value, list):
         items = schema.items
-        return clone(value) if items is None else [prune_value(items, item) for item in value]
+        return clone(value) if items is None else [_prune(items, item) for item in value]
     properties, additional = schema.properties, schema.additional_properties
     result: dict[str, Any] = {}
     for field, item in value.items():
         child = properties.get(field, additional)
         if child is not None:
-            result[field] = prune_value(child, item) if isinstance(item, dict | list) else item
+            result[field] = _prune(child, item) if isinstance(item, dict | list) else item
     return result
 
 
@@ -94,6 +100,28 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
         return by_lower[name.lower()]
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=_LIKENESS)
     return by_lower[close[0]] if close else ""
+
+
+def _knows(schema: Schema, value: Any) -> bool:
+    """Whether there is no unknown field: nearly always so, and the answer that most callers need."""
+    if type(value) is dict:
+        if schema.preserve_unknown:
+            return True
+        properties, additional = schema.properties, schema.additional_properties
+        if additional is not None and additional.is_scalar:
+            return True
+        for field, item in value.items():
+            child = properties.get(field, additional)
+            if child is None:
+                return False
+            kind = type(item)
+            if (kind is dict or kind is list) and not _knows(child, item):
+                return False
+    elif type(value) is list and not schema.preserve_unknown:
+        items = schema.items
+        if items is not None and not items.is_scalar:
+            return all(_knows(items, item) for item in value)
+    return True
 
 
 def _walk(schema: Schema, value: Any, path: str, depth: int) -> Iterator[str]:

@@ -9,24 +9,17 @@ null is right everywhere, for it means that the field is not there.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gitkube.clock import parse_rfc3339
 from gitkube.objects.kinds import Kind
 from gitkube.objects.quantity import Quantity, QuantityError
 from gitkube.objects.schema import Schema, schema_of
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
+from gitkube.objects.validation.fitting import MAX_DEPTH, RANGES, fits, is_base64, is_time, lacks_nothing
 
-MAX_DEPTH = 64
-"""Of nesting. The deepest schema, a pod's affinity inside a Job, needs 20."""
-
-_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 _WORDS = {
     "string": "a string",
     "integer": "an integer",
@@ -37,7 +30,6 @@ _WORDS = {
 }
 _GO_WORDS = {str: "string", bool: "bool", int: "number", float: "number", dict: "object", list: "array"}
 _GO_TYPES = {"string": "string", "boolean": "bool", "number": "float64"}
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +46,8 @@ class Mismatch:
 
 def mismatches(kind: Kind, obj: Object) -> Iterator[Mismatch]:
     """Every value of a wrong type, in the order of the object."""
+    if fits(schema_of(kind), obj):
+        return
     yield from _walk(schema_of(kind), obj, "", "", schema_of(kind), 0)
 
 
@@ -78,7 +72,9 @@ def check_required(causes: Causes, kind: Kind, obj: Object) -> None:
     """
     schema = schema_of(kind)
     spec = obj.get("spec")
-    if isinstance(spec, dict) and (child := schema.properties.get("spec")) is not None:
+    if not isinstance(spec, dict) or (child := schema.properties.get("spec")) is None:
+        return
+    if not lacks_nothing(child, spec):
         _require(causes, child, spec, "spec")
 
 
@@ -165,16 +161,16 @@ def _scalar(schema: Schema, value: Any, path: str, go_path: str, struct: Schema)
 
 
 def _format(schema: Schema, value: Any, path: str, go_path: str, struct: Schema) -> Iterator[Mismatch]:
-    if schema.format in _RANGES and isinstance(value, int):
-        low, high = _RANGES[schema.format]
+    if schema.format in RANGES and isinstance(value, int):
+        low, high = RANGES[schema.format]
         if not low <= value <= high:
             text = _go_text(f"number {value}", go_path, struct, schema.format)
             yield Mismatch(path, value, f"must be between {low} and {high}", text)
     elif schema.format == "date-time" and isinstance(value, str):
-        if not _is_time(value):
+        if not is_time(value):
             text = f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
             yield Mismatch(path, value, "must be a time such as 2026-01-31T09:30:00Z (RFC 3339)", text)
-    elif schema.format == "byte" and isinstance(value, str) and not _is_base64(value):
+    elif schema.format == "byte" and isinstance(value, str) and not is_base64(value):
         # The value is not repeated: it may be a secret.
         yield Mismatch(path, "<hidden>", "must be base64", "illegal base64 data at input byte 0")
 
@@ -218,21 +214,3 @@ def _name(value: Any) -> str:
     if isinstance(value, float):
         return "a fraction"
     return {str: "a string", int: "a number", dict: "a map", list: "a list"}.get(type(value), "this")
-
-
-def _is_time(text: str) -> bool:
-    if not _TIME.fullmatch(text):
-        return False
-    try:
-        parse_rfc3339(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_base64(text: str) -> bool:
-    try:
-        base64.b64decode("".join(text.split("\n")), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return True
