@@ -35,7 +35,7 @@ def demo(hosts: int | None, directory: Path, listen: str, down: bool) -> None:
     from gitkube.lab.errors import LabError
 
     console = Console(highlight=False)
-    it = Demo(directory, listen=listen, say=lambda line: console.print(f"    {line}", markup=False))
+    it = Demo(directory, listen=listen, say=lambda line: console.print(f"    {line}", markup=False, soft_wrap=True))
     try:
         if down:
             _step(console.print, "remove", it.remove)
