@@ -15,7 +15,10 @@ from structlog.testing import capture_logs
 from gitkube.api.authorization import system_user
 from gitkube.api.machinery import Api
 from gitkube.clock import SystemClock
+from gitkube.fleet.agent_package import AgentPackage, build_agent_package
+from gitkube.fleet.dialer import SshDialer
 from gitkube.fleet.fleet import Fleet
+from gitkube.fleet.settings import FleetSettings
 from gitkube.lab.lab import Lab
 from gitkube.objects import conditions, meta
 from gitkube.objects.kinds import NODE
@@ -37,16 +40,24 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.down()
 
 
+@pytest.fixture(scope="module")
+def package() -> AgentPackage:
+    """Built once: an agent that somebody edits meanwhile must not look like an upgrade."""
+    return build_agent_package()
+
+
 class World:
-    def __init__(self, client: Any, lab: Lab, data_dir: Path) -> None:
-        self.client, self.lab, self.data_dir = client, lab, data_dir
+    def __init__(self, client: Any, lab: Lab, data_dir: Path, package: AgentPackage) -> None:
+        self.client, self.lab, self.data_dir, self.package = client, lab, data_dir, package
         self.fleet: Fleet
         self.task: asyncio.Task[None] | None = None
 
     def start(self, term: int = 1) -> None:
+        rng, settings = Random(3), FleetSettings()
         self.fleet = Fleet(
             self.client, inventory=self.lab.inventory(), data_dir=self.data_dir, term=term,
-            clock=SystemClock(), rng=Random(3),
+            clock=SystemClock(), rng=rng, settings=settings,
+            dialer=SshDialer(self.data_dir, rng=rng, settings=settings, package=self.package),
         )  # fmt: skip
         self.task = asyncio.ensure_future(self.fleet.run())
 
@@ -84,12 +95,12 @@ class World:
 
 
 @pytest.fixture
-async def world(lab: Lab, tmp_path: Path) -> AsyncIterator[World]:
+async def world(lab: Lab, package: AgentPackage, tmp_path: Path) -> AsyncIterator[World]:
     member = await Member.open(tmp_path / "store", rng=Random(7))
     api = Api(member, clock=SystemClock(), rng=Random(5))
     serving = asyncio.ensure_future(api.run())
     await api.wait_ready()
-    world = World(api.client(system_user("fleet")), lab, tmp_path / "fleet")
+    world = World(api.client(system_user("fleet")), lab, tmp_path / "fleet", package)
     yield world
     await world.stop()
     serving.cancel()
