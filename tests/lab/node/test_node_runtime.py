@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
 import os
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gitkube.wire import RESIZE, STDIN
-
-_spec = importlib.util.spec_from_file_location("gk_node_conftest", Path(__file__).with_name("conftest.py"))
-assert _spec is not None and _spec.loader is not None
-_helpers = importlib.util.module_from_spec(_spec)
-sys.modules["gk_node_conftest"] = _helpers
-_spec.loader.exec_module(_helpers)
-make_pod, shell, IMAGE, REGISTRY = _helpers.make_pod, _helpers.shell, _helpers.IMAGE, _helpers.REGISTRY
-
-if TYPE_CHECKING:
-    Control = Any
+from tests.support.node_host import IMAGE, REGISTRY, Control, make_pod, shell
 
 pytestmark = pytest.mark.lab
 

@@ -2,7 +2,7 @@
 
 Inside: version 1 cgroups without the hybrid part, the machine's own binaries, a registry on loopback. The
 agent in it is the real one; only its network is `PairNetwork`, one veth pair per pod and no overlay. Run as
-`python node_host.py cgroups` (prepare the namespace) or `python node_host.py agent ROOT RUN` (the agent).
+`python node_agent.py cgroups` (prepare the namespace) or `python node_host.py agent ROOT RUN` (the agent).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gitkube.node import mounts
 from gitkube.node.agent import serve
