@@ -24,6 +24,8 @@ MAX_UDP_BYTES = 512
 MAX_EDNS_BYTES = 1232
 """The most that we send by UDP: fits any path unfragmented (DNS flag day 2020)."""
 MAX_TCP_BYTES = 65535
+MAX_ANSWERS_READ = 128
+"""Of another server's response; more addresses than this help nobody."""
 
 _HEADER = struct.Struct("!HHHHHH")
 _QR, _AA, _TC, _RD, _RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
@@ -132,6 +134,39 @@ def parse_query(data: bytes) -> Query:
         udp_bytes=udp_bytes,
         has_opt=has_opt,
     )
+
+
+def read_answers(data: bytes) -> list[Record]:
+    """The aliases and addresses in another server's response; all else in it is passed over.
+
+    Raises:
+        MessageError: it is not a well-formed response.
+    """
+    if len(data) < _HEADER.size:
+        raise MessageError("shorter than a header")
+    _, _, questions, answers, _, _ = _HEADER.unpack_from(data)
+    at = _HEADER.size
+    for _ in range(questions):
+        _, at = read_name(data, at)
+        at += 4
+    found = []
+    for _ in range(min(answers, MAX_ANSWERS_READ)):
+        name, at = read_name(data, at)
+        if at + 10 > len(data):
+            raise MessageError("a record ends early")
+        kind, _, ttl_s, length = struct.unpack_from("!HHIH", data, at)
+        at += 10
+        content = data[at : at + length]
+        if len(content) < length:
+            raise MessageError("a record ends early")
+        if kind == A and length == 4:
+            found.append(Record(name, A, ttl_s, ipaddress.IPv4Address(content)))
+        elif kind == AAAA and length == 16:
+            found.append(Record(name, AAAA, ttl_s, ipaddress.IPv6Address(content)))
+        elif kind == CNAME:
+            found.append(Record(name, CNAME, ttl_s, read_name(data, at)[0]))
+        at += length
+    return found
 
 
 def read_name(data: bytes, at: int) -> tuple[str, int]:

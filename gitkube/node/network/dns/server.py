@@ -14,7 +14,7 @@ import random
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable
+from typing import Callable, cast
 
 from gitkube.node import files
 from gitkube.node.network.dns import message, resolv
@@ -95,7 +95,27 @@ class DnsServer:
             return answered or message.encode_response(
                 query, Answer(message.SERVFAIL, is_authoritative=False), limit
             )
+        answer = await self._beyond_alias(query, zone, answer)
         return message.encode_response(query, self._rotated(query, answer), limit)
+
+    async def _beyond_alias(self, query: Query, zone: Zone, answer: Answer) -> Answer:
+        """What is found where an alias (ExternalName) leads out of the cluster: clients don't follow it."""
+        last = answer.answers[-1] if answer.answers else None
+        if last is None or last.type != message.CNAME or query.type not in (message.A, message.AAAA):
+            return answer
+        target = str(last.data)
+        if zone.answer(target, query.type) is not None:
+            return answer
+        question = message.encode_query(self._rng.randrange(65536), target, query.type, udp_bytes=1232)
+        response = await self._ask_upstream(question, over_tcp=False)
+        if response is None:
+            return Answer(message.SERVFAIL, is_authoritative=False)
+        try:
+            beyond = message.read_answers(response)
+        except MessageError as error:
+            _log.info("upstream answered nonsense", extra={"target": target, "error": str(error)})
+            return Answer(message.SERVFAIL, is_authoritative=False)
+        return Answer(message.NOERROR, (*answer.answers, *beyond), is_authoritative=False)
 
     def _rotated(self, query: Query, answer: Answer) -> Answer:
         """Addresses in another order each time: many clients take the first."""
@@ -195,8 +215,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # No isinstance: before Python 3.12 the loop's own transport is none by its class.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         if self._transport is not None:
