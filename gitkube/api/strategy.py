@@ -78,8 +78,9 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
     metadata.pop("selfLink", None)
     if "deletionTimestamp" in before:
         # Nobody takes a deletion back; one that nobody asked for is refused by validation.
-        for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
-            _restore(metadata, before, field)
+        metadata["deletionTimestamp"] = before["deletionTimestamp"]
+        if "deletionGracePeriodSeconds" in before:
+            metadata.setdefault("deletionGracePeriodSeconds", before["deletionGracePeriodSeconds"])
     if subresource == "status":
         for field in {*obj, *old} - {"status", "metadata", "kind", "apiVersion"}:
             _restore(obj, old, field)

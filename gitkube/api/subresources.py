@@ -133,7 +133,7 @@ def parse_delete_options(body: Object) -> DeleteOptions:
         propagation = Propagation(word) if word else None
     except ValueError as error:
         message = f'Unsupported value: "{word}": supported values: "Background", "Foreground", "Orphan"'
-        raise _invalid_options("propagationPolicy", message) from error
+        raise _invalid_options("propagationPolicy", message, "FieldValueNotSupported") from error
     return DeleteOptions(
         propagation,
         grace_s,
@@ -152,6 +152,6 @@ def _invalid_binding(name: str, field: str, message: str) -> errors.StatusError:
     return errors.invalid("", POD.kind, name, [{"reason": reason, "message": message, "field": field}])
 
 
-def _invalid_options(field: str, message: str) -> errors.StatusError:
-    cause = {"reason": "FieldValueInvalid", "message": message, "field": field}
+def _invalid_options(field: str, message: str, reason: str = "FieldValueInvalid") -> errors.StatusError:
+    cause = {"reason": reason, "message": message, "field": field}
     return errors.invalid("meta.k8s.io", "DeleteOptions", "", [cause])

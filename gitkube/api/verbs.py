@@ -299,6 +299,7 @@ class Verbs:
             raise errors.conflict(kind.group, kind.plural, name, why)
         metadata["resourceVersion"] = before["resourceVersion"]
         prepare_for_update(kind, obj, old, subresource)
+        _check_deletion_fields(kind, obj, old)
         if not tracked:
             self._track(context, kind, obj, old, subresource)
         request = self._admission(Verb.UPDATE, context, kind, namespace, name, obj, old, subresource)
@@ -487,6 +488,22 @@ def _check_uid(kind: Kind, obj: Object, old: Object) -> None:
         message = f'Invalid value: "{given}": field is immutable'
         cause = {"reason": "FieldValueInvalid", "message": message, "field": "metadata.uid"}
         raise errors.invalid(kind.group, kind.kind, str(old["metadata"]["name"]), [cause])
+
+
+def _check_deletion_fields(kind: Kind, obj: Object, old: Object) -> None:
+    """Only DELETE says when an object goes and how long it may take."""
+    metadata, before = obj["metadata"], old["metadata"]
+    causes = [
+        {
+            "reason": "FieldValueInvalid",
+            "message": f"Invalid value: {metadata[field]}: field is immutable",
+            "field": f"metadata.{field}",
+        }
+        for field in ("deletionTimestamp", "deletionGracePeriodSeconds")
+        if metadata.get(field) is not None and metadata[field] != before.get(field)
+    ]
+    if causes:
+        raise errors.invalid(kind.group, kind.kind, str(before["name"]), causes)
 
 
 def _check_served(kind: Kind, subresource: str, served: tuple[str, ...]) -> None:

@@ -44,6 +44,52 @@ def cases(name: str) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
+def lacks(case: dict[str, Any]) -> str:
+    """What a case needs that is not there below HTTP, or ""."""
+    if "compaction" in (case.get("needs") or []):
+        return "a store that is compacted in between"
+    for step in case["steps"]:
+        query = parse_qs(step.get("query") or "", keep_blank_values=True)
+        if step.get("headers") or step.get("accept") or step.get("stream"):
+            return "headers or streams"
+        if step.get("content_type", "").lower() not in _CONTENT_TYPES:
+            return "the choice of a body's type"
+        if any(len(values) > 1 for values in query.values()) or query.keys() & {
+            "unknown",
+            "pretty",
+            "timeout",
+        }:
+            return "the check of the query"
+        if query.get("dryRun", ["All"]) != ["All"] or query.get("force", ["true"])[0] not in (
+            "true",
+            "false",
+        ):
+            return "the check of the query"
+        if "force" in query and "apply" not in step.get("content_type", ""):
+            return "the check of the query"
+        if (
+            len(query.get("fieldManager", [""])[0]) > 128
+            or not query.get("fieldManager", ["x"])[0].isprintable()
+        ):
+            return "the check of the query"
+        if not query.get("gracePeriodSeconds", ["0"])[0].lstrip("-").isdigit():
+            return "the check of the query"
+        if not query.get("limit", ["0"])[0].lstrip("-").isdigit():
+            return "the check of the query"
+        if step["status"] in (405, 406, 415):
+            return "the routes"
+        body = step.get("body_text")
+        if body is not None:
+            try:
+                json.loads(body)
+            except ValueError:
+                return "a reader for bodies that are no JSON"
+    return ""
+
+
+_CONTENT_TYPES = {"", "application/json", "application/apply-patch+yaml", *(type.value for type in PatchType)}
+
+
 class Replay:
     """One case on one server."""
 
@@ -71,6 +117,8 @@ class Replay:
                 step.get("content_type", ""),
             )
             where = f"step {number} {step['method']} {step['path']} {step.get('query', '')}"
+            if step["status"] == 500 and 400 <= status < 500:
+                continue  # what 1.20 calls its own failure is the client's mistake
             if status != step["status"]:
                 wanted = (step.get("answer") or {}).get("message", "") if step.get("answer") else ""
                 got = answer.get("message", "") if isinstance(answer, dict) else answer
@@ -175,6 +223,8 @@ class Replay:
         if expected == "<any>":
             return ""
         if isinstance(expected, dict) and isinstance(given, dict):
+            if expected.get("kind") == "Status" and expected.get("status") == "Failure":
+                expected, given = _essence(expected), _essence(given)
             for key in sorted({*expected, *given}):
                 here = f"{path}/{key}"
                 if key == "details" and not expected.get(key) and not given.get(key):
@@ -266,6 +316,13 @@ def _comparable(value: Any, kind: str = "") -> Any:
     if isinstance(value, list):
         return [_comparable(item, kind) for item in value]
     return value
+
+
+def _essence(status: dict[str, Any]) -> dict[str, Any]:
+    """What programs read of a refusal. The words are each server's own, and so is how often it says them."""
+    causes = (status.get("details") or {}).get("causes") or []
+    places = sorted({f"{cause.get('reason')} {cause.get('field')}" for cause in causes})
+    return {"reason": status.get("reason"), "code": status.get("code"), "causes": places}
 
 
 def _drop_managers(value: Any) -> None:

@@ -71,6 +71,11 @@ _UNOWNED_METADATA = frozenset(
         "managedFields",
     }
 )
+_IDENTITY: FieldSet = {
+    "f:apiVersion": {},
+    "f:kind": {},
+    "f:metadata": {f"f:{name}": {} for name in sorted(_UNOWNED_METADATA)},
+}
 
 _POD_SPEC: Object = {"containers": []}
 _TEMPLATE: Object = {"metadata": {}, "spec": _POD_SPEC}
@@ -185,7 +190,8 @@ def _prune(merged: Object, last: FieldSet, managers: Managers, schema: Schema) -
     """
     pruned = remove_fields(merged, with_named_members(last), schema)
     before = with_named_members(fields_of(merged, schema))
-    owned: FieldSet = {}
+    # Identity is nobody's, and still must not go with the last label of its metadata.
+    owned = _IDENTITY
     for entry in managers.values():
         owned = union(owned, entry.fields)
     owned = with_named_members(owned)
