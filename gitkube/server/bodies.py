@@ -16,6 +16,7 @@ from aiohttp import web
 from gitkube.api.errors import StatusError, bad_request
 from gitkube.api.requests import Context, FieldValidation
 from gitkube.objects.types import Object
+from gitkube.server import protobuf
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """As Kubernetes. What is stored may be half of that at most."""
@@ -68,10 +69,11 @@ async def read_value(request: web.Request, context: Context) -> Any:
         return parse_json(body, context)
     if type in _YAML_TYPES:
         return parse_yaml(body)
-    text = "the body of the request was in an unknown format - accepted media types include: "
     if type == PROTOBUF:
-        text = "this server does not read protobuf - accepted media types include: "
-    raise StatusError(415, "UnsupportedMediaType", text + "application/json, application/yaml")
+        return parse_protobuf(body)
+    text = "the body of the request was in an unknown format - accepted media types include: "
+    text += f"application/json, application/yaml, {PROTOBUF}"
+    raise StatusError(415, "UnsupportedMediaType", text)
 
 
 def parse_json(body: bytes, context: Context) -> Any:
@@ -106,6 +108,21 @@ def parse_yaml(body: bytes) -> Any:
     if len(documents) != 1:
         raise bad_request(f"the body of the request must be one YAML document, it has {len(documents)}")
     return documents[0].data
+
+
+def parse_protobuf(body: bytes) -> Any:
+    """A protobuf body to plain values.
+
+    Raises:
+        StatusError: 400; 415 for a kind that is only read as JSON here.
+    """
+    try:
+        return protobuf.decode(body)
+    except protobuf.UnknownKindError as error:
+        text = f"{error} cannot be read as protobuf here; send application/json"
+        raise StatusError(415, "UnsupportedMediaType", text) from error
+    except protobuf.ProtobufError as error:
+        raise bad_request(f"the body of the request is not protobuf: {error}") from error
 
 
 def report_duplicates(body: bytes, context: Context) -> None:
