@@ -77,3 +77,19 @@ def by_gvk(api_version: str, kind: str) -> Kind | None:
 def by_resource(group: str, version: str, plural: str) -> Kind | None:
     """The kind behind a path such as `/apis/apps/v1/deployments`."""
     return _BY_RESOURCE.get((group, version, plural))
+
+
+def by_name(word: str) -> Kind | None:
+    """The kind that a person means: plural, singular, short name or kind, alone or with its group.
+
+    Such as `po`, `pods`, `Pod`, `deploy`, `deployments.apps`. Case does not matter.
+    """
+    return _BY_NAME.get(word.lower())
+
+
+_BY_NAME: dict[str, Kind] = {}
+for _kind in BUILT_IN:
+    for _word in (_kind.plural, _kind.singular, *_kind.short_names):
+        _BY_NAME.setdefault(_word, _kind)
+        if _kind.group:
+            _BY_NAME.setdefault(f"{_word}.{_kind.group}", _kind)

@@ -28,7 +28,7 @@ _CACHED_TEXTS = 4096
 _PATTERN = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*)([+-]?[0-9]*)", re.ASCII)
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY_SUFFIX = {power: suffix for suffix, power in _BINARY.items()} | {0: ""}
+_BINARY_SUFFIX = {power: suffix for suffix, power in _BINARY.items()}
 _DECIMAL_SUFFIX = {power: suffix for suffix, power in _DECIMAL.items()}
 
 FORMAT_MESSAGE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -131,7 +131,9 @@ class Quantity:
             while number % 1024 == 0 and power < 6:
                 number //= 1024
                 power += 1
-            return f"{number}{_BINARY_SUFFIX[power]}"
+            if power:
+                return f"{number}{_BINARY_SUFFIX[power]}"
+            # Without a suffix the text reads as decimal again, and must be canonical as that: "625k".
         number, exponent = self.nanos, -9
         while number % 1000 == 0 and (exponent < 18 or self.notation is Notation.EXPONENT):
             number //= 1000

@@ -1,8 +1,8 @@
 """What a real API server (kube-apiserver 1.20.2) answered, against what ours says.
 
-`oracle/*.jsonl.gz` hold one fact a line: an object as it was sent and as it was stored, the causes it was refused
-with, the cells of its table row. Where ours differs, `oracle/known-differences.txt` says so and why, one line a
-case; a listed case that agrees after all fails the test, so that the list stays true.
+`oracle/*.jsonl.gz` hold one fact a line: an object as it was sent and as it was stored, the causes it was
+refused with, the cells of its table row. Where ours differs, `oracle/known-differences.txt` says so and why,
+one line a case; a listed case that agrees after all fails the test, so that the list stays true.
 """
 
 from __future__ import annotations
