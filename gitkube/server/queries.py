@@ -122,6 +122,8 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[Delete
     """
     body = body or {}
     preconditions = body.get("preconditions") or {}
+    if not isinstance(preconditions, dict):
+        raise bad_request("preconditions must be an object")
     propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
     orphan = body.get("orphanDependents")
     if orphan is None and "orphanDependents" in query:
