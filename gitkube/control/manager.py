@@ -19,9 +19,12 @@ from gitkube.clock import Clock
 from gitkube.control.context import Context
 from gitkube.control.deployment import DeploymentController
 from gitkube.control.endpointslice import EndpointSliceController
+from gitkube.control.garbage_collector import GarbageCollector
+from gitkube.control.job import JobController
 from gitkube.control.namespace import NamespaceController
 from gitkube.control.node_ipam import NodeIpamController
 from gitkube.control.node_lifecycle import NodeLifecycleController
+from gitkube.control.pod_gc import PodGarbageCollector
 from gitkube.control.replicaset import ReplicaSetController
 from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
@@ -90,9 +93,12 @@ CONTROLLERS: tuple[type, ...] = (
     DeploymentController,
     ReplicaSetController,
     EndpointSliceController,
+    JobController,
     NodeIpamController,
     NodeLifecycleController,
     TaintEvictionController,
     NamespaceController,
     ServiceAccountController,
+    GarbageCollector,
+    PodGarbageCollector,
 )
