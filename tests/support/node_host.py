@@ -6,6 +6,7 @@ For tests of the agent alone, with no control plane: `Control` says and hears wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import io
@@ -153,6 +154,30 @@ class Host:
         self.agent.send_signal(signal.SIGKILL)
         self.agent.wait()
 
+    def cut_power(self) -> None:
+        """All processes and mounts of the host are gone, and what lay under /run; the disk is kept."""
+        self.kill_agent()
+        keep = {self._holder.pid, self.registry.pid if self.registry else 0}
+        space = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) not in keep:
+                try:
+                    if os.readlink(entry / "ns" / "mnt") == space or self._is_container(entry):
+                        os.kill(int(entry.name), signal.SIGKILL)
+                except OSError:
+                    continue
+        for identifier in self.inside(["crun", "list", "-q"]).split():
+            if identifier.split("_")[0] in self._pods():
+                self.inside(["crun", "delete", "--force", identifier])
+        for line in reversed(self.inside(["cat", "/proc/self/mountinfo"]).splitlines()):
+            target = line.split(" ")[4]
+            if target.startswith(f"{self.directory}/"):
+                self.inside(["umount", "--lazy", target])
+        shutil.rmtree(self.run)
+
+    def _is_container(self, process: Path) -> bool:
+        return any(uid in (process / "cgroup").read_text() for uid in self._pods())
+
     def stop(self) -> None:
         """End everything in the namespaces, whatever state the test left it in."""
         if self.agent is not None and self.agent.poll() is None:
@@ -175,6 +200,10 @@ class Host:
                         os.kill(int(entry.name), signal.SIGKILL)
                 except OSError:
                     continue
+        for parent in Path("/sys/fs/cgroup").glob("*/gitkube"):
+            for place in sorted(parent.glob("**/"), reverse=True):
+                with contextlib.suppress(OSError):  # another host's containers are in it
+                    place.rmdir()
         self._holder.kill()
         self._holder.wait()
 

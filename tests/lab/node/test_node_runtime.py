@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -371,3 +373,103 @@ async def test_the_agent_stays_small(control: Control) -> None:
     resident_kb = int(status.split("VmRSS:")[1].split()[0])
     print(f"agent RSS: {resident_kb / 1024:.1f} MB")
     assert resident_kb < 40 * 1024
+
+
+async def test_a_rebooted_host_starts_its_pods_again_by_itself(control: Control) -> None:
+    pod = make_pod(shell(SLEEP))
+    pod["spec"]["initContainers"] = [{"name": "first", "image": IMAGE, "command": shell("echo init")}]
+    uid = await control.run(pod)
+    await control.running(uid)
+    await control.close()
+    control.host.cut_power()
+    control.statuses.clear()
+    control.host.start_agent()
+    await asyncio.sleep(2)
+    await control.connect()
+    await control.running(uid)
+    entry = control.container(uid)
+    assert entry["restartCount"] == 1
+    assert entry["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert control.statuses[uid]["podIP"].startswith("10.99.0.")
+    assert control.statuses[uid]["initContainerStatuses"][0]["restartCount"] == 1
+
+
+async def test_hooks_run_after_the_start_and_before_the_end(control: Control) -> None:
+    pod = make_pod(
+        shell("trap 'cat /tmp/said; exit 0' TERM; while :; do busybox sleep 0.1; done"),
+        lifecycle={
+            "postStart": {"exec": {"command": shell("echo started >> /tmp/said")}},
+            "preStop": {"exec": {"command": shell("echo stopping >> /tmp/said")}},
+        },
+    )
+    uid = await control.run(pod)
+    await control.running(uid)
+    request = {"kind": "logs", "pod": uid, "container": "web", "follow": True}
+    follow = asyncio.ensure_future(control.output(request))
+    await asyncio.sleep(0.2)
+    await control.delete(uid, 10)
+    assert (await follow)[0] == b"started\nstopping\n"
+    await control.wait(lambda: uid in control.gone)
+
+
+async def test_attach_joins_the_containers_own_streams(control: Control) -> None:
+    uid = await control.run(make_pod(shell("while read line; do echo got $line; done"), stdin=True))
+    await control.running(uid)
+    stream = await control.stream({"kind": "attach", "pod": uid, "container": "web", "stdin": True})
+    await asyncio.sleep(0.2)
+    await stream.write(STDIN, b"a word\n")
+    assert await asyncio.wait_for(stream.read(), 10) == (1, b"got a word\n")
+    await stream.close({"exitCode": 0})
+
+
+async def test_a_sub_path_shows_one_part_of_a_volume_and_never_more(control: Control) -> None:
+    pod = make_pod(
+        shell("cat /in; busybox ls /out; echo end; busybox sleep 100"),
+        volumeMounts=[
+            {"name": "work", "mountPath": "/in", "subPath": "deep/file"},
+            {"name": "work", "mountPath": "/out", "subPath": "escape"},
+        ],
+    )
+    pod["spec"]["volumes"] = [{"name": "work", "emptyDir": {"medium": "Memory"}}]
+    script = (
+        "busybox mkdir /w/deep; echo inside > /w/deep/real; "
+        "busybox ln -s ../../../deep/real /w/deep/file; busybox ln -s ../../../../../etc /w/escape"
+    )
+    mount = [{"name": "work", "mountPath": "/w"}]
+    pod["spec"]["initContainers"] = [
+        {"name": "fill", "image": IMAGE, "command": shell(script), "volumeMounts": mount}
+    ]
+    uid = await control.run(pod)
+    await control.running(uid)
+    await asyncio.sleep(0.2)
+    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web"})
+    assert text == b"inside\nend\n"
+
+
+async def test_an_unknown_program_is_a_start_error_with_its_cause(control: Control) -> None:
+    pod = make_pod(["/bin/nothing-here"])
+    pod["spec"]["restartPolicy"] = "Never"
+    uid = await control.run(pod)
+    await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Failed")
+    ended = control.state(uid)["terminated"]
+    assert ended["reason"] == "StartError" and "nothing-here" in ended["message"] and ended["exitCode"] == 128
+
+
+async def test_a_pod_on_the_hosts_network_has_the_hosts_address(control: Control) -> None:
+    pod = make_pod(shell(SLEEP))
+    pod["spec"]["hostNetwork"] = True
+    uid = await control.run(pod)
+    await control.running(uid)
+    assert control.statuses[uid]["podIP"] == "192.0.2.7"
+
+
+def test_a_host_with_hybrid_cgroups_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or not os.path.ismount("/sys/fs/cgroup/unified"):
+        pytest.skip("this machine's cgroups are not hybrid")
+    paths = ["--root", str(tmp_path / "lib"), "--run", str(tmp_path / "run")]
+    agent = [sys.executable, "-m", "gitkube.node", "agent", *paths]
+    result = subprocess.run(agent, capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 1 and "systemd.unified_cgroup_hierarchy=1" in result.stderr
+    link = [sys.executable, "-m", "gitkube.node", "link", *paths]
+    result = subprocess.run(link, capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 3 and "crun refuses containers there" in result.stderr
