@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from gitkube.clock import Clock
 
 TIMEOUT_S = 300.0
+UNSEEN_RETRY_S = 30.0
+"""When to look again while something is open; the event that closes it normally comes first."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.clock import rfc3339
 from gitkube.control import job_status
 from gitkube.control.context import BY_CONTROLLER, Context, Controller, controller_key
-from gitkube.control.expectations import Expectations
+from gitkube.control.expectations import UNSEEN_RETRY_S, Expectations
 from gitkube.control.job_status import Ending, Tally
 from gitkube.control.pod_control import create_pods, delete_pods, pod_from_template
 from gitkube.objects import conditions, meta, pods
@@ -55,7 +55,7 @@ class JobController(Controller):
         now = self.clock.now()
         done = job_status.tally(job, owned)
         if not self._expectations.are_met(key):
-            return None  # what was done last is not visible yet; its event brings us back
+            return UNSEEN_RETRY_S  # what was done last is not visible yet; its event brings us back sooner
         over = job_status.ending(job, done, active, now)
         pause_s = job_status.backoff_left_s(owned, now)
         # Totals first: what is counted must be on record before anything is deleted or created on its base.

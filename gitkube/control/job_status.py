@@ -1,9 +1,9 @@
 """The arithmetic of Jobs: what has been done, how many pods should run, whether it is over. Pure.
 
-A pod that ended is counted once and for ever: the status keeps the totals, and beside them the uids of counted
-pods that still exist (in `uncountedTerminatedPods`, the field Kubernetes keeps for this bookkeeping). A pod
-that is new in the copy and ended is added to the total; one that was deleted since leaves the list, not the
-total. So deleting a finished pod, or restarting the controller, never runs work twice.
+A pod that ended is counted once and for ever: the status keeps the totals, and beside them the uids of
+counted pods that still exist (in `uncountedTerminatedPods`, the field Kubernetes has for this bookkeeping). A
+pod that is new in the copy and ended is added to the total; one that was deleted since leaves the list, not
+the total. So deleting a finished pod, or restarting the controller, never runs work twice.
 
 Invariant: succeeded and failed never go down.
 """

@@ -15,7 +15,7 @@ from typing import Any
 from gitkube.api.errors import StatusError, is_not_found
 from gitkube.control.claims import claim
 from gitkube.control.context import BY_CONTROLLER, Context, Controller, controller_key
-from gitkube.control.expectations import Expectations
+from gitkube.control.expectations import UNSEEN_RETRY_S, Expectations
 from gitkube.control.pod_control import create_pods, delete_pods, pod_from_template
 from gitkube.control.ranking import pods_to_delete
 from gitkube.objects import conditions, meta, pods
@@ -49,7 +49,8 @@ class ReplicaSetController(Controller):
         )
         active = [pod for pod in owned if pods.is_active(pod)]
         failure: StatusError | None = None
-        if self._expectations.are_met(key) and not meta.is_deleting(replica_set):
+        has_seen_all = self._expectations.are_met(key)
+        if has_seen_all and not meta.is_deleting(replica_set):
             try:
                 await self._scale(replica_set, active)
             except StatusError as error:
@@ -57,7 +58,8 @@ class ReplicaSetController(Controller):
         await self._write_status(replica_set, active, selector, failure)
         if failure is not None:
             raise failure
-        return next_availability_s(replica_set, active, self.clock.now())
+        again_s = next_availability_s(replica_set, active, self.clock.now())
+        return again_s if has_seen_all else min(again_s or UNSEEN_RETRY_S, UNSEEN_RETRY_S)
 
     def _candidates(self, replica_set: Object) -> list[Object]:
         namespace = meta.namespace(replica_set)
