@@ -130,9 +130,14 @@ class HookServer:
             listener.bind(f"/proc/self/fd/{directory}/{self._socket.name}")
             self._socket.chmod(0o600)
             listener.setblocking(False)
-            server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_REQUEST_BYTES)
-            async with server:
-                await server.serve_forever()
+            async with asyncio.TaskGroup() as tasks:
+
+                def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                    tasks.create_task(self._serve(reader, writer), name="gitops-hook")
+
+                server = await asyncio.start_unix_server(accept, sock=listener, limit=MAX_REQUEST_BYTES)
+                async with server:
+                    await server.serve_forever()
         finally:
             listener.close()
             os.close(directory)
@@ -142,22 +147,19 @@ class HookServer:
             self._check_peer(writer)
             async with asyncio.timeout(REQUEST_DEADLINE_S):
                 request = _parse(await reader.readline())
-            gone = asyncio.ensure_future(reader.read())  # ends when the other side goes away
-            try:
-                answer = asyncio.ensure_future(self._answer(request, writer))
+            async with asyncio.TaskGroup() as tasks:
+                answer = tasks.create_task(self._answer(request, writer))
+                gone = tasks.create_task(reader.read())  # ends when the other side goes away
                 await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not answer.done():
-                    answer.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await answer
-            finally:
+                answer.cancel()
                 gone.cancel()
-        except HookError as error:
+        except* HookError as errors:
+            error = errors.exceptions[0]
             log.warning("hook_request_refused", error=str(error))
             await _send(writer, {"line": f"refused  {printable(str(error))}"}, {"exit": 1})
-        except (OSError, TimeoutError, ValueError) as error:
-            log.info("hook_connection_lost", error=str(error))
-        except Exception:
+        except* (OSError, TimeoutError) as lost:
+            log.info("hook_connection_lost", error=str(lost.exceptions[0]))
+        except* Exception:
             log.exception("hook_failed")
             line = "refused  gitkube could not look at the push; its log says why (hook_failed)"
             await _send(writer, {"line": line}, {"exit": 1})

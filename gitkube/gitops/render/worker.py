@@ -19,6 +19,8 @@ a column of -1 is not known.
 
 from __future__ import annotations
 
+import bisect
+import functools
 import hashlib
 import json
 import resource
@@ -243,17 +245,38 @@ def _run(
 
 def _innermost(stream: Any) -> tuple[str, int, bool]:
     """Template, line and literalness of the piece just yielded, through includes, blocks and parents."""
-    found = ("", 0, False)
+    innermost = None
     while isinstance(stream, types.GeneratorType):
         frame, inner = stream.gi_frame, stream.gi_yieldfrom
-        if inner is None and frame is not None:
+        if frame is None:
+            break
+        if inner is None:
             inner = frame.f_locals.get("gen")  # what the code compiled from an include iterates over
-        template = frame.f_globals.get("__jinja_template__") if frame is not None else None
-        if template is not None and frame is not None:
-            is_literal = frame.f_lineno in frame.f_globals["literal_lines"]
-            found = (template.name or "", template.get_corresponding_lineno(frame.f_lineno), is_literal)
+        if "__jinja_template__" in frame.f_globals:
+            innermost = frame
         stream = inner
-    return found
+    if innermost is None:
+        return "", 0, False
+    template = innermost.f_globals["__jinja_template__"]
+    is_literal = innermost.f_lineno in innermost.f_globals["literal_lines"]
+    line = _template_line(innermost.f_globals["debug_info"], innermost.f_lineno)
+    return template.name or "", line, is_literal
+
+
+@functools.lru_cache(maxsize=MAX_COMPILED)
+def _debug_table(debug_info: str) -> tuple[list[int], list[int]]:
+    """Jinja's table of compiled lines and the template lines that they came from."""
+    pairs = sorted(
+        (int(code), int(line))
+        for line, _, code in (entry.partition("=") for entry in debug_info.split("&") if entry)
+    )
+    return [code for code, _ in pairs], [line for _, line in pairs]
+
+
+def _template_line(debug_info: str, code_line: int) -> int:
+    codes, lines = _debug_table(debug_info)
+    at = bisect.bisect_right(codes, code_line) - 1
+    return lines[at] if at >= 0 else 1
 
 
 def _end_of(name: str, line: int, column: int, piece: str) -> tuple[str, int, int]:

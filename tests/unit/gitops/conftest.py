@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -73,13 +74,26 @@ class Repo:
         process = await asyncio.create_subprocess_exec(
             "git", "push", *options, "lab", ref,
             cwd=self.clone, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
-        out, _ = await asyncio.wait_for(process.communicate(), 40)
+        try:
+            out, _ = await asyncio.wait_for(process.communicate(), 40)
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGINT)  # the terminal's Ctrl-C goes to the whole group
+                await asyncio.wait_for(process.wait(), 10)
         text = "\n".join(line.rstrip() for line in out.decode().splitlines())
         return process.returncode or 0, text
 
     def head(self) -> str:
         return self.git("rev-parse", "--verify", "-q", "refs/heads/main", cwd=self.bare, check=False).strip()
+
+
+async def stop(task: asyncio.Task[tuple[int, str]]) -> None:
+    """Interrupt a push, as Ctrl-C does."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 @pytest.fixture

@@ -58,39 +58,91 @@ def at(problem):
         ("a: @x\n", "a.yaml:1:4", '"@" cannot start a value', "quote the value"),
         ("a: 1\na: 2\n", "a.yaml:2:1", 'the key "a" stands here twice', "first in line 1"),
         ("x:\n  a: 1\n  b: 2\n  a: 3\n", "a.yaml:4:3", 'the key "a" stands here twice', "first in line 2"),
-        ("a: !python/object:os.system x\n", "a.yaml:1:4", "the tag !python/object:os.system is not known", "rem"),
+        (
+            "a: !python/object:os.system x\n",
+            "a.yaml:1:4",
+            "the tag !python/object:os.system is not known",
+            "rem",
+        ),
         ("a: *nowhere\n", "a.yaml:1:4", "the alias *nowhere names nothing before it", ""),
         ("a: \x07\n", "a.yaml:1:4", "the character U+0007 is not allowed in YAML", ""),
         ("- 1\n- 2\n", "a.yaml:1:1", "a manifest must be a map with apiVersion and kind", ""),
         ("# nothing\n", "a.yaml:1:1", "this file renders to no object", "gitkube:empty"),
         ("kind: ConfigMap\n", "a.yaml:1:1", "apiVersion is missing", ""),
-        (NAMESPACED.replace("ConfigMap", "ConfigMop"), "a.yaml:2:7", "unknown kind ConfigMop of v1", "ConfigMap"),
-        (DEPLOYMENT.replace("apps/v1", "apps/v1beta1"), "a.yaml:1:13", "Deployment is not served at", "apps/v1"),
-        (NAMESPACED.replace("\ndata:", "\ndate:"), "a.yaml:5:1", "unknown field date", 'did you mean "data"?'),
+        (
+            NAMESPACED.replace("ConfigMap", "ConfigMop"),
+            "a.yaml:2:7",
+            "unknown kind ConfigMop of v1",
+            "ConfigMap",
+        ),
+        (
+            DEPLOYMENT.replace("apps/v1", "apps/v1beta1"),
+            "a.yaml:1:13",
+            "Deployment is not served at",
+            "apps/v1",
+        ),
+        (
+            NAMESPACED.replace("\ndata:", "\ndate:"),
+            "a.yaml:5:1",
+            "unknown field date",
+            'did you mean "data"?',
+        ),
         (NAMESPACED.replace("green", "5"), "a.yaml:6:11", "data.colour must be text, not 5", 'write "5"'),
-        (NAMESPACED.replace("  name: settings", "  labels: {}"), "a.yaml:3:1", "metadata.name is missing", ""),
+        (
+            NAMESPACED.replace("  name: settings", "  labels: {}"),
+            "a.yaml:3:1",
+            "metadata.name is missing",
+            "",
+        ),
         (
             DEPLOYMENT.replace("image:", "imagee:"),
             "a.yaml:15:11",
             "unknown field spec.template.spec.containers[0].imagee",
             'did you mean "image"?',
         ),
-        (DEPLOYMENT.replace("s: 2", "s: two"), "a.yaml:6:13", 'spec.replicas must be a whole number, not "two"', ""),
-        (DEPLOYMENT.replace("s: 2", 's: "2"'), "a.yaml:6:13", "spec.replicas must be a whole number", "without"),
+        (
+            DEPLOYMENT.replace("s: 2", "s: two"),
+            "a.yaml:6:13",
+            'spec.replicas must be a whole number, not "two"',
+            "",
+        ),
+        (
+            DEPLOYMENT.replace("s: 2", 's: "2"'),
+            "a.yaml:6:13",
+            "spec.replicas must be a whole number",
+            "without",
+        ),
         (DEPLOYMENT.replace("s: 2", "s: 02"), "a.yaml:6:13", "02 is 2 in YAML 1.2", "write"),
         (DEPLOYMENT.replace("s: 2", "s: -2"), "a.yaml:6:13", "spec.replicas: ", ""),
         (
-            DEPLOYMENT.replace("          image: web:1", "          image: web:1\n          resources: {limits: {cpu: much}}"),
+            DEPLOYMENT.replace(
+                "          image: web:1", "          image: web:1\n          resources: {limits: {cpu: much}}"
+            ),
             "a.yaml:16:37",
             'spec.template.spec.containers[0].resources.limits.cpu: "much" is no amount',
             "500m",
         ),
         (SERVICE, "a.yaml:6:3", "selector app=web matches no pod template", "no pod template in namespace"),
-        ("apiVersion: v1\nkind: Node\nmetadata: {name: x}\n", "a.yaml:2:7", "a Node cannot come from git", ""),
-        (NAMESPACED.replace("  name: s", "  namespace: nowhere\n  name: s"), "a.yaml:4:14", "there is no namespace", ""),
-        ("apiVersion: v1\nkind: Namespace\nmetadata: {name: x, namespace: y}\n", "a.yaml:3:32", "a Namespace", "rem"),
+        (
+            "apiVersion: v1\nkind: Node\nmetadata: {name: x}\n",
+            "a.yaml:2:7",
+            "a Node cannot come from git",
+            "",
+        ),
+        (
+            NAMESPACED.replace("  name: s", "  namespace: nowhere\n  name: s"),
+            "a.yaml:4:14",
+            "there is no namespace",
+            "",
+        ),
+        (
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: x, namespace: y}\n",
+            "a.yaml:3:32",
+            "a Namespace",
+            "rem",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_in_a_plain_file_is_named_at_its_place(judge, text, place, message, hint):
     problem = judge.problem({"a.yaml": text})
     assert str(problem.place) == place
@@ -294,7 +346,7 @@ def test_an_app_from_a_template_is_a_deployment_and_a_service(judge):
     ],
 )
 def test_a_mistake_in_an_app_is_named_in_its_own_file(judge, text, place, message, hint):
-    problems = [one for one in judge({"hello.yaml": text}).problems]
+    problems = judge({"hello.yaml": text}).problems
     assert str(problems[0].place) == place
     assert message in problems[0].message
     assert hint in problems[0].hint
