@@ -185,8 +185,16 @@ def _source_rules(pod_cidr: str, cluster_cidr: str, gateway: str, overlay: str) 
                 _masquerade(),
             ],
         ),
+        # What came in by a NodePort and leaves for another machine must come back this way.
         _rule(
-            "postrouting", [marked, _differs(_DESTINATION, pods), _differs(_OUT_LINK, "lo"), _masquerade()]
+            "postrouting",
+            [
+                marked,
+                _differs(_DESTINATION, pods),
+                _differs(_OUT_LINK, overlay),
+                _differs(_OUT_LINK, "lo"),
+                _masquerade(),
+            ],
         ),
     ]
 
