@@ -45,6 +45,7 @@ class Api:
     ) -> None:
         self.settings = settings or ApiSettings()
         self.kinds = kinds
+        self.store = store
         self._clock = clock
         self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings)
         self.authorizer: Authorizer = authorizer or MastersOnly()

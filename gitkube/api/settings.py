@@ -22,6 +22,8 @@ class ApiSettings:
     """A watcher that sees no event still learns a recent version, so that it can resume after a break."""
     store_timeout_s: float = 10.0
     """How long a request waits for the cache to reach a revision before it answers 504."""
+    event_ttl_s: int = 3600
+    """Events tell what happened lately; nobody reads them later, and they would fill the store."""
     retries: int = 16
     """Attempts of one write against others on the same object, before it answers 409."""
     list_limit_max: int = 100_000

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gitkube.api.cache import WatchCache, encode
 from gitkube.api.errors import StatusError, unavailable
@@ -19,9 +19,12 @@ from gitkube.api.settings import ApiSettings
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
+    NO_LEASE,
     Compare,
     Delete,
     InvalidRequestError,
+    LeaseId,
+    LeaseNotFoundError,
     Op,
     Operation,
     Put,
@@ -69,8 +72,13 @@ class Transactor:
         self._cache = cache
         self._settings = settings
 
-    async def run(self, decide: Callable[[], Write], *, dry_run: bool = False) -> Write:
+    async def run(
+        self, decide: Callable[[], Write], *, dry_run: bool = False, lease: LeaseId = NO_LEASE
+    ) -> Write:
         """Do what `decide` wants, however often the store moves on meanwhile.
+
+        Args:
+            lease: what is put ends with it.
 
         Raises:
             StatusError: what `decide` raises; 409 after too many attempts; 503 when the store is away.
@@ -93,6 +101,10 @@ class Transactor:
                 continue
             if dry_run:
                 return write
+            if lease != NO_LEASE:
+                write.operations = [
+                    replace(each, lease=lease) if isinstance(each, Put) else each for each in write.operations
+                ]
             result = await self._commit(write)
             await self._cache.wait_for(result.revision)
             if result.succeeded:
@@ -117,6 +129,8 @@ class Transactor:
             raise StatusError(
                 413, "RequestEntityTooLarge", f"the object cannot be stored: {error}"
             ) from error
+        except LeaseNotFoundError as error:
+            raise unavailable("the lease of this write has ended meanwhile; try again") from error
         except UnavailableError as error:
             raise unavailable(f"the store is not available: {error}") from error
         except TimeoutError as error:

@@ -21,22 +21,24 @@ from gitkube.api.cache import Item, WatchCache
 from gitkube.api.client import ObjectList, PatchType
 from gitkube.api.decoding import accept, accept_patched, check_identity, fill_defaults, validated
 from gitkube.api.deletion import decide_deletion, ends_with_update
+from gitkube.api.expiry import ExpiringLease
 from gitkube.api.patching import apply_patch
 from gitkube.api.reads import Reads, parse_version
-from gitkube.api.requests import Context, DeleteOptions, ListOptions, WatchOptions
+from gitkube.api.refusals import apply_conflict, check_deletion_fields, check_served, check_uid
+from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
 from gitkube.api.settings import ApiSettings
 from gitkube.api.strategy import is_unchanged, prepare_for_create, prepare_for_update
 from gitkube.api.subresources import bind, eviction_options, scale_of, with_scale
 from gitkube.api.transactions import Transactor, Write, put, remove
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
-from gitkube.objects.kinds import POD, Kind
+from gitkube.objects.kinds import EVENT, POD, Kind
 from gitkube.objects.patch.apply import server_side_apply, track_update
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.patch.errors import ConflictError, PatchError
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
-from gitkube.store.protocol import Store
+from gitkube.store.protocol import NO_LEASE, Store
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """As Kubernetes: no vowels, so that no generated name is a word; no 0, 1, 3, which look like letters."""
@@ -65,6 +67,7 @@ class Verbs:
         self._authorizer = authorizer
         self._reads = Reads(store, cache, settings)
         self._transactor = Transactor(store, cache, settings)
+        self._event_lease = ExpiringLease(store, clock, settings)
 
     # ------------------------------------------------------------------ reading
 
@@ -89,7 +92,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
         self.authorize(context, "get", kind, namespace, name, subresource)
-        _check_served(kind, subresource, ("status", "scale"))
+        check_served(kind, subresource, ("status", "scale"))
         obj = await self._reads.get(kind, namespace, name)
         return scale_of(kind, obj) if subresource == "scale" else obj
 
@@ -102,9 +105,10 @@ class Verbs:
         if accepted["metadata"].get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         accepted = fill_defaults(kind, accepted)
-        write = await self._transactor.run(
+        write = await self._write(
+            context,
+            kind,
             lambda: self._decide_create(context, kind, namespace, clone(accepted), tracked=False),
-            dry_run=context.dry_run,
         )
         return write.result
 
@@ -112,7 +116,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         self.authorize(context, "update", kind, namespace, name, subresource)
-        _check_served(kind, subresource, ("", "status", "scale", "finalize"))
+        check_served(kind, subresource, ("", "status", "scale", "finalize"))
         if subresource == "scale":
             return await self._update_scale(context, kind, namespace, name, lambda _: obj)
         accepted = accept(kind, obj, context)
@@ -123,7 +127,7 @@ class Verbs:
             old = self._existing(kind, namespace, name)
             return self._decide_update(context, kind, namespace, clone(accepted), old, subresource)
 
-        write = await self._transactor.run(decide, dry_run=context.dry_run)
+        write = await self._write(context, kind, decide)
         return write.result
 
     async def patch(
@@ -138,7 +142,7 @@ class Verbs:
         subresource: str = "",
     ) -> Object:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        _check_served(kind, subresource, ("", "status", "scale", "finalize"))
+        check_served(kind, subresource, ("", "status", "scale", "finalize"))
         if subresource == "scale":
 
             def patched_scale(scale: Object) -> Object:
@@ -151,11 +155,11 @@ class Verbs:
             patched = apply_patch(kind, old, patch, type, schema=schema_of(kind))
             accepted = accept_patched(kind, patched, patch, context)
             check_identity(kind, accepted, namespace, name)
-            _check_uid(kind, accepted, old)
+            check_uid(kind, accepted, old)
             accepted = fill_defaults(kind, accepted)
             return self._decide_update(context, kind, namespace, accepted, old, subresource)
 
-        write = await self._transactor.run(decide, dry_run=context.dry_run)
+        write = await self._write(context, kind, decide)
         return write.result
 
     async def apply(
@@ -170,7 +174,7 @@ class Verbs:
         subresource: str = "",
     ) -> tuple[Object, bool]:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        _check_served(kind, subresource, ("", "status", "scale"))
+        check_served(kind, subresource, ("", "status", "scale"))
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":
@@ -192,14 +196,14 @@ class Verbs:
                         kind.group, kind.plural, name, why + "and no existing object was found"
                     )
             else:
-                _check_uid(kind, applied, old)
+                check_uid(kind, applied, old)
             new = self._merge_applied(context, kind, old, applied, force, subresource)
             new = fill_defaults(kind, new)
             if old is None:
                 return self._decide_create(context, kind, namespace, new, tracked=True)
             return self._decide_update(context, kind, namespace, new, old, subresource, tracked=True)
 
-        write = await self._transactor.run(decide, dry_run=context.dry_run)
+        write = await self._write(context, kind, decide)
         return write.result, write.is_creation
 
     async def delete(
@@ -228,7 +232,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, body: Object
     ) -> Object:
         self.authorize(context, "create", kind, namespace, name, subresource)
-        _check_served(kind, subresource, ("binding", "eviction"))
+        check_served(kind, subresource, ("binding", "eviction"))
         if subresource == "eviction":
             await self._delete(context, POD, namespace, name, eviction_options(body, namespace, name))
             return _success(201)
@@ -237,7 +241,7 @@ class Verbs:
             old = self._existing(kind, namespace, name)
             return put(kind, namespace, bind(old, body, rfc3339(self._clock.now())), old)
 
-        await self._transactor.run(decide, dry_run=context.dry_run)
+        await self._write(context, kind, decide)
         return _success(201)
 
     # ------------------------------------------------------------------ decisions
@@ -299,7 +303,7 @@ class Verbs:
             raise errors.conflict(kind.group, kind.plural, name, why)
         metadata["resourceVersion"] = before["resourceVersion"]
         prepare_for_update(kind, obj, old, subresource)
-        _check_deletion_fields(kind, obj, old)
+        check_deletion_fields(kind, obj, old)
         if not tracked:
             self._track(context, kind, obj, old, subresource)
         request = self._admission(Verb.UPDATE, context, kind, namespace, name, obj, old, subresource)
@@ -335,7 +339,7 @@ class Verbs:
                 return Write(old)
             return put(kind, namespace, deletion.object, old)
 
-        write = await self._transactor.run(decide, dry_run=context.dry_run)
+        write = await self._write(context, kind, decide)
         return write.result, write.is_end
 
     async def _update_scale(
@@ -346,10 +350,14 @@ class Verbs:
             new = with_scale(kind, old, change(scale_of(kind, old)))
             return self._decide_update(context, kind, namespace, new, old, "scale")
 
-        write = await self._transactor.run(decide, dry_run=context.dry_run)
+        write = await self._write(context, kind, decide)
         return scale_of(kind, write.result)
 
     # ------------------------------------------------------------------ parts
+
+    async def _write(self, context: Context, kind: Kind, decide: Callable[[], Write]) -> Write:
+        lease = await self._event_lease.current() if kind is EVENT and not context.dry_run else NO_LEASE
+        return await self._transactor.run(decide, dry_run=context.dry_run, lease=lease)
 
     def authorize(
         self,
@@ -454,62 +462,16 @@ class Verbs:
                 subresource=subresource,
             )
         except ConflictError as conflict:
-            raise _apply_conflict(conflict) from conflict
+            raise apply_conflict(conflict) from conflict
         except PatchError as error:
             of = f"{meta.key(applied)}; {kind.api_version}, Kind={kind.kind}"
             text = f"failed to create typed patch object ({of}): {error.message}"
             raise errors.bad_request(text) from error
 
 
-def _apply_conflict(conflict: ConflictError) -> errors.StatusError:
-    causes = [
-        {"reason": "FieldManagerConflict", "message": f"conflict with {each.manager}", "field": each.field}
-        for each in conflict.conflicts
-    ]
-    by_manager: dict[str, list[str]] = {}
-    for each in conflict.conflicts:
-        by_manager.setdefault(each.manager, []).append(each.field)
-    if len(causes) == 1:
-        only = conflict.conflicts[0]
-        text = f"Apply failed with 1 conflict: conflict with {only.manager}: {only.field}"
-    else:
-        lines = []
-        for manager, fields in by_manager.items():
-            listed = "".join(f"\n- {field}" for field in fields)
-            lines.append(f"conflicts with {manager}:{listed}")
-        text = f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines)
-    return errors.StatusError(409, "Conflict", text, details={"causes": causes})
-
-
-def _check_uid(kind: Kind, obj: Object, old: Object) -> None:
-    """A patch cannot make an object another one."""
-    given, uid = obj["metadata"].get("uid"), old["metadata"].get("uid")
-    if given and given != uid:
-        message = f'Invalid value: "{given}": field is immutable'
-        cause = {"reason": "FieldValueInvalid", "message": message, "field": "metadata.uid"}
-        raise errors.invalid(kind.group, kind.kind, str(old["metadata"]["name"]), [cause])
-
-
-def _check_deletion_fields(kind: Kind, obj: Object, old: Object) -> None:
-    """Only DELETE says when an object goes and how long it may take."""
-    metadata, before = obj["metadata"], old["metadata"]
-    causes = [
-        {
-            "reason": "FieldValueInvalid",
-            "message": f"Invalid value: {metadata[field]}: field is immutable",
-            "field": f"metadata.{field}",
-        }
-        for field in ("deletionTimestamp", "deletionGracePeriodSeconds")
-        if metadata.get(field) is not None and metadata[field] != before.get(field)
-    ]
-    if causes:
-        raise errors.invalid(kind.group, kind.kind, str(before["name"]), causes)
-
-
-def _check_served(kind: Kind, subresource: str, served: tuple[str, ...]) -> None:
-    if subresource not in served or (subresource and subresource not in kind.subresources):
-        raise errors.StatusError(404, "NotFound", "the server could not find the requested resource")
-
-
 def _success(code: int) -> Object:
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code}
+
+
+def _keeps_the_protocol(verbs: Verbs) -> VerbsApi:
+    return verbs

@@ -1,8 +1,9 @@
 """Plays recorded requests to a real API server 1.20 against our verbs, below HTTP.
 
-A case is a list of requests with the answers of the real server (`tests/oracle/*.jsonl.gz`). Here each request is
-turned into a call of `Verbs`, and the answer compared: strings in angle brackets stand for what differs from run
-to run (`<uid:1>` is bound by its first sight), fields that later releases added are left out on both sides.
+A case is a list of requests with the answers of the real server (`tests/oracle/*.jsonl.gz`). Here each
+request is turned into a call of `Verbs`, and the answer compared: strings in angle brackets stand for what
+differs from run to run (`<uid:1>` is bound by its first sight), fields that later releases added are left
+out on both sides.
 """
 
 from __future__ import annotations
@@ -203,9 +204,8 @@ class Replay:
                     "uid": obj["metadata"]["uid"],
                 }
                 details = {key: value for key, value in details.items() if value}
-                return 200, {
-                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-                }  # fmt: skip
+                status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+                return 200, {**status, "details": details}
             return 200, obj
         deleted = await verbs.delete_collection(context, kind, namespace, selection, options)
         return 200, _list_answer(kind, deleted)

@@ -82,9 +82,7 @@ def remove_fields(value: Any, fields: FieldSet, schema: Schema | None) -> Any:
                 result[key] = item
             elif not is_member(node):
                 child = schema.child(key) if schema is not None else None
-                rest = remove_fields(item, children(node), child)
-                if rest not in ({}, []) or item in ({}, []):
-                    result[key] = rest
+                result[key] = remove_fields(item, children(node), child)
         return result
     assert schema is not None
     kept = []
