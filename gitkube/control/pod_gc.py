@@ -1,4 +1,4 @@
-"""Removes pods that nobody else would: those of hosts that are no more, and the oldest of too many ended ones.
+"""Removes pods that nobody else would: those of lost hosts, and the oldest of too many ended ones.
 
 A host that is missing is waited for (it may be about to join again), and asked for once more at the API
 before its pods go. Such pods are deleted without grace, for no agent is left to stop them.
