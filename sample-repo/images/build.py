@@ -134,13 +134,13 @@ def main() -> int:
                            b"app:x:1000:1000:app:/:/bin/false\n")  # fmt: skip
     base.add("etc/group", b"root:x:0:\nnogroup:x:65534:\napp:x:1000:\n")
     base.add("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")
-    add_packages(base, ["busybox-static"], cache)
+    # Not the static one: it cannot look up names, for its libc loads what that needs at run time.
+    add_packages(base, ["busybox"], cache)
     for applet in APPLETS:
         base.add(f"usr/bin/{applet}", link="busybox")
 
-    libraries, python, redis = Layer(), Layer(), Layer()
-    add_packages(libraries, ["libc6"], cache)
-    have = closure(["libc6"])
+    python, redis = Layer(), Layer()
+    have = closure(["busybox"])
     add_packages(python, ["python3-minimal", "libpython3-stdlib"], cache, without=have)
     add_packages(redis, ["redis-server"], cache, without=have)
     redis.add("data", directory=True, mode=0o777)
@@ -154,12 +154,12 @@ def main() -> int:
         web.append(app)
 
     write_image(output, "busybox", "1", [base], {"Cmd": ["sh"]})
-    write_image(output, "redis", "7", [base, libraries, redis], {
+    write_image(output, "redis", "7", [base, redis], {
         "Entrypoint": ["redis-server", "--dir", "/data", "--save", "", "--protected-mode", "no"],
         "WorkingDir": "/data", "User": "1000:1000", "ExposedPorts": {"6379/tcp": {}},
     })  # fmt: skip
     for version, app in zip(("1", "2"), web, strict=True):
-        write_image(output, "guestbook-web", version, [base, libraries, python, app], {
+        write_image(output, "guestbook-web", version, [base, python, app], {
             "Env": [f"GUESTBOOK_VERSION={version}", "PYTHONDONTWRITEBYTECODE=1"],
             "Cmd": ["python3", "/app/app.py"],
             "WorkingDir": "/app", "User": "1000:1000", "ExposedPorts": {"8080/tcp": {}},
