@@ -1,0 +1,173 @@
+"""Plugs pulled and processes killed: what runs goes on, what is lost is replaced, nothing runs twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.support.demo_cluster import DemoCluster, is_ready, restarts, until
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a lab is made of namespaces and mounts, which need root"),
+]
+
+# Those that must not move within a test say so; the cluster's default is ten seconds.
+STAYS = """
+      tolerations:
+        - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 600}
+        - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 600}
+"""
+APP = """apiVersion: v1
+kind: Namespace
+metadata: {{name: {name}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: it, namespace: {name}}}
+spec:
+  replicas: 3
+  selector: {{matchLabels: {{app: it}}}}
+  template:
+    metadata: {{labels: {{app: it}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: main
+          image: registry.lab:5000/busybox:1
+          command: [sleep, "100000"]
+{more}"""
+
+
+def deploy(cluster: DemoCluster, name: str, more: str = "") -> list[dict[str, object]]:
+    """Three pods on three hosts, past git, so that the repository's state does not matter."""
+    cluster.kubectl("apply", "-f", "-", stdin=APP.format(name=name, more=more))
+    until(lambda: sum(map(is_ready, cluster.pods(name))) == 3, what=f"{name} is ready")
+    return cluster.pods(name)
+
+
+def on_three(cluster: DemoCluster, name: str) -> bool:
+    pods = cluster.pods(name)
+    return len(pods) == 3 and all(map(is_ready, pods))
+
+
+def test_a_killed_control_plane_finishes_the_push_and_restarts_no_pod(cluster: DemoCluster) -> None:
+    before = restarts([*cluster.pods("hello"), *cluster.pods("guestbook", "app=redis")])
+    cluster.write("apps/mid/it.yaml", APP.format(name="mid", more=""))
+    cluster.commit("killed in the middle")
+    push = cluster.start_push()
+    assert push.stdout is not None
+    for line in push.stdout:
+        if "rollout" in line or "plan" in line:
+            break
+    cluster.kill_control()
+    push.communicate(timeout=30)
+    cluster.demo.start_control()
+    cluster.push()
+    until(lambda: on_three(cluster, "mid"), what="the push is finished")
+    assert cluster.gitkube("status", "--wait", "60").returncode == 0
+    after = restarts([*cluster.pods("hello"), *cluster.pods("guestbook", "app=redis")])
+    assert after == before
+    cluster.drop("apps/mid")
+
+
+def test_a_killed_agent_comes_back_to_its_running_containers(cluster: DemoCluster) -> None:
+    pods = deploy(cluster, "agent")
+    before = restarts(pods)
+    started = [pod["status"]["containerStatuses"][0]["containerID"] for pod in pods]  # type: ignore[index]
+    found = cluster.lab.exec("ant", ["pgrep", "-f", "gitkube-node.* agent"]).stdout.split()
+    assert found
+    cluster.lab.exec("ant", ["kill", "-9", *found])
+    until(
+        lambda: (
+            set(cluster.lab.exec("ant", ["pgrep", "-f", "gitkube-node.* agent"]).stdout.split()) - set(found)
+        ),
+        what="the agent is back",
+    )
+    time.sleep(3)
+    pods = cluster.pods("agent")
+    assert restarts(pods) == before
+    assert [pod["status"]["containerStatuses"][0]["containerID"] for pod in pods] == started  # type: ignore[index]
+    name = next(pod["metadata"]["name"] for pod in pods if pod["spec"]["nodeName"] == "ant")  # type: ignore[index]
+    answer = until(
+        lambda: cluster.kubectl("exec", "-n", "agent", str(name), "--", "echo", "here", check=False)
+    )
+    assert "here" in answer
+    cluster.kubectl("delete", "namespace", "agent")
+
+
+def test_a_cut_host_keeps_its_pods_running(cluster: DemoCluster) -> None:
+    before = restarts(deploy(cluster, "cut", STAYS))
+    cluster.lab.cut("cow")
+    try:
+        until(lambda: "NotReady" in cluster.kubectl("get", "node", "cow"), what="cow is NotReady")
+        time.sleep(30)
+        running = cluster.lab.exec("cow", ["pgrep", "-fc", "sleep 100000"]).stdout.strip()
+        assert int(running) >= 1
+    finally:
+        cluster.lab.join("cow")
+    until(lambda: "NotReady" not in cluster.kubectl("get", "node", "cow"), what="cow is Ready")
+    until(lambda: on_three(cluster, "cut"))
+    assert restarts(cluster.pods("cut")) == before
+    cluster.kubectl("delete", "namespace", "cut")
+
+
+def test_a_dead_hosts_pods_are_replaced_and_none_runs_twice_when_it_is_back(cluster: DemoCluster) -> None:
+    pods = deploy(cluster, "dead")
+    lost = [pod["metadata"]["uid"] for pod in pods if pod["spec"]["nodeName"] == "bee"]  # type: ignore[index]
+    assert lost
+    cluster.lab.kill("bee")
+    try:
+        until(
+            lambda: (
+                on_three(cluster, "dead")
+                and all(pod["spec"]["nodeName"] != "bee" for pod in cluster.pods("dead"))
+            ),
+            timeout_s=60,
+            what="replaced on other hosts",
+        )
+        status = cluster.gitkube("status")
+        assert status.returncode == 1
+        assert "bee" in status.stdout
+    finally:
+        cluster.lab.start("bee")
+    until(lambda: "NotReady" not in cluster.kubectl("get", "node", "bee"), what="bee is Ready")
+    until(
+        lambda: len(cluster.get("pods", "-n", "dead")["items"]) == 3,
+        what="the pods of the dead host are gone",
+    )
+    count = "pgrep -fc 'sleep 100000' || true"
+    until(
+        lambda: (
+            sum(
+                int(cluster.lab.exec(host, ["sh", "-c", count]).stdout.strip() or 0)
+                for host in ("ant", "bee", "cow")
+            )
+            >= 3
+        )
+    )
+    containers = [
+        name
+        for host in ("ant", "bee", "cow")
+        for name in cluster.lab.exec(host, ["sh", "-c", "ls /var/lib/gitkube/pods"]).stdout.split()
+        if name in lost
+    ]
+    assert containers == []
+    cluster.kubectl("delete", "namespace", "dead")
+
+
+def test_the_store_process_may_die_and_the_api_goes_on(cluster: DemoCluster) -> None:
+    import subprocess
+
+    children = subprocess.run(
+        ["pgrep", "-P", str(cluster.serve_pid), "-f", "gitkube.store.process"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    before = restarts(cluster.pods("hello"))
+    os.kill(int(children[0]), signal.SIGKILL)
+    until(lambda: "store-died" in cluster.kubectl("create", "namespace", "store-died", check=False))
+    assert restarts(cluster.pods("hello")) == before
+    cluster.kubectl("delete", "namespace", "store-died")
