@@ -76,11 +76,6 @@ class Netlink:
 
     # ------------------------------------------------------------ links
 
-    def links(self) -> list[Link]:
-        """All links of the namespace."""
-        answers = self._ask(_RTM_GETLINK, _DUMP, _link_header())
-        return [_read_link(body) for kind, body in answers if kind == _RTM_NEWLINK]
-
     def link(self, name: str) -> Link | None:
         try:
             answers = self._ask(_RTM_GETLINK, 0, _link_header() + _attribute(_IFLA_IFNAME, name))

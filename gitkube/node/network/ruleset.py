@@ -105,12 +105,6 @@ def is_in_force() -> bool:
     ]
 
 
-def remove() -> None:
-    """Take our table away, if it is there."""
-    head = [{"add": {"table": {"family": FAMILY, "name": TABLE}}}]
-    put_in_force({"nftables": [*head, {"delete": {"table": {"family": FAMILY, "name": TABLE}}}]})
-
-
 def _listed(argv: list[str]) -> list[Json]:
     try:
         listed = json.loads(run(argv, package="nftables"))["nftables"]

@@ -184,15 +184,6 @@ class WireGuard:
             return False
         return link.kind == "wireguard" or procs.is_alive(self._recorded_process())
 
-    def remove(self) -> None:
-        """Take the interface away. The key stays."""
-        with Netlink() as netlink:
-            netlink.delete_link(INTERFACE)  # ends wireguard-go, too
-        if self._child is not None:
-            self._child.wait()
-            self._child = None
-        self._told.unlink(missing_ok=True)
-
     # ------------------------------------------------------------ the interface
 
     def _ensure_interface(self) -> bool:
