@@ -22,37 +22,23 @@ import structlog
 
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
-from gitkube.api.informer import Informer
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock, rfc3339
 from gitkube.gitops.applier import Applier
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
 from gitkube.gitops.evaluate import Evaluation, Evaluator
-from gitkube.gitops.health import DEGRADED, FAILED, HEALTHY, ROLLING, WORST_FIRST, Health, Related, health_of
+from gitkube.gitops.health import DEGRADED, FAILED, HEALTHY, WORST_FIRST
 from gitkube.gitops.hooks import HookServer, install_hooks
 from gitkube.gitops.plan import Entry, deletion_brake, live_entry
 from gitkube.gitops.problem import Place, count, errors, sorted_problems
 from gitkube.gitops.rollout import Rollout, Seen
 from gitkube.gitops.source import CommitId, Repository, SourceError
 from gitkube.gitops.state import DEFAULT_NAME, SourceState, commit_fields, inventory_fields
+from gitkube.gitops.view import WITH_HEALTH, View
 from gitkube.gitops.watcher import BranchWatcher
-from gitkube.objects import conditions, kinds, meta, pods
-from gitkube.objects.kinds import Kind
+from gitkube.objects import conditions, kinds, meta
 from gitkube.objects.types import Object
-
-WATCHED: tuple[Kind, ...] = (
-    kinds.NAMESPACE,
-    kinds.CONFIG_MAP,
-    kinds.SECRET,
-    kinds.SERVICE_ACCOUNT,
-    kinds.SERVICE,
-    kinds.DEPLOYMENT,
-    kinds.REPLICA_SET,
-    kinds.JOB,
-    kinds.POD,
-)
-WITH_HEALTH = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.POD)
 
 HEAL_WORKERS = 4
 MAX_HEALS_PER_MINUTE = 6
@@ -94,8 +80,8 @@ class Sync:
         self._clock = clock
         self._evaluator = evaluator or Evaluator(self._repo)
         self._state = SourceState(client, name=name, repository=str(self._repo), branch=branch, clock=clock)
-        self._informers = {kind: Informer(client, kind, clock=clock, rng=rng) for kind in WATCHED}
-        self._applier = Applier(client, self.live, clock=clock)
+        self._view = View(client, clock=clock, rng=rng)
+        self._applier = Applier(client, self._view.live, clock=clock)
         self._queue: WorkQueue[Ref] = WorkQueue(clock, rng)
         self._socket = socket
         self._hooks = HookServer(self, repo=self._repo, branch=branch, socket=socket)
@@ -137,7 +123,8 @@ class Sync:
         return {ref for ref, wanted in desired.items() if not self._applier.is_due(wanted)}
 
     def namespaces(self) -> list[str]:
-        return [meta.name(one) for one in self._informers[kinds.NAMESPACE].list()]
+        """Those that the cluster has."""
+        return self._view.namespaces()
 
     def notify(self, commit: CommitId | None = None) -> None:
         """The branch may have moved."""
@@ -154,11 +141,6 @@ class Sync:
             await self._rollout_added.wait()
         return self._rollouts[commit]
 
-    def live(self, ref: Ref) -> Object | None:
-        """An object as the informers see it."""
-        informer = self._informers.get(ref.kind)
-        return None if informer is None else informer.get(ref.name, ref.namespace)
-
     # ------------------------------------------------------------------ the loops
 
     async def run(self) -> None:
@@ -171,11 +153,7 @@ class Sync:
         await asyncio.to_thread(install_hooks, self._repo, self._socket)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for informer in self._informers.values():
-                    informer.add_handler(self._on_change)
-                    tasks.create_task(informer.run(), name=f"gitops-{informer.kind}")
-                for informer in self._informers.values():
-                    await informer.wait_synced()
+                await self._view.start(tasks, self._on_change)
                 watcher = BranchWatcher(self._repo, self._branch, self.notify, clock=self._clock)
                 tasks.create_task(watcher.run(), name="gitops-watch")
                 tasks.create_task(self._follow(), name="gitops-follow")
@@ -250,7 +228,7 @@ class Sync:
             await self._state.write(
                 commit=commit_fields(commit), inventory=inventory_fields(widened.values())
             )
-            ready_before = self._ready_pods(evaluation.desired)
+            ready_before = self._view.ready_pods(evaluation.desired)
             self._desired = evaluation.desired
             changed = await self._applier.apply_all(evaluation.desired)
             self._held_back = gone if brake else await self._applier.prune(gone)
@@ -373,7 +351,7 @@ class Sync:
         """Look at everything that came from git; feed the rollout and write the status."""
         if not self._rollouts:
             return
-        health = self.health()
+        health = self._view.seen(self._desired, self._applier)
         newest = next(reversed(self._rollouts.values()))
         if newest.commit.id == self._state.applied and not self._is_deploying:
             touched = {ref: one for ref, one in health.items() if ref in self._touched}
@@ -393,29 +371,6 @@ class Sync:
             ),
         )
 
-    def health(self) -> dict[Ref, Seen]:
-        """Every object that came from git, and how it is."""
-        related = Related(self._informers[kinds.REPLICA_SET].list(), self._informers[kinds.POD].list())
-        return {ref: self._seen(ref, wanted, related) for ref, wanted in self._desired.items()}
-
-    def _seen(self, ref: Ref, wanted: Desired, related: Related) -> Seen:
-        quarantined = self._applier.quarantined.get(ref)
-        if quarantined is not None:
-            return Seen(
-                Health(FAILED, f"refused by the API: {quarantined.message}", is_stuck=True), wanted.place
-            )
-        if ref.kind not in self._informers:
-            return Seen(Health(HEALTHY), wanted.place)
-        live = self.live(ref)
-        applied = self._applier.applied.get(ref)
-        if live is None and applied is not None and applied.is_complete:
-            return Seen(Health(HEALTHY, "completed", 1, 1), wanted.place)
-        health = health_of(ref.kind, live, related)
-        version = int(meta.resource_version(live) or 0) if live is not None else 0
-        if live is not None and applied is not None and version < applied.resource_version:
-            health = Health(ROLLING, "just applied", 0, health.wanted)
-        return Seen(health, wanted.place, related.newest_pods(live) if live is not None else ())
-
     def _summary(self, health: Mapping[Ref, Seen], newest: Rollout) -> tuple[str, str]:
         if self._refused is not None:
             return FAILED, self._refused[1]
@@ -430,15 +385,6 @@ class Sync:
         ref, seen = worst
         reason = f": {seen.health.reason}" if seen.health.reason else ""
         return seen.health.state, f"{ref}{reason} ({seen.place.path}:{seen.place.line})"
-
-    def _ready_pods(self, desired: Mapping[Ref, Desired]) -> dict[Ref, set[str]]:
-        related = Related(self._informers[kinds.REPLICA_SET].list(), self._informers[kinds.POD].list())
-        found: dict[Ref, set[str]] = {}
-        for ref in desired:
-            live = self.live(ref) if ref.kind in WITH_HEALTH else None
-            if live is not None:
-                found[ref] = {meta.uid(pod) for pod in related.newest_pods(live) if pods.is_ready(pod)}
-        return found
 
     def _uid(self, ref: Ref) -> str:
         applied = self._applier.applied.get(ref)
