@@ -157,7 +157,7 @@ class Lab:
         return True
 
     def status(self) -> LabStatus:
-        """What is there, as seen now. Needs root only to see cut cables."""
+        """What is there, as seen now. Only root sees that a cable is cut; others see such a host as on."""
         layout = self._recorded_layout()
         if layout is None:
             return LabStatus(self.directory, False, "", "", ())
@@ -377,7 +377,11 @@ class Lab:
         return HostStatus(host.name, host.address, host.zone, state, pid)
 
     def _router_ports(self, layout: LabLayout) -> dict[str, bool]:
-        return netns.links(layout.router_namespace) if netns.has_namespace(layout.router_namespace) else {}
+        if os.geteuid() != 0:
+            return {host.port: True for host in layout.hosts}
+        if not netns.has_namespace(layout.router_namespace):
+            return {}
+        return netns.links(layout.router_namespace)
 
     def _host(self, name: str) -> tuple[LabLayout, HostLayout]:
         layout = self.layout()
