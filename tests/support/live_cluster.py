@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 from gitkube.api.authorization import User
 from gitkube.api.client import Client
 from gitkube.api.machinery import Api
+from gitkube.api.settings import ApiSettings
 from gitkube.clock import SystemClock
-from gitkube.objects.kinds import POD
+from gitkube.objects.kinds import LEASE, POD
 from gitkube.objects.types import Object
 from gitkube.server.app import HttpServer, create_app
 from gitkube.server.pki import Pki
@@ -30,6 +31,8 @@ from tests.support.fake_streams import FakeStreams
 
 T = TypeVar("T")
 START_TIMEOUT_S = 30
+RING_EVENTS = 128
+"""Small, so that a test can make the server forget."""
 
 
 def kubectl_path() -> str | None:
@@ -70,6 +73,19 @@ class LiveCluster:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the server's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(START_TIMEOUT_S)
+
+    def forget_leases(self, namespace: str) -> None:
+        """Write so much that the server no longer knows what happened to Leases before."""
+
+        async def write() -> None:
+            metadata = {"name": "busy", "namespace": namespace}
+            lease: Object = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
+            await self.client.create(LEASE, lease)
+            for number in range(RING_EVENTS + 1):
+                change = {"spec": {"leaseTransitions": number}}
+                await self.client.patch(LEASE, "busy", namespace, change)
+
+        self.run(write())
 
     def environment(self) -> dict[str, str]:
         home = str(self.directory)
@@ -119,7 +135,7 @@ class LiveCluster:
         clock, rng = SystemClock(), random.Random(1)
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         store = await Member.open(self.directory / "store", clock=clock, rng=rng)
-        api = Api(store, clock=clock, rng=rng)
+        api = Api(store, clock=clock, rng=rng, settings=ApiSettings(watch_ring_events=RING_EVENTS))
         running = asyncio.ensure_future(api.run())
         await asyncio.wait(
             [running, asyncio.ensure_future(api.wait_ready())], return_when=asyncio.FIRST_COMPLETED
