@@ -172,7 +172,8 @@ async def main() -> None:
         rate = await bound(nodes, bound_pods)
         rows.append(against(f"bound, {nodes} nodes", rate, "pods/s", reference, "kube-scheduler, bound"))
     how = (
-        f"{core_pods} decisions, then {bound_pods} pods bound through API and store with fsync; "
+        f"{core_pods} decisions, then {bound_pods} pods bound through API and store with fsync "
+        "(their events follow behind); "
         "reference kube-scheduler 1.20.2 on two cores, measured earlier"
     )
     report(rows, how, arguments.json)

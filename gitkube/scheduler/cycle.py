@@ -18,7 +18,6 @@ from gitkube.scheduler.framework import (
     CycleState,
     Filter,
     Mask,
-    NormalizeScore,
     Profile,
     Scores,
     Status,
@@ -84,12 +83,12 @@ class SchedulingCycle:
         for _, pre_score in self._profile.pre_scores:
             pre_score.pre_score(state, pod, self._snapshot, feasible)
         total: Scores = np.zeros(self._snapshot.capacity, np.float64)
-        for _, plugin, weight in self._profile.scores:
+        for plugin, normalizer, weight in self._profile.scores:
             scores = plugin.score(state, pod, self._snapshot, feasible)
             if scores is None:
                 continue
-            if isinstance(plugin, NormalizeScore):
-                scores = plugin.normalize(state, pod, scores, feasible)
+            if normalizer is not None:
+                scores = normalizer.normalize(state, pod, scores, feasible)
             total += weight * scores
         return total
 

@@ -238,7 +238,8 @@ class Profile:
     filters: list[tuple[str, Filter]] = field(default_factory=list)
     post_filters: list[tuple[str, PostFilter]] = field(default_factory=list)
     pre_scores: list[tuple[str, PreScore]] = field(default_factory=list)
-    scores: list[tuple[str, Score, float]] = field(default_factory=list)
+    scores: list[tuple[Score, NormalizeScore | None, float]] = field(default_factory=list)
+    """Each with itself once more if it normalizes, and its weight."""
     reserves: list[tuple[str, Reserve]] = field(default_factory=list)
     permits: list[tuple[str, Permit]] = field(default_factory=list)
     pre_binds: list[tuple[str, PreBind]] = field(default_factory=list)
@@ -260,7 +261,8 @@ class Profile:
             if isinstance(plugin, PreScore):
                 self.pre_scores.append((name, plugin))
             if isinstance(plugin, Score):
-                self.scores.append((name, plugin, weighted.weight))
+                normalizer = plugin if isinstance(plugin, NormalizeScore) else None
+                self.scores.append((plugin, normalizer, weighted.weight))
             if isinstance(plugin, Reserve):
                 self.reserves.append((name, plugin))
             if isinstance(plugin, Permit):

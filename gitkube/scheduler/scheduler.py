@@ -42,6 +42,8 @@ MAX_BINDINGS = 128
 BREATHE_EVERY = 8
 """Pods decided on before other tasks of the loop get their turn."""
 EXPIRE_INTERVAL_S = 10.0
+MAX_EVENTS_WAITING = 10_000
+"""Events are written one by one beside the bindings, which matter more; what is beyond is dropped."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +85,7 @@ class Scheduler:
         assert self._profile.queue_sort is not None, "a profile needs one QueueSort plugin"
         self.queue = SchedulingQueue(clock, self._profile.queue_sort, self._profile.hints)
         self._bindings = asyncio.Semaphore(MAX_BINDINGS)
+        self._sayings: asyncio.Queue[tuple[PodInfo, str, str, str]] = asyncio.Queue(MAX_EVENTS_WAITING)
 
     async def run(self) -> None:
         """Schedule for ever."""
@@ -94,6 +97,7 @@ class Scheduler:
             log.info("scheduler_started", nodes=len(self.snapshot), pods_waiting=len(self.queue))
             group.create_task(self.queue.run(), name="scheduler queue")
             group.create_task(self._expire(), name="scheduler expiry")
+            group.create_task(self._write_events(), name="scheduler events")
             await self._schedule(group)
 
     # ------------------------------------------------------------------ the loop
@@ -128,7 +132,7 @@ class Scheduler:
         self.queue.failed(queued, decision.refusing_plugins or frozenset(("",)))
         log.info("pod_unschedulable", namespace=pod.key[0], name=pod.key[1], message=message)
         await self._set_condition(pod, "Unschedulable", message)
-        await self._events.event(pod.pod, "Warning", "FailedScheduling", message)
+        self._say(pod, "Warning", "FailedScheduling", message)
 
     async def _bind(self, queued: QueuedPod, decision: Decision) -> None:
         pod, node_name, state = queued.pod, decision.node_name, decision.state
@@ -150,8 +154,7 @@ class Scheduler:
             await post_bind.post_bind(state, pod, node_name)
         namespace, name = pod.key
         log.debug("pod_bound", namespace=namespace, name=name, host=node_name)
-        message = f"Successfully assigned {namespace}/{name} to {node_name}"
-        await self._events.event(pod.pod, "Normal", "Scheduled", message)
+        self._say(pod, "Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {node_name}")
 
     def _undo(self, queued: QueuedPod, decision: Decision, error: Exception) -> None:
         pod = queued.pod
@@ -199,6 +202,17 @@ class Scheduler:
             await self._client.patch(POD, pod.key[1], pod.key[0], patch, subresource="status")
         except (StatusError, OSError, TimeoutError) as error:
             log.warning("condition_not_written", namespace=pod.key[0], name=pod.key[1], error=str(error))
+
+    def _say(self, pod: PodInfo, type: str, reason: str, message: str) -> None:
+        try:
+            self._sayings.put_nowait((pod, type, reason, message))
+        except asyncio.QueueFull:
+            log.warning("event_dropped", namespace=pod.key[0], name=pod.key[1], reason=reason)
+
+    async def _write_events(self) -> None:
+        while True:
+            pod, type_, reason, message = await self._sayings.get()
+            await self._events.event(pod.pod, type_, reason, message)
 
     async def _expire(self) -> None:
         while True:

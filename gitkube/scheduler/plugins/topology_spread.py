@@ -101,11 +101,7 @@ class PodTopologySpread:
             if not number or not present.any():
                 continue
             totals = np.bincount(ids[present], weights=counts[present], minlength=number)
-            among = feasible & present
-            if number >= nodes.capacity // 2:  # hosts: each feasible one is a domain of its own
-                domains = int(among.sum())
-            else:
-                domains = len(np.unique(ids[among]))
+            domains = np.count_nonzero(np.bincount(ids[feasible & present], minlength=number))
             # Fewer, larger domains weigh less, so that zones do not drown hosts.
             scores += np.where(present, totals[ids] * math.log(domains + 2) + (max_skew - 1), 0.0)
         return scores
