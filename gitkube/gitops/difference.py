@@ -60,7 +60,7 @@ _MISSING = _Missing()
 
 
 def _walk(before: Any, after: Any, path: Steps, label: str) -> Iterator[tuple[Steps, str, Any, Any]]:
-    if before == after and type(before) is type(after):
+    if type(before) is type(after) and not isinstance(before, (dict, list)) and before == after:
         return
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [*after, *(key for key in before if key not in after)]:
