@@ -218,7 +218,12 @@ async def test_an_object_made_just_before_a_kill_is_pruned_later(repo, api_clien
     try:
         try:
             async with running_sync(api_client, repo, tmp_path):
-                await asyncio.sleep(3)
+
+                async def applied():
+                    return await value_of(api_client, "b") == "1"
+
+                await eventually(applied)
+                await asyncio.sleep(0.2)
         except* Killed:
             pass
     finally:
