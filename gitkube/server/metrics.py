@@ -6,6 +6,8 @@ number of series has a bound.
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gitkube.server.lifetime import Lifetime
@@ -32,6 +34,9 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
+        # Finding a series by its labels costs more than counting in it; there is a bound to them.
+        self._requests_of = cache(self._requests.labels)
+        self._duration_of = cache(self._duration.labels)
         long_requests = Gauge(
             "apiserver_longrunning_requests", "Watches and streams that are open.", registry=self.registry
         )
@@ -48,9 +53,9 @@ class Metrics:
         *,
         is_long: bool,
     ) -> None:
-        self._requests.labels(verb, group, resource, subresource, str(code)).inc()
+        self._requests_of(verb, group, resource, subresource, str(code)).inc()
         if not is_long:
-            self._duration.labels(verb, resource).observe(duration_s)
+            self._duration_of(verb, resource).observe(duration_s)
 
     def text(self) -> bytes:
         """All figures, in Prometheus' text format."""

@@ -363,3 +363,10 @@ def test_bytes_that_are_no_http_do_no_harm(cluster: LiveCluster, call: Caller) -
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         plain.recv(100)
     assert call("GET", "/readyz").body == b"ok"
+
+
+def test_a_made_up_method_makes_no_series_of_its_own(call: Caller) -> None:
+    assert call("BREW", "/version").code == 405
+    text = call("GET", "/metrics").body.decode()
+    assert "brew" not in text.lower()
+    assert 'apiserver_request_total{code="405"' in text
