@@ -32,7 +32,10 @@ class FieldChange(NamedTuple):
     def __str__(self) -> str:
         if self.path[-1:] in ((CONFIG_HASH,), (TEMPLATE_HASH,)):
             return "configuration changed: its pods roll" if self.path[-1] == CONFIG_HASH else "runs again"
-        return f"{self.label} {self.before or '(none)'} -> {self.after or '(none)'}"
+        before, after = self.before or "(none)", self.after or "(none)"
+        if self.label == "image" and "/" in before and before.rpartition("/")[0] == after.rpartition("/")[0]:
+            before, after = before.rpartition("/")[2], after.rpartition("/")[2]  # the same registry
+        return f"{self.label} {before} -> {after}"
 
 
 def comparable(obj: Object) -> Object:

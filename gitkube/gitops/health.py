@@ -90,6 +90,11 @@ class Related:
     def pods(self, owner: Object) -> Sequence[Object]:
         return self._pods.get(meta.uid(owner), ())
 
+    def all_pods(self, owner: Object) -> list[Object]:
+        """The pods of a workload, of every revision."""
+        below = [pod for replica_set in self.replica_sets(owner) for pod in self.pods(replica_set)]
+        return [*self.pods(owner), *below]
+
     def newest_pods(self, owner: Object) -> Sequence[Object]:
         """The pods of a Job or ReplicaSet, or of a Deployment's newest ReplicaSet."""
         newest = newest_replica_set(self.replica_sets(owner))

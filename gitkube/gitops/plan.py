@@ -180,7 +180,7 @@ async def _compare(
     fields = differences(live, result)
     if not fields:
         return None, []
-    return Change(CHANGE, ref, wanted.place, tuple(fields)), []
+    return Change(CHANGE, ref, wanted.checked.manifest.place_of(fields[0].path), tuple(fields)), []
 
 
 def needs_recreation(wanted: Desired, live: Object) -> bool:

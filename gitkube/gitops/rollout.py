@@ -143,7 +143,7 @@ class Rollout:
                 self.say("rollout", text + _seconds(now_s - self._started_s), now_s)
         if health.reason == "completed" and told.reason != "completed":
             self.say("rollout", f"{_short(ref)} completed in {_seconds(now_s - self._started_s)}", now_s)
-        elif health.is_stuck and health.reason != told.reason:
+        elif health.is_stuck and health.state != FAILED and health.reason != told.reason:
             self.say("rollout", f"{_short(ref)} {health.ready}/{health.wanted}  {health.reason}", now_s)
         told.reason = health.reason
         if not health.is_stuck:

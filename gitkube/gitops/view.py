@@ -64,13 +64,13 @@ class View:
         return {ref: self._one(ref, wanted, applier, related) for ref, wanted in desired.items()}
 
     def ready_pods(self, refs: Iterable[Ref]) -> dict[Ref, set[str]]:
-        """The uids of the ready pods of each workload's newest revision."""
+        """The uids of the ready pods of each workload, of whatever revision."""
         related = self._related()
         found: dict[Ref, set[str]] = {}
         for ref in refs:
             live = self.live(ref) if ref.kind in WITH_HEALTH else None
             if live is not None:
-                found[ref] = {meta.uid(pod) for pod in related.newest_pods(live) if pods.is_ready(pod)}
+                found[ref] = {meta.uid(pod) for pod in related.all_pods(live) if pods.is_ready(pod)}
         return found
 
     def _one(self, ref: Ref, wanted: Desired, applier: Applier, related: Related) -> Seen:

@@ -90,6 +90,13 @@ class Manifest:
         """The place of a value, or of the nearest thing around it that the file has."""
         return self.text.place_of(*self.document.position((*self.root, *path), of_key=of_key))
 
+    def place_of(self, path: Path) -> Place:
+        """The line that wrote a field; where the object starts when the file has no such field."""
+        full = (*self.root, *path)
+        if self.text.via or not self.document.has(full):
+            return self.place
+        return self.text.place_of(*self.document.position(full))
+
     def problem(
         self, message: str, path: Path = (), *, of_key: bool = False, hint: str = "", is_error: bool = True
     ) -> Problem:
