@@ -24,7 +24,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from gitkube.api.errors import is_conflict
+from gitkube.api.errors import StatusError, is_conflict
 from gitkube.clock import Clock
 
 K = TypeVar("K", bound=Hashable)
@@ -246,7 +246,10 @@ def _log_failure(name: str, key: object, failures: int, error: Exception) -> Non
     if is_conflict(error):
         # Somebody else wrote first. It is the price of optimistic concurrency, and the next look settles it.
         log.debug("reconcile_conflicted", loop=name, key=key, failures=failures, error=str(error))
+    elif isinstance(error, StatusError | OSError):
+        log.warning("reconcile_failed", loop=name, key=key, failures=failures, error=str(error))
     else:
-        log.warning(
-            "reconcile_failed", loop=name, key=key, failures=failures, error=str(error), exc_info=error
+        # A mistake of ours: the trace says where.
+        log.error(
+            "reconcile_crashed", loop=name, key=key, failures=failures, error=str(error), exc_info=error
         )

@@ -18,6 +18,7 @@ from gitkube.api.errors import StatusError, is_already_exists, is_conflict, is_n
 from gitkube.control import deployment_status, revisions, rollout
 from gitkube.control.claims import claim
 from gitkube.control.context import BY_CONTROLLER, Context, Controller, controller_key
+from gitkube.control.pod_control import is_namespace_ending
 from gitkube.control.replicaset import wanted_replicas
 from gitkube.control.rollout import Part
 from gitkube.objects import conditions, meta, pods
@@ -204,6 +205,8 @@ class DeploymentController(Controller):
         except StatusError as error:
             if is_already_exists(error):
                 await self._resolve_collision(look, blank)
+                return
+            if is_namespace_ending(error):
                 return
             text = f'Failed to create new replica set "{meta.name(blank)}": {error.message}'
             look.found = conditions.make("Progressing", False, deployment_status.FAILED, text)
