@@ -30,7 +30,7 @@ from gitkube.objects.kinds import NAMESPACE, NODE, POD
 from gitkube.objects.types import Object
 from gitkube.scheduler import diagnosis
 from gitkube.scheduler.cycle import Decision, SchedulingCycle
-from gitkube.scheduler.framework import Event, Profile, Status
+from gitkube.scheduler.framework import SUCCESS, Event, Profile, Status
 from gitkube.scheduler.plugins.default_binder import DefaultBinder
 from gitkube.scheduler.pod_info import DEFAULT_SCHEDULER, Key, PodInfo, pod_info
 from gitkube.scheduler.profile import default_profile
@@ -123,7 +123,12 @@ class Scheduler:
         if not decision.node_name:
             return self._refuse(queued, decision)
         self.snapshot.assume(pod, decision.node_name)
-        return self._bind(queued, decision)
+        reserved = SUCCESS
+        for _, reserve in self._profile.reserves:
+            reserved = reserve.reserve(decision.state, pod, decision.node_name)
+            if not reserved.is_success:
+                break
+        return self._bind(queued, decision, reserved)
 
     async def _refuse(self, queued: QueuedPod, decision: Decision) -> None:
         """Say why the pod waits, and let it wait."""
@@ -134,11 +139,10 @@ class Scheduler:
         await self._set_condition(pod, "Unschedulable", message)
         self._say(pod, "Warning", "FailedScheduling", message)
 
-    async def _bind(self, queued: QueuedPod, decision: Decision) -> None:
+    async def _bind(self, queued: QueuedPod, decision: Decision, reserved: Status) -> None:
         pod, node_name, state = queued.pod, decision.node_name, decision.state
         try:
-            for _, reserve in self._profile.reserves:
-                self._check(reserve.reserve(state, pod, node_name))
+            self._check(reserved)
             for _, permit in self._profile.permits:
                 self._check(await permit.permit(state, pod, node_name))
             for _, pre_bind in self._profile.pre_binds:

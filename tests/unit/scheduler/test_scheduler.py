@@ -12,6 +12,10 @@ from gitkube.api.errors import unavailable
 from gitkube.objects.conditions import get_condition
 from gitkube.objects.kinds import EVENT, NODE, POD, Kind
 from gitkube.objects.types import Object
+from gitkube.scheduler.framework import SUCCESS, Code, CycleState, Status
+from gitkube.scheduler.plugins.default_binder import DefaultBinder
+from gitkube.scheduler.pod_info import PodInfo
+from gitkube.scheduler.profile import default_profile
 from gitkube.scheduler.scheduler import Scheduler
 from tests.support.cluster import node, pod
 from tests.support.fake_client import FakeClient
@@ -160,3 +164,49 @@ async def test_a_restarted_scheduler_knows_what_is_taken(client: FakeClient, clo
         if not [write for write in client.writes if write[3] == "new"]:
             await client.create(POD, pod("new", cpu="700m"))
     assert (await host_of(client, "old"), await host_of(client, "new")) == ("ant", "")
+
+
+class Gate:
+    """A plugin with Reserve, Permit and PostBind, which writes down what it is asked."""
+
+    name = "Gate"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.refusals = 1
+
+    def reserve(self, state: CycleState, pod: PodInfo, node_name: str) -> Status:
+        self.calls.append("reserve")
+        return SUCCESS
+
+    def unreserve(self, state: CycleState, pod: PodInfo, node_name: str) -> None:
+        self.calls.append("unreserve")
+
+    async def permit(self, state: CycleState, pod: PodInfo, node_name: str) -> Status:
+        self.calls.append("permit")
+        if self.refusals:
+            self.refusals -= 1
+            return Status(Code.UNSCHEDULABLE, ("not yet",), plugin=self.name)
+        return SUCCESS
+
+    async def post_bind(self, state: CycleState, pod: PodInfo, node_name: str) -> None:
+        self.calls.append("post_bind")
+
+
+async def test_plugins_of_the_binding_cycle_may_refuse_and_everything_is_undone(
+    client: FakeClient, clock: FakeClock
+) -> None:
+    gate = Gate()
+    profile = default_profile(DefaultBinder(client), gate)
+    scheduler = Scheduler(client, clock=clock, rng=random.Random(1), profile=profile)
+    task = asyncio.create_task(scheduler.run())
+    await client.create(NODE, node("ant"))
+    await client.create(POD, pod("web", cpu="1"))
+    await clock.advance(0.5)
+    assert gate.calls == ["reserve", "permit", "unreserve"]
+    assert await host_of(client, "web") == "" and scheduler.snapshot.requested("cpu").sum() == 0
+    await clock.advance(3)
+    assert gate.calls[3:] == ["reserve", "permit", "post_bind"]
+    assert await host_of(client, "web") == "ant"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
