@@ -10,10 +10,13 @@ which has one image gets the next one cheaply, and the two versions of the web i
 """
 
 import argparse
+import functools
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
+import marshal
 import platform
 import re
 import subprocess
@@ -35,6 +38,20 @@ DROPPED = re.compile(
     r"|usr/lib/python3[^/]*/(idlelib|lib2to3|test|ensurepip|turtledemo|tkinter|pydoc_data|distutils)(/|$)"
     r"|usr/lib/python3\.\d+/config-.*"
 )
+# What a small server imports; the rest of the library is compiled when somebody needs it.
+COMPILED = set(
+    """
+abc.py argparse.py base64.py bisect.py calendar.py codecs.py collections concurrent contextlib.py
+copy.py copyreg.py datetime.py email encodings enum.py fnmatch.py functools.py genericpath.py
+gettext.py hashlib.py heapq.py html http importlib io.py ipaddress.py json keyword.py linecache.py
+locale.py logging mimetypes.py ntpath.py operator.py os.py posixpath.py queue.py quopri.py random.py
+re reprlib.py selectors.py shutil.py signal.py site.py socket.py socketserver.py ssl.py stat.py
+string.py struct.py subprocess.py tempfile.py textwrap.py threading.py token.py tokenize.py
+traceback.py types.py typing.py urllib uuid.py warnings.py weakref.py _bootlocale.py
+_collections_abc.py _compression.py _sitebuiltins.py _weakrefset.py zipfile.py
+""".split()  # noqa: SIM905 - read as words, it fits on the screen
+)
+PACKAGES = ("busybox", "python3-minimal", "libpython3-stdlib", "redis-server")
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 APPLETS = """
 [ ash awk basename cat chmod chown clear cp cut date dd df dirname du echo env expr false find free
@@ -83,12 +100,29 @@ class Layer:
                     assert file is not None
                     self.add(path, file.read(), mode=member.mode)
 
+    def compile_python(self) -> None:
+        """Add the byte code that Python would otherwise make at each start of a container.
+
+        Needs the same minor version here as in the image; without it containers only start slower. The byte
+        code names no time ("unchecked hash", PEP 552), so the same sources give the same bytes.
+        """
+        own = f"usr/lib/python{sys.version_info[0]}.{sys.version_info[1]}/"
+        for path, (_, source) in list(self._entries.items()):
+            relative = PurePosixPath(path.removeprefix(own))
+            if not path.startswith(own) or relative.suffix != ".py" or relative.parts[0] not in COMPILED:
+                continue
+            code = compile(source, f"/{path}", "exec", dont_inherit=True)
+            header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
+            data = header + importlib.util.source_hash(source) + marshal.dumps(code)
+            cached = relative.with_name("__pycache__") / f"{relative.stem}.{sys.implementation.cache_tag}.pyc"
+            self.add(f"{own}{cached}", data)
+
     def packed(self) -> tuple[str, bytes]:
         """The digest of the layer's tar and the tar compressed. Nothing can be added after."""
         if self._packed is None:
             content = self._tar()
             digest = hashlib.sha256(content).hexdigest()
-            self._packed = f"sha256:{digest}", gzip.compress(content, compresslevel=6, mtime=0)
+            self._packed = f"sha256:{digest}", gzip.compress(content, compresslevel=1, mtime=0)
         return self._packed
 
     def _tar(self) -> bytes:
@@ -142,6 +176,7 @@ def main() -> int:
     python, redis = Layer(), Layer()
     have = closure(["busybox"])
     add_packages(python, ["python3-minimal", "libpython3-stdlib"], cache, without=have)
+    python.compile_python()
     add_packages(redis, ["redis-server"], cache, without=have)
     redis.add("data", directory=True, mode=0o777)
 
@@ -167,28 +202,35 @@ def main() -> int:
     return 0
 
 
+@functools.cache
+def dependencies() -> dict[str, list[str]]:
+    """What each package of the images needs to run; of alternatives the first. One call, for it is slow."""
+    lines = subprocess.run(
+        ["apt-cache", "depends", "--recurse", "-i", "--", *PACKAGES],
+        check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    found: dict[str, list[str]] = {}
+    needs: list[str] = []
+    is_alternative = False
+    for line in lines:
+        kind, _, name = line.strip().partition(": ")
+        if not line.startswith(" "):
+            needs = found.setdefault(line.strip(), [])
+            is_alternative = False
+        elif name:
+            if not is_alternative and not name.startswith("<") and not LEFT_OUT.fullmatch(name):
+                needs.append(name)
+            is_alternative = kind.startswith("|")
+    return found
+
+
 def closure(names: list[str]) -> set[str]:
-    """The packages with all they need to run, by name; of alternatives the first."""
+    """The packages with all they need to run, by name."""
     found: set[str] = set()
     level = set(names)
     while level:
         found |= level
-        lines = subprocess.run(
-            ["apt-cache", "depends", "-i", "--", *sorted(level)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout.splitlines()
-        level = set()
-        is_alternative = False
-        for line in lines:
-            kind, _, name = line.strip().partition(": ")
-            if not name:
-                continue
-            if not is_alternative and not name.startswith("<") and not LEFT_OUT.fullmatch(name):
-                level.add(name)
-            is_alternative = kind.startswith("|")
-        level -= found
+        level = {need for name in level for need in dependencies().get(name, [])} - found
     return found
 
 
