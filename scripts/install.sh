@@ -10,7 +10,7 @@ what=${1:-run}
 packages="python3 python3-venv git openssh-server openssh-client iproute2 iputils-ping kmod util-linux \
 ca-certificates crun conmon nftables wireguard-tools wireguard-go skopeo docker-registry busybox-static netcat-openbsd"
 if [ "$what" = dev ]; then
-    packages="$packages curl dnsutils etcd-server etcd-client umoci"
+    packages="$packages curl sudo dnsutils etcd-server etcd-client umoci"
 fi
 
 say() { printf '  %-9s %s\n' "$1" "$2"; }
