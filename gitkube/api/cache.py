@@ -21,7 +21,7 @@ import orjson
 import structlog
 from sortedcontainers import SortedDict
 
-from gitkube.api.errors import StatusError, gone
+from gitkube.api.errors import StatusError, gone, unavailable
 from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, Place, parse_key
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import Clock
@@ -287,6 +287,8 @@ class WatchCache:
                         result = await self._store.range(REGISTRY_PREFIX, count_only=True)
                 except TimeoutError as error:
                     raise StatusError(504, "Timeout", "the store does not answer", retry_after_s=1) from error
+                except UnavailableError as error:
+                    raise unavailable(str(error)) from error
                 self._answered, self._answer = number, result.revision
             return self._answer
 

@@ -44,6 +44,12 @@ def _default_data_dir() -> Path:
 @click.option("--branch", default="main", show_default=True, help="The branch that deploys.")
 @click.option("--listen", default="127.0.0.1:6443", show_default=True, help="Address and port of the API.")
 @click.option(
+    "--advertise",
+    multiple=True,
+    metavar="NAME",
+    help="Name or address by which others reach the API; may be repeated. The first is in the kubeconfig.",
+)
+@click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
@@ -66,6 +72,7 @@ def serve(
     repo: Path | None,
     branch: str,
     listen: str,
+    advertise: tuple[str, ...],
     kubeconfig: Path | None,
     eviction_after: int,
     log_format: str | None,
@@ -81,6 +88,7 @@ def serve(
         branch=branch,
         listen_host=host,
         listen_port=port,
+        advertise=advertise,
         kubeconfig=kubeconfig,
         eviction_after_s=eviction_after,
     )

@@ -260,6 +260,9 @@ class Fleet:
     async def exec(self, pod: Object, options: ExecOptions) -> StreamSession:
         return await self._streams.exec(pod, options)
 
+    async def attach(self, pod: Object, options: ExecOptions) -> StreamSession:
+        return await self._streams.attach(pod, options)
+
     async def port_forward(self, pod: Object, port: int) -> StreamSession:
         return await self._streams.port_forward(pod, port)
 

@@ -94,6 +94,10 @@ class LinkStreams:
             },
         )
 
+    async def attach(self, pod: Object, options: ExecOptions) -> LinkSession:
+        request = {"kind": "attach", "stdin": options.stdin, "tty": options.tty}
+        return await self._open(pod, {**request, "container": options.container})
+
     async def port_forward(self, pod: Object, port: int) -> LinkSession:
         return await self._open(pod, {"kind": "port-forward", "port": port})
 

@@ -1,9 +1,10 @@
 """What exactly is applied: a checked object plus what gitkube adds, in the wave it belongs to.
 
-Two additions. A workload whose pods read ConfigMaps or Secrets of the commit carries a hash of their content
-on its pod template, so that a changed value rolls the pods. A Job carries a hash of its template, because
-its template cannot be changed: another hash means that it has to be made anew. Neither holds a commit id or
-a time, so a commit that changes nothing here changes nothing there. Pure.
+Three additions. A workload whose pods read ConfigMaps or Secrets of the commit carries a hash of their
+content on its pod template, so that a changed value rolls the pods. A Job carries a hash of its template, because
+its template cannot be changed: another hash means that it has to be made anew. And a container that does not
+say otherwise tells the end of its log when it crashes, so that the pusher reads why. None holds a commit id
+or a time, so a commit that changes nothing here changes nothing there. Pure.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ _WAVE_OF = {
     kinds.JOB: JOBS,
 }
 _ROLLS = (kinds.DEPLOYMENT, kinds.REPLICA_SET)
+_TEMPLATE = ("spec", "template", "spec")
+_POD_SPECS = {
+    kinds.POD: ("spec",),
+    kinds.DEPLOYMENT: _TEMPLATE,
+    kinds.REPLICA_SET: _TEMPLATE,
+    kinds.JOB: _TEMPLATE,
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ def desired_objects(objects: Sequence[Checked]) -> dict[Ref, Desired]:
             obj = _with_config_hash(obj, one.ref.namespace, by_ref)
         elif one.ref.kind == kinds.JOB:
             obj = _annotated(obj, ("metadata",), TEMPLATE_HASH, digest_of(obj["spec"].get("template")))
+        if one.ref.kind in _POD_SPECS:
+            obj = _telling_crashes(obj, _POD_SPECS[one.ref.kind])
         found.append(Desired(one.ref, obj, digest_of(obj), one))
     found.sort(key=lambda one: one.wave)
     return {one.ref: one for one in found}
@@ -93,6 +103,20 @@ def _with_config_hash(obj: Object, namespace: str, by_ref: Mapping[Ref, Object])
     if not content:
         return obj
     return _annotated(obj, ("spec", "template", "metadata"), CONFIG_HASH, digest_of(content))
+
+
+def _telling_crashes(obj: Object, path: tuple[str, ...]) -> Object:
+    """A copy whose containers under the pod spec at `path` put the end of their log into their status."""
+    if path:
+        return {**obj, path[0]: _telling_crashes(obj.get(path[0]) or {}, path[1:])}
+    return {
+        **obj,
+        **{
+            name: [{"terminationMessagePolicy": "FallbackToLogsOnError", **each} for each in obj[name]]
+            for name in ("initContainers", "containers")
+            if obj.get(name)
+        },
+    }
 
 
 def _annotated(obj: Object, path: tuple[str, ...], key: str, value: str) -> Object:

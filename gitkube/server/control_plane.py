@@ -25,7 +25,7 @@ from gitkube.api.client import Client
 from gitkube.api.errors import unavailable
 from gitkube.api.machinery import Api
 from gitkube.api.settings import ApiSettings
-from gitkube.api.streams import ExecOptions, LogOptions, PodStreams, StreamSession
+from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
 from gitkube.clock import Clock, SystemClock
 from gitkube.control.leader import LeaderElection
 from gitkube.control.manager import Manager
@@ -56,6 +56,8 @@ class ControlPlaneSettings:
     listen_host: str = "127.0.0.1"
     listen_port: int = 6443
     """0 takes a free one."""
+    advertise: tuple[str, ...] = ()
+    """Further host names and addresses by which clients call the API; the first goes into the kubeconfig."""
     kubeconfig: Path | None = None
     """Where the administrator's kubeconfig is written; None: `kubeconfig` in the data directory."""
     eviction_after_s: int = 300
@@ -115,12 +117,18 @@ class ControlPlane:
         settings = self._settings
         app = create_app(api, self._streams, clock=self._clock)
         server = HttpServer(
-            app, host=settings.listen_host, port=settings.listen_port, pki=pki, clock=self._clock
+            app,
+            host=settings.listen_host,
+            port=settings.listen_port,
+            pki=pki,
+            names=settings.advertise,
+            clock=self._clock,
         )
         await server.start()
         parts.create_task(server.run(), name="https")
         kubeconfig = settings.kubeconfig or settings.data_dir / "kubeconfig"
-        pki.write_kubeconfig(kubeconfig, server.url)
+        url = f"https://{settings.advertise[0]}:{server.port}" if settings.advertise else server.url
+        pki.write_kubeconfig(kubeconfig, url)
         log.info("api_serving", url=server.url, kubeconfig=str(kubeconfig))
         return server.url
 
@@ -171,9 +179,9 @@ class _LeadersStreams:
     """Logs and exec go over the links that the leader holds."""
 
     def __init__(self) -> None:
-        self.leader: PodStreams | None = None
+        self.leader: Fleet | None = None
 
-    def _get(self) -> PodStreams:
+    def _get(self) -> Fleet:
         if self.leader is None:
             raise unavailable("this controller is not the leader, so it holds no link to the hosts")
         return self.leader
@@ -184,6 +192,9 @@ class _LeadersStreams:
 
     async def exec(self, pod: Object, options: ExecOptions) -> StreamSession:
         return await self._get().exec(pod, options)
+
+    async def attach(self, pod: Object, options: ExecOptions) -> StreamSession:
+        return await self._get().attach(pod, options)
 
     async def port_forward(self, pod: Object, port: int) -> StreamSession:
         return await self._get().port_forward(pod, port)

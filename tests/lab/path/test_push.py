@@ -110,7 +110,7 @@ spec:
             "registry.lab:5000/busybox:1",
             '["sh", "-c", "echo KeyError: DB_URL; exit 3"]',
             "",
-            "exit",
+            "last line: KeyError: DB_URL",
         ),
         (
             "registry.lab:5000/busybox:1",
