@@ -66,7 +66,7 @@ class PodStreams(Protocol):
 
 @runtime_checkable
 class PodAttach(Protocol):
-    """What a `PodStreams` may also do. Where it does not, `attach` is refused with a sentence that says so."""
+    """What a `PodStreams` may also do; where it does not, attach is refused with a sentence."""
 
     async def attach(self, pod: Object, options: ExecOptions) -> StreamSession:
         """The terminal or the streams of the container's own process; `options.command` is empty."""

@@ -35,7 +35,11 @@ def demo(hosts: int | None, directory: Path, listen: str, down: bool) -> None:
     from gitkube.lab.errors import LabError
 
     console = Console(highlight=False)
-    it = Demo(directory, listen=listen, say=lambda line: console.print(f"    {line}", markup=False, soft_wrap=True))
+
+    def say(line: str) -> None:
+        console.print(f"    {line}", markup=False, soft_wrap=True)
+
+    it = Demo(directory, listen=listen, say=say)
     try:
         if down:
             _step(console.print, "remove", it.remove)

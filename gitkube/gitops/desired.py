@@ -1,10 +1,10 @@
 """What exactly is applied: a checked object plus what gitkube adds, in the wave it belongs to.
 
 Three additions. A workload whose pods read ConfigMaps or Secrets of the commit carries a hash of their
-content on its pod template, so that a changed value rolls the pods. A Job carries a hash of its template, because
-its template cannot be changed: another hash means that it has to be made anew. And a container that does not
-say otherwise tells the end of its log when it crashes, so that the pusher reads why. None holds a commit id
-or a time, so a commit that changes nothing here changes nothing there. Pure.
+content on its pod template, so that a changed value rolls the pods. A Job carries a hash of its template,
+because its template cannot be changed: another hash means that it has to be made anew. And a container that
+does not say otherwise tells the end of its log when it crashes, so that the pusher reads why. None holds a
+commit id or a time, so a commit that changes nothing here changes nothing there. Pure.
 """
 
 from __future__ import annotations
