@@ -201,10 +201,8 @@ def parse_values(path: str, text: str) -> Mapping[str, Any]:
 
 
 def shipped_directory() -> Path:
-    """Where gitkube's own templates are: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    inside = package / "templates"
-    return inside if inside.is_dir() else package.parent / "templates"
+    """Where gitkube's own templates are: in the package (in a checkout, a link to `templates/`)."""
+    return Path(__file__).resolve().parents[2] / "templates"
 
 
 def _read_shipped(directory: Path) -> dict[str, str]:
