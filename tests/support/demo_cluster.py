@@ -45,6 +45,13 @@ class DemoCluster:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
         return done.stdout if check else done.stdout + done.stderr
 
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        """A kubectl that goes on until it is killed."""
+        return subprocess.Popen(
+            [str(_BIN / "kubectl"), "--kubeconfig", str(self.demo.kubeconfig), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 

@@ -1,0 +1,147 @@
+"""The real kubectl against real hosts: what people type every day."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.demo_cluster import DemoCluster, is_ready, until
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a lab is made of namespaces and mounts, which need root"),
+]
+
+SHOP = """apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: main
+          image: registry.lab:5000/busybox:1
+          command: [sh, -c, "hostname > /tmp/index.html; echo started; exec httpd -f -p 8080 -h /tmp"]
+          ports: [{containerPort: 8080}]
+          readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+          resources: {limits: {memory: 32Mi}}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(cluster: DemoCluster) -> Iterator[DemoCluster]:
+    assert "created" in cluster.kubectl("apply", "-f", "-", stdin=SHOP)
+    cluster.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s")
+    yield cluster
+    cluster.kubectl("delete", "namespace", "shop")
+
+
+def a_pod(cluster: DemoCluster) -> str:
+    return str(next(pod for pod in cluster.pods("shop") if is_ready(pod))["metadata"]["name"])
+
+
+def test_get_shows_where_pods_run(shop: DemoCluster) -> None:
+    lines = shop.kubectl("-n", "shop", "get", "pods", "-o", "wide").splitlines()
+    assert lines[0].split()[:5] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert len(lines) == 3
+    for line in lines[1:]:
+        assert "Running" in line
+        assert "10.42." in line
+    assert shop.kubectl("get", "nodes").count(" Ready ") == 3
+
+
+def test_describe_tells_the_story_of_a_pod(shop: DemoCluster) -> None:
+    text = shop.kubectl("-n", "shop", "describe", "pod", a_pod(shop))
+    for part in ("Node:", "Ready             True", "memory:  32Mi", "Successfully assigned", "Started"):
+        assert part in text
+
+
+def test_an_applied_file_that_did_not_change_changes_nothing(shop: DemoCluster) -> None:
+    assert shop.kubectl("diff", "-f", "-", stdin=SHOP) == ""
+    assert shop.kubectl("apply", "-f", "-", stdin=SHOP).count("unchanged") == 2
+
+
+def test_logs_are_read_and_followed(shop: DemoCluster) -> None:
+    name = a_pod(shop)
+    assert "started" in shop.kubectl("-n", "shop", "logs", name)
+    follow = shop.popen("-n", "shop", "logs", "-f", "--tail=0", name)
+    try:
+        time.sleep(1)
+        shop.kubectl("-n", "shop", "exec", name, "--", "sh", "-c", "echo later > /proc/1/fd/1")
+        assert follow.stdout is not None
+        assert follow.stdout.readline().strip() == "later"
+    finally:
+        follow.kill()
+        follow.wait()
+
+
+def test_exec_carries_input_output_and_the_exit_code(shop: DemoCluster) -> None:
+    name = a_pod(shop)
+    text = shop.kubectl("-n", "shop", "exec", "-i", name, "--", "cat", stdin="through and back")
+    assert text == "through and back"
+    assert "exit code 7" in shop.kubectl("-n", "shop", "exec", name, "--", "sh", "-c", "exit 7", check=False)
+
+
+def test_port_forward_reaches_a_pod(shop: DemoCluster) -> None:
+    name = a_pod(shop)
+    forward = shop.popen("-n", "shop", "port-forward", f"pod/{name}", ":8080")
+    try:
+        assert forward.stdout is not None
+        port = forward.stdout.readline().split("127.0.0.1:")[1].split()[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+            assert answer.read().decode().strip() == name
+    finally:
+        forward.kill()
+        forward.wait()
+
+
+def test_scale_and_rollout_status(shop: DemoCluster) -> None:
+    watch = shop.popen("-n", "shop", "get", "pods", "-w", "--no-headers")
+    try:
+        shop.kubectl("-n", "shop", "scale", "deployment", "web", "--replicas=4")
+        said = shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s")
+        assert "successfully rolled out" in said
+        assert len([pod for pod in shop.pods("shop") if is_ready(pod)]) == 4
+        shop.kubectl("-n", "shop", "scale", "deployment", "web", "--replicas=2")
+        until(lambda: len(shop.get("pods", "-n", "shop")["items"]) == 2)
+    finally:
+        watch.kill()
+        assert watch.stdout is not None
+        seen = watch.stdout.read()
+        watch.wait()
+    assert "ContainerCreating" in seen
+    assert seen.count("1/1") >= 4
+
+
+def test_a_restart_and_an_undo_roll_every_pod(shop: DemoCluster) -> None:
+    before = {pod["metadata"]["uid"] for pod in shop.pods("shop")}
+    shop.kubectl("-n", "shop", "rollout", "restart", "deployment/web")
+    shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s")
+    after = {pod["metadata"]["uid"] for pod in shop.pods("shop")}
+    assert not before & after
+    history = shop.kubectl("-n", "shop", "rollout", "history", "deployment/web")
+    assert "2" in history
+    shop.kubectl("-n", "shop", "rollout", "undo", "deployment/web")
+    shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s")
+
+
+def test_deleting_a_deployment_takes_its_pods_along(shop: DemoCluster) -> None:
+    shop.kubectl("-n", "shop", "delete", "deployment", "web")
+    until(lambda: shop.get("pods", "-n", "shop")["items"] == [])
+    until(lambda: shop.get("replicasets", "-n", "shop")["items"] == [])
+    for host in ("ant", "bee", "cow"):
+        left = shop.lab.exec(host, ["sh", "-c", "ip netns list; ls /run/gitkube/netns"]).stdout.split()
+        running = {pod["metadata"]["uid"] for pod in shop.get("pods", "-A")["items"]}
+        assert set(left) <= running
