@@ -1,5 +1,6 @@
-"""Pod -> host: a queue, a snapshot of the cluster in columns, and rules as plugins, one file each.
+"""Pod to host. `scheduler.py` takes pods from `queue.py`, `cycle.py` decides on the copy in `snapshot.py`,
+and the binding is written while the next pod is decided.
 
-`scheduler.py` joins them: it takes a pod from `queue.py`, lets `cycle.py` choose a host by the rules of
-`profile.py` over `snapshot.py`, and binds it beside the next decision. `diagnosis.py` says why a pod waits.
+The rules are `plugins/`, one file each, in the order and with the weights of `profile.py`; `framework.py`
+says what a rule may be asked. `diagnosis.py` puts into words why no host fits, host by host.
 """

@@ -1,1 +1,1 @@
-""" """
+"""Kept for the dashboard. Empty so far."""
