@@ -1,3 +1,1 @@
-"""The command `gitkube`, one file a subcommand; `main.py` lists them and loads only the one that is asked
-for.
-"""
+"""The command `gitkube`: one file a subcommand, and only the one that is asked for is loaded."""

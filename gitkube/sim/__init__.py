@@ -1,3 +1,1 @@
-"""Kept for the simulation: pretend hosts, network, disk and clock under the real control side. Empty so
-far.
-"""
+"""Kept for the simulation: pretend hosts, network, disk and clock. Empty so far."""
