@@ -1,13 +1,17 @@
 """From a reachable machine to one whose agent listens: in one round trip when there is nothing to do.
 
-The text of `on_host.py` goes to the host's Python over standard input, together with its parameters as JSON;
-the command line is a constant. It looks, installs what is missing, and reports. Only when the host does not
-have this agent yet is the zipapp put there over SFTP, under a name nobody can guess, and the script run once
-more to take it over after it has verified its digest. Every step may be cut at any point and run again.
+The files of `on_host` go to the host's Python over standard input, together with the parameters as JSON; the
+command line is a constant. They look, install what is missing, and report. Only when the host does not have
+this agent yet is the zipapp put there over SFTP, under a name nobody can guess, and they run once more to
+take it over after its digest was verified. Every step may be cut at any point and run again.
+
+An agent that replaces another is on trial: unless `confirm` is called over a new connection in time, the host
+takes it back by itself.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import json
 from collections.abc import Callable
@@ -15,17 +19,29 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
+from gitkube.fleet import on_host
 from gitkube.fleet.agent_package import AgentPackage
 from gitkube.fleet.errors import PrepareError
 from gitkube.fleet.hosts import Host
 from gitkube.fleet.settings import FleetSettings
 from gitkube.fleet.ssh import Completed
 
-BOOTSTRAP = (
-    "import json,sys;given=json.load(sys.stdin);"
-    'exec(compile(given["script"],"on_host.py","exec"),'
-    '{"__name__":"__main__","PARAMETERS":given["parameters"]})'
-)
+BOOTSTRAP = 'import json,sys;given=json.load(sys.stdin);exec(given["loader"],{"given":given})'
+LOADER = """\
+import sys, types
+package = ""
+for part in given["package"].split("."):
+    package = (package + "." + part).lstrip(".")
+    sys.modules[package] = types.ModuleType(package)
+    sys.modules[package].__path__ = []
+for name, text in given["modules"]:
+    module = types.ModuleType(package + "." + name)
+    sys.modules[module.__name__] = module
+    setattr(sys.modules[package], name, module)
+    exec(compile(text, name + ".py", "exec"), module.__dict__)
+module.main(given["parameters"])
+"""
+"""Makes modules of the texts, under the names that they have here."""
 RUN_SCRIPT = f"/usr/bin/python3 -I -c '{BOOTSTRAP}'"
 LINK = "/var/lib/gitkube/bin/gitkube-node link"
 SUDO = "sudo -n -- "
@@ -64,6 +80,8 @@ class Prepared:
     did: tuple[str, ...] = field(default=())
     """What had to be done; () when it was ready already."""
     round_trips: int = 1
+    on_trial: bool = False
+    """The agent is a new one, and is put back unless it is confirmed over a new connection."""
 
 
 def command_for(host: Host, command: str) -> str:
@@ -96,6 +114,7 @@ async def prepare(
         "agentName": package.name,
         "agentDigest": package.digest,
         "restart": restart,
+        "trialSeconds": settings.trial_s,
     }
     report = await _ask(shell, host, parameters, settings, on_progress)
     if report["needsAgent"]:
@@ -108,10 +127,21 @@ async def prepare(
     return _finished(report, [], 1)
 
 
+async def confirm(shell: Shell, host: Host, package: AgentPackage, *, settings: FleetSettings) -> None:
+    """Keep the agent that is on trial. To be called over a connection made after it was started.
+
+    Raises:
+        PrepareError: it was put back already.
+        HostUnreachable: the connection failed under way.
+    """
+    await _ask(shell, host, {"confirm": package.name}, settings, lambda sentence: None)
+
+
 def _finished(report: dict[str, Any], did_before: list[str], round_trips: int) -> Prepared:
     if not report["ready"]:
         raise PrepareError("the host took the agent and still asks for it; is its disk full?")
-    return Prepared(report["facts"], (*did_before, *report["did"]), round_trips)
+    did = (*did_before, *report["did"])
+    return Prepared(report["facts"], did, round_trips, on_trial=report["onTrial"])
 
 
 async def _ask(
@@ -126,7 +156,8 @@ async def _ask(
         if message is not None and isinstance(message.get("progress"), str):
             on_progress(message["progress"])
 
-    stdin = json.dumps({"script": script(), "parameters": parameters}).encode()
+    given = {"loader": LOADER, "package": on_host.__name__, "modules": modules(), "parameters": parameters}
+    stdin = json.dumps(given).encode()
     done = await shell.run(
         command_for(host, RUN_SCRIPT), stdin, timeout_s=settings.install_timeout_s, on_line=on_line
     )
@@ -158,9 +189,11 @@ def explain_failure(host: Host, done: Completed) -> str:
     return f"looking at the host ended with exit code {done.exit_code}, saying: {tail}"
 
 
-def script() -> str:
-    """The text that runs on the host."""
-    return importlib.resources.files("gitkube.fleet").joinpath("on_host.py").read_text("utf-8")
+@functools.cache
+def modules() -> tuple[tuple[str, str], ...]:
+    """Name and text of what runs on the host, in the order in which it is needed."""
+    files = importlib.resources.files(on_host)
+    return tuple((name, files.joinpath(f"{name}.py").read_text("utf-8")) for name in on_host.MODULES)
 
 
 def _json_object(line: bytes) -> dict[str, Any] | None:

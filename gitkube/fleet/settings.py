@@ -25,6 +25,8 @@ class FleetSettings:
     """For the package manager of a slow machine on a slow line."""
     hello_timeout_s: float = 20.0
     """From opening the channel to the agent's first message."""
+    trial_s: float = 60.0
+    """How long a host waits for a new agent to be confirmed before it takes the earlier one back."""
     backoff_first_s: float = 0.25
     backoff_cap_s: float = 30.0
     parallel_connects: int = 20

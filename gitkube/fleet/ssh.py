@@ -20,16 +20,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import paramiko
-from paramiko.pkey import UnknownKeyType
 
 from gitkube.fleet.errors import HostKeyChanged, HostStopped, HostUnreachable, LinkLost, LoginRefused
 from gitkube.fleet.hosts import Host, HostKey
 from gitkube.fleet.known_hosts import KnownHosts, Verdict, fingerprint, judge
 from gitkube.fleet.settings import FleetSettings
+from gitkube.fleet.ssh_identities import identities, sentence_of
 
 T = TypeVar("T")
 
@@ -54,7 +53,6 @@ _WEAK = {
     "keys": ("ssh-rsa", "ssh-dss"),
     "pubkeys": ("ssh-rsa", "ssh-dss"),
 }
-_DEFAULT_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 
 
@@ -188,7 +186,7 @@ class SshConnection:
     def _authenticate(self, timeout_s: float) -> None:
         transport = self._live_transport()
         refused: list[str] = []
-        for name, key in _identities(self.host, refused):
+        for name, key in identities(self.host, refused):
             try:
                 transport.auth_publickey(self.host.user, key)
                 return
@@ -247,7 +245,7 @@ class SshConnection:
             raise
         except (paramiko.SSHException, EOFError, OSError, RuntimeError) as error:
             self._shut()
-            raise HostUnreachable(f"ssh: {what} failed: {_sentence(error)}") from error
+            raise HostUnreachable(f"ssh: {what} failed: {sentence_of(error)}") from error
 
     def _shut(self) -> None:
         """Wake every thread that waits on the socket. Closing it is left to the thread that reads it."""
@@ -288,7 +286,7 @@ class SshPipe:
         try:
             await self._loop.run_in_executor(self._threads, self._send, data)
         except (paramiko.SSHException, EOFError, RuntimeError) as error:
-            raise LinkLostOSError(_sentence(error)) from error
+            raise LinkLostOSError(sentence_of(error)) from error
 
     async def close(self) -> None:
         if not self._closed:
@@ -378,33 +376,3 @@ async def _open_socket(host: Host, timeout_s: float) -> socket.socket:
 
 def _signatures(key_type: str) -> tuple[str, ...]:
     return _RSA_SIGNATURES if key_type == "ssh-rsa" else (key_type,)
-
-
-def _identities(host: Host, refused: list[str]) -> list[tuple[str, paramiko.PKey]]:
-    """The keys to try, in order: the named file or the user's default ones, then what ssh-agent holds."""
-    home = Path.home() / ".ssh"
-    files = [host.identity_file] if host.identity_file else [home / name for name in _DEFAULT_IDENTITIES]
-    found: list[tuple[str, paramiko.PKey]] = []
-    wants_agent = host.identity_file is None
-    for path in files:
-        try:
-            found.append((str(path), paramiko.PKey.from_path(path)))
-        except FileNotFoundError:
-            if host.identity_file:
-                refused.append(f"{path} does not exist")
-        except paramiko.PasswordRequiredException:
-            wants_agent = True
-            refused.append(f"{path} has a passphrase; add it to ssh-agent")
-        except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
-            refused.append(f"{path} cannot be used: {_sentence(error)}")
-    if wants_agent:
-        with contextlib.suppress(paramiko.SSHException, OSError):
-            found += [(f"ssh-agent's {key.get_name()}", key) for key in paramiko.Agent().get_keys()[:6]]
-    return found
-
-
-def _sentence(error: BaseException) -> str:
-    text = str(error).strip()
-    if isinstance(error, OSError) and error.strerror:
-        text = error.strerror
-    return (text.splitlines()[0] if text else type(error).__name__).rstrip(".")[:300]

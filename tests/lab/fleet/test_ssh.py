@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 import socket
@@ -24,16 +23,16 @@ import pytest
 
 from gitkube import wire
 from gitkube.clock import SystemClock
-from gitkube.fleet import agent_package, on_host
 from gitkube.fleet.agent_package import AgentPackage
 from gitkube.fleet.dialer import SshDialer
 from gitkube.fleet.errors import HostKeyChanged, HostUnreachable, LoginRefused, PrepareError
 from gitkube.fleet.hosts import Host, parse_host_key
 from gitkube.fleet.known_hosts import KnownHosts
 from gitkube.fleet.link import HostLink
-from gitkube.fleet.prepare import Prepared, prepare
+from gitkube.fleet.prepare import Prepared, modules, prepare
 from gitkube.fleet.settings import FleetSettings
 from gitkube.fleet.ssh import SshConnection, connect
+from tests.support.stand_in_agent import stand_in
 
 pytestmark = [
     pytest.mark.lab,
@@ -42,75 +41,6 @@ pytestmark = [
 ]
 
 SETTINGS = FleetSettings(connect_timeout_s=5, install_timeout_s=60, backoff_first_s=0.05)
-
-STAND_IN = """
-import asyncio, hashlib, os, socket, sys, threading
-from gitkube import wire
-
-RUN = "/run/gitkube/agent.sock"
-VERSION = "{version}"
-
-
-async def serve(reader, writer):
-    async def on_message(message):
-        if message["type"] == "desired":
-            await connection.send({{"type": "applied", "section": message["section"],
-                                    "digest": message["digest"], "error": ""}})
-
-    async def on_open(stream):
-        while (item := await stream.read()) is not None:
-            if not item[1]:
-                await stream.close({{"exitCode": 0}})
-                return
-            await stream.write(wire.STDOUT, item[1])
-
-    connection = wire.Connection(
-        wire.SocketStream(reader, writer), is_opener=False, on_message=on_message, on_open=on_open
-    )
-    digest = hashlib.sha256(open(sys.argv[0], "rb").read()).hexdigest()
-    await connection.send({{"type": "hello", "protocol": 1, "agent": digest, "node": "", "term": 0,
-        "digests": {{}}, "nodeInfo": {{"pid": str(os.getpid())}}, "capacity": {{}}, "publicKey": "k"}})
-    await connection.run()
-
-
-async def agent():
-    if os.path.exists(RUN):
-        os.unlink(RUN)
-    server = await asyncio.start_unix_server(serve, RUN)
-    async with server:
-        await server.serve_forever()
-
-
-def link():
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(RUN)
-
-    def down():
-        while data := os.read(0, 65536):
-            connection.sendall(data)
-        os._exit(0)
-
-    threading.Thread(target=down, daemon=True).start()
-    while data := connection.recv(65536):
-        os.write(1, data)
-
-
-def main():
-    return asyncio.run(agent()) if sys.argv[1] == "agent" else link()
-"""
-
-
-def stand_in(version: str) -> AgentPackage:
-    """A package as the real one is built, with another program inside."""
-    files = {
-        "__main__.py": agent_package.MAIN.encode(),
-        "gitkube/__init__.py": b"",
-        "gitkube/wire.py": Path(wire.__file__).read_bytes(),
-        "gitkube/node/__init__.py": b"",
-        "gitkube/node/__main__.py": STAND_IN.format(version=version).encode(),
-    }
-    content = agent_package._zip(files)
-    return AgentPackage(hashlib.sha256(content).hexdigest(), content)
 
 
 @dataclass
@@ -327,8 +257,8 @@ async def test_a_host_without_a_package_and_without_apt_says_what_to_install(
     monkeypatch.setattr(
         "gitkube.fleet.prepare.PACKAGES", ({"name": "no-such-thing", "programs": ["no-such-thing"]},)
     )
-    text = Path(on_host.__file__).read_text().replace('which("apt-get"', 'which("no-apt"')
-    monkeypatch.setattr("gitkube.fleet.prepare.script", lambda: text)
+    changed = [(name, text.replace('which("apt-get"', 'which("no-apt"')) for name, text in modules()]
+    monkeypatch.setattr("gitkube.fleet.prepare.modules", lambda: changed)
     with pytest.raises(PrepareError, match=r"has no apt.*no-such-thing"):
         await ready(await reach(sshd.host), stand_in("1"))
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitkube import wire
-from gitkube.fleet import desired, nodes, on_host
+from gitkube.fleet import desired, nodes
 from gitkube.fleet.hosts import Host
 from gitkube.fleet.link import LinkState
 from gitkube.fleet.nodes import HostFacts, merge_taints, ready_condition
+from gitkube.fleet.on_host import agent_file, base, packages
 from gitkube.fleet.pods import merge_patch, merged_status
 from gitkube.fleet.prepare import command_for, explain_failure
 from gitkube.fleet.settings import FleetSettings
@@ -184,8 +185,8 @@ def test_root_needs_no_sudo() -> None:
 def bin_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "bin"
     directory.mkdir()
-    monkeypatch.setattr(on_host, "BIN", str(directory))
-    monkeypatch.setattr(on_host, "CURRENT", str(directory / "gitkube-node"))
+    monkeypatch.setattr(agent_file, "BIN", str(directory))
+    monkeypatch.setattr(agent_file, "CURRENT", str(directory / "gitkube-node"))
     return directory
 
 
@@ -200,14 +201,14 @@ def package(directory: Path, name: str) -> tuple[Path, str]:
 def test_an_agent_is_taken_only_whole_and_only_if_it_is_the_one(bin_dir: Path, tmp_path: Path) -> None:
     uploaded, digest = package(tmp_path, "upload")
     target = bin_dir / "gitkube-node-1.pyz"
-    with pytest.raises(on_host.Refusal):
-        on_host.put_agent(str(uploaded), str(target), "0" * 64)
+    with pytest.raises(base.Refusal):
+        agent_file.put_agent(str(uploaded), str(target), "0" * 64)
     assert not target.exists() and not uploaded.exists()
     uploaded, digest = package(tmp_path, "upload")
-    on_host.put_agent(str(uploaded), str(target), digest)
-    assert on_host.is_agent(str(target), digest) and os.access(target, os.X_OK)
+    agent_file.put_agent(str(uploaded), str(target), digest)
+    assert agent_file.is_agent(str(target), digest) and os.access(target, os.X_OK)
     target.write_bytes(target.read_bytes()[:-1])
-    assert not on_host.is_agent(str(target), digest)
+    assert not agent_file.is_agent(str(target), digest)
 
 
 def test_an_uploaded_symlink_is_not_followed(bin_dir: Path, tmp_path: Path) -> None:
@@ -215,18 +216,19 @@ def test_an_uploaded_symlink_is_not_followed(bin_dir: Path, tmp_path: Path) -> N
     secret.write_text("x")
     (tmp_path / "upload").symlink_to(secret)
     with pytest.raises(OSError):
-        on_host.put_agent(str(tmp_path / "upload"), str(bin_dir / "a.pyz"), "0" * 64)
+        agent_file.put_agent(str(tmp_path / "upload"), str(bin_dir / "a.pyz"), "0" * 64)
 
 
-def test_switching_is_told_once_and_old_agents_are_forgotten(bin_dir: Path) -> None:
+def test_the_current_name_means_one_agent_and_old_ones_are_forgotten(bin_dir: Path) -> None:
     for number in range(1, 6):
         path, _ = package(bin_dir, f"gitkube-node-{number}.pyz")
         os.utime(path, (number, number))
-        on_host.unpack(str(path))
+        agent_file.unpack(str(path))
     newest = str(bin_dir / "gitkube-node-5.pyz")
-    assert on_host.switch(newest) and not on_host.switch(newest)
-    assert os.readlink(bin_dir / "gitkube-node") == "gitkube-node-5.pyz"
-    on_host.forget_old_agents(newest)
+    assert agent_file.current_agent() == ""
+    agent_file.switch(newest)
+    assert os.readlink(bin_dir / "gitkube-node") == agent_file.current_agent() == "gitkube-node-5.pyz"
+    agent_file.forget_old_agents(newest)
     left = sorted(path.name for path in bin_dir.iterdir())
     assert left == [
         "gitkube-node", "gitkube-node-4.d", "gitkube-node-4.pyz", "gitkube-node-5.d", "gitkube-node-5.pyz",
@@ -234,9 +236,9 @@ def test_switching_is_told_once_and_old_agents_are_forgotten(bin_dir: Path) -> N
 
 
 def test_missing_packages_depend_on_the_kernel() -> None:
-    packages = [
+    asked = [
         {"name": "shell", "programs": ["sh"]},
         {"name": "go", "programs": ["no-such-program"], "withoutKernelWireguard": True},
     ]
-    assert on_host.missing_packages(packages, {"kernelWireguard": True}) == []
-    assert on_host.missing_packages(packages, {"kernelWireguard": False}) == ["go"]
+    assert packages.missing_packages(asked, {"kernelWireguard": True}) == []
+    assert packages.missing_packages(asked, {"kernelWireguard": False}) == ["go"]
