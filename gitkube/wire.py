@@ -28,6 +28,8 @@ STREAM_WINDOW_BYTES = 256 * 1024
 """What a sender may have under way on one stream before the receiver has taken it."""
 MAX_STREAMS = 1024
 """Streams open at once on one connection."""
+MAX_EMPTY_CHUNKS = 64
+"""Data frames without data (each the end of a channel) that may wait on one stream: they cost no window."""
 
 MESSAGE, OPEN, DATA, WINDOW, CLOSE = 1, 2, 3, 4, 5
 
@@ -270,6 +272,9 @@ class Stream:
         self._credit = STREAM_WINDOW_BYTES
         self._credit_changed = asyncio.Event()
         self._taken = 0
+        self._window = STREAM_WINDOW_BYTES
+        """What the peer may still send: its credit, as we count it."""
+        self._empty_waiting = 0
 
     async def read(self) -> tuple[int, bytes] | None:
         """The next (channel, data), or None when the stream is closed and drained."""
@@ -278,8 +283,10 @@ class Stream:
         item = await self._inbox.get()
         if item is not None:
             self._taken += len(item[1])
+            self._empty_waiting -= not item[1]
             if self._taken >= STREAM_WINDOW_BYTES // 2 and self.result is None:
                 taken, self._taken = self._taken, 0
+                self._window += taken
                 await self._connection._send(Frame(WINDOW, self._number, struct.pack("!I", taken)))
         return item
 
@@ -308,6 +315,18 @@ class Stream:
         if self.result is None:
             self._finish(result)
             await self._connection._close_stream(self._number, result)
+
+    def _receive(self, channel: int, data: bytes) -> None:
+        """Keep what came until it is read; a peer that sends past its window would fill our memory.
+
+        Raises:
+            WireError: it did.
+        """
+        self._window -= len(data)
+        self._empty_waiting += not data
+        if self._window < 0 or self._empty_waiting > MAX_EMPTY_CHUNKS:
+            raise WireError(f"stream {self._number} was sent more than its window")
+        self._inbox.put_nowait((channel, data))
 
     def _finish(self, result: dict[str, Any]) -> None:
         self.result = result
@@ -397,7 +416,7 @@ class Connection:
         if frame.type == DATA:
             if not frame.payload:
                 raise WireError("a data frame without a channel")
-            stream._inbox.put_nowait((frame.payload[0], frame.payload[1:]))
+            stream._receive(frame.payload[0], frame.payload[1:])
         elif frame.type == WINDOW:
             if len(frame.payload) != 4:
                 raise WireError("a window frame must have four bytes")
@@ -442,7 +461,7 @@ class Connection:
 def _json(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise WireError("a message must be a JSON object")
