@@ -10,7 +10,7 @@ export MAKECMDGOALS
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: install root  ## Start a lab of three hosts, push sample-repo, wait until it is healthy, show it (root)
+demo: root install  ## Start a lab of three hosts, push sample-repo, wait until it is healthy, show it (root)
 	@$(RUN)/gitkube demo
 
 demo-down: root  ## Remove all that the demo made: namespaces, processes, files (root)

@@ -50,6 +50,7 @@ def demo(hosts: int | None, directory: Path, listen: str, down: bool) -> None:
         _step(console.print, "agents", it.wait_for_hosts)
         _step(console.print, "clone", it.make_clone)
         _step(console.print, "push", it.push)
+        it.hand_over()
     except LabError as error:
         raise click.ClickException(str(error)) from error
     _show(it)
@@ -66,7 +67,9 @@ def _show(it: Demo) -> None:
         [sys.executable, "-m", "gitkube.cli.main", "status", "--wait", "120", "--kubeconfig", it.kubeconfig],
         check=False,
     )
-    kubectl = f"kubectl --kubeconfig {_short(it.kubeconfig)}"
+    gitkube = _program("gitkube")
+    kubectl = f"{_program('kubectl')} --kubeconfig {_short(it.kubeconfig)}"
+    directory = "" if it.directory == Path(".lab").resolve() else f" --dir {_short(it.directory)}"
     click.echo(
         f"""
 the guestbook:  {it.guestbook_url()}
@@ -75,12 +78,19 @@ try next:
   1. another version    cd {_short(it.clone)}
                         sed -i 's/version: 1/version: 2/' apps/guestbook/values.yaml
                         git commit -am 'web: 1 -> 2' && git push lab main
-  2. a host dies        gitkube lab kill bee    (and back: gitkube lab start bee)
+  2. a host dies        {gitkube} lab kill bee{directory}, then {gitkube} status
+                        and back: {gitkube} lab start bee{directory}
   3. with kubectl       {kubectl} get pods -A -o wide
 
 all of it goes with:  make demo-down"""
     )
     raise SystemExit(status.returncode)
+
+
+def _program(name: str) -> str:
+    """As the person can type it: beside our own Python when it is there, else from their PATH."""
+    beside = Path(sys.executable).parent / name
+    return _short(beside) if beside.exists() else name
 
 
 def _short(path: Path) -> str:

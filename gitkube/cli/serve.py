@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from gitkube.cli.shared import default_data_dir
+
 if TYPE_CHECKING:
     from gitkube.server.control_plane import ControlPlaneSettings
-
-
-def _default_data_dir() -> Path:
-    import os
-
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "gitkube"
 
 
 @click.command(
@@ -25,7 +21,7 @@ def _default_data_dir() -> Path:
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    default=_default_data_dir,
+    default=lambda: default_data_dir(os.environ),
     show_default="~/.local/state/gitkube",
     help="The store, keys and certificates. Keep it on a disk you trust.",
 )
@@ -152,7 +148,9 @@ def _run(settings: ControlPlaneSettings) -> int:
             log.critical("failed", error=str(error), kind=type(error).__name__, exc_info=error)
             click.echo(f"gitkube serve: {error}", err=True)
         return 1
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        # The one place where what stops the control plane becomes a sentence and an exit code.
+        log.critical("failed", error=str(error), kind=type(error).__name__, exc_info=error)
         click.echo(f"gitkube serve: {error}", err=True)
         return 1
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,13 +15,19 @@ OUTPUTS = ("table", "json", "yaml")
 CONTROL_COLOURS = {"healthy": "green", "failed": "red", "degraded": "yellow", "unknown": "yellow"}
 
 
+def default_data_dir(environment: Mapping[str, str]) -> Path:
+    """Where `gitkube serve` keeps everything when it is not told (XDG Base Directory, $XDG_STATE_HOME)."""
+    state = environment.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "gitkube"
+
+
 def kubeconfig_option(command: F) -> F:
     """Adds `--kubeconfig`."""
     return click.option(
         "--kubeconfig",
         type=click.Path(dir_okay=False, path_type=Path),
         help="How to reach the cluster.  "
-        "[default: $KUBECONFIG, .lab/kubeconfig here or above, ~/.kube/config]",
+        "[default: $KUBECONFIG, .lab/kubeconfig here or above, that of gitkube serve, ~/.kube/config]",
     )(command)
 
 
@@ -37,7 +43,7 @@ def output_option(command: F) -> F:
     )(command)
 
 
-def find_kubeconfig(given: Path | None, *, environment: dict[str, str] | None = None) -> Path:
+def find_kubeconfig(given: Path | None, *, environment: Mapping[str, str] | None = None) -> Path:
     """The kubeconfig to use.
 
     Raises:
@@ -52,12 +58,13 @@ def find_kubeconfig(given: Path | None, *, environment: dict[str, str] | None = 
     here = Path.cwd()
     labs = [directory / ".lab" / "kubeconfig" for directory in (here, *here.parents)]
     clones = [directory / "kubeconfig" for directory in (here, *here.parents) if directory.name == ".lab"]
-    for path in [*named, *labs, *clones, Path.home() / ".kube" / "config"]:
+    served = default_data_dir(variables) / "kubeconfig"
+    for path in [*named, *labs, *clones, served, Path.home() / ".kube" / "config"]:
         if path.is_file():
             return path
     raise click.ClickException(
         "there is no kubeconfig: not in $KUBECONFIG, not as .lab/kubeconfig here or above, not as "
-        "~/.kube/config. Name one with --kubeconfig, or start a control plane with: gitkube serve"
+        f"{served} or ~/.kube/config. Name one with --kubeconfig, or start a control plane: gitkube serve"
     )
 
 

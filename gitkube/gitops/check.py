@@ -15,6 +15,7 @@ from gitkube.gitops import structure
 from gitkube.gitops.problem import Place, Problem, did_you_mean, nearest
 from gitkube.gitops.references import Entry, reference_problems
 from gitkube.gitops.render.model import Manifest, Rendered
+from gitkube.gitops.unsupported import unsupported_problems
 from gitkube.objects import kinds
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
@@ -86,6 +87,8 @@ def check(rendered: Rendered, *, live_namespaces: Iterable[str] = ()) -> CheckRe
         obj = _with_namespace(manifest.object, kind)
         found = structure.findings(manifest.object, schema_of(kind))
         manifest_problems = _object_problems(manifest, kind, found)
+        if not manifest_problems:
+            manifest_problems = unsupported_problems(manifest, kind, manifest.object)
         problems += manifest_problems
         if all(finding.of_key for finding in found) and manifest.name:
             # What has unknown fields is still read for what it says of others: its labels are labels.

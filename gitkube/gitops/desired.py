@@ -17,6 +17,7 @@ from typing import Any
 
 from gitkube.gitops.check import Checked, Ref
 from gitkube.gitops.problem import Place
+from gitkube.gitops.unsupported import POD_SPECS
 from gitkube.objects import kinds, pods
 from gitkube.objects.types import Object
 
@@ -36,13 +37,6 @@ _WAVE_OF = {
     kinds.JOB: JOBS,
 }
 _ROLLS = (kinds.DEPLOYMENT, kinds.REPLICA_SET)
-_TEMPLATE = ("spec", "template", "spec")
-_POD_SPECS = {
-    kinds.POD: ("spec",),
-    kinds.DEPLOYMENT: _TEMPLATE,
-    kinds.REPLICA_SET: _TEMPLATE,
-    kinds.JOB: _TEMPLATE,
-}
 
 
 @dataclass(frozen=True)
@@ -78,8 +72,8 @@ def desired_objects(objects: Sequence[Checked]) -> dict[Ref, Desired]:
             obj = _with_config_hash(obj, one.ref.namespace, by_ref)
         elif one.ref.kind == kinds.JOB:
             obj = _annotated(obj, ("metadata",), TEMPLATE_HASH, digest_of(obj["spec"].get("template")))
-        if one.ref.kind in _POD_SPECS:
-            obj = _telling_crashes(obj, _POD_SPECS[one.ref.kind])
+        if one.ref.kind in POD_SPECS:
+            obj = _telling_crashes(obj, POD_SPECS[one.ref.kind])
         found.append(Desired(one.ref, obj, digest_of(obj), one))
     found.sort(key=lambda one: one.wave)
     return {one.ref: one for one in found}
@@ -105,7 +99,7 @@ def _with_config_hash(obj: Object, namespace: str, by_ref: Mapping[Ref, Object])
     return _annotated(obj, ("spec", "template", "metadata"), CONFIG_HASH, digest_of(content))
 
 
-def _telling_crashes(obj: Object, path: tuple[str, ...]) -> Object:
+def _telling_crashes(obj: Object, path: Sequence[str]) -> Object:
     """A copy whose containers under the pod spec at `path` put the end of their log into their status."""
     if path:
         return {**obj, path[0]: _telling_crashes(obj.get(path[0]) or {}, path[1:])}

@@ -128,7 +128,7 @@ class HookServer:
         try:
             # Through /proc, because the path of a socket may have 107 bytes at most.
             listener.bind(f"/proc/self/fd/{directory}/{self._socket.name}")
-            self._socket.chmod(0o600)
+            self._socket.chmod(0o666)  # who is served is decided by the peer's user id, see _check_peer
             listener.setblocking(False)
             async with asyncio.TaskGroup() as tasks:
 

@@ -7,7 +7,8 @@ widened before anything is applied and narrowed only after everything else is go
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gitkube.api.client import Client
@@ -34,6 +35,7 @@ class SourceState:
         self._branch = branch
         self._clock = clock
         self._status: dict[str, Any] = {}
+        self._writing = asyncio.Lock()
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -69,29 +71,36 @@ class SourceState:
             )
         self._status = dict(found.get("status") or {})
 
-    async def write(self, **changes: Any) -> None:
+    async def write(self, *, set_conditions: Sequence[Mapping[str, Any]] = (), **changes: Any) -> None:
         """Set fields of the status; nothing is sent when nothing changes.
+
+        Args:
+            set_conditions: of the status; the other conditions stay.
 
         Raises:
             StatusError: the API refused it or cannot be asked.
         """
         if "message" in changes:
             changes["message"] = str(changes["message"])[:MAX_MESSAGE_CHARS]
-        wanted = {key: value for key, value in changes.items() if self._status.get(key) != value}
-        if not wanted:
-            return
-        wanted["observedAt"] = rfc3339(self._clock.now())
-        try:
-            result = await self._patch(wanted)
-        except StatusError as error:
-            if not is_not_found(error):
-                raise
-            await self._create({"repository": self._repository, "branch": self._branch})
-            result = await self._patch({**self._status, **wanted})  # somebody deleted it under our feet
-        self._status = {**self._status, **wanted, **(result.get("status") or {})}
+        # One at a time: deploying and publishing both write, and each builds on what the other has written.
+        async with self._writing:
+            if set_conditions:
+                changes["conditions"] = self._conditions_with(set_conditions)
+            wanted = {key: value for key, value in changes.items() if self._status.get(key) != value}
+            if not wanted:
+                return
+            wanted["observedAt"] = rfc3339(self._clock.now())
+            try:
+                result = await self._patch(wanted)
+            except StatusError as error:
+                if not is_not_found(error):
+                    raise
+                # Somebody deleted it under our feet.
+                await self._create({"repository": self._repository, "branch": self._branch})
+                result = await self._patch({**self._status, **wanted})
+            self._status = {**self._status, **wanted, **(result.get("status") or {})}
 
-    def conditions_with(self, *changes: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The conditions with these set, for `write`."""
+    def _conditions_with(self, changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         found = self._status.get("conditions") or []
         for change in changes:
             complete = {"reason": "Unknown", "message": "", **change}

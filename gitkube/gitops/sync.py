@@ -236,10 +236,10 @@ class Sync:
             await self._state.write(
                 applied={"id": head, "time": rfc3339(self._clock.now())},
                 inventory=inventory_fields([*self._held_back, *made]),
-                conditions=self._state.conditions_with(
+                set_conditions=[
                     conditions.make("Rendered", True, "Rendered"),
                     conditions.make("Applied", not brake, "Braked" if brake else "Applied", brake),
-                ),
+                ],
             )
         finally:
             self._is_deploying = False
@@ -278,7 +278,7 @@ class Sync:
         rollout.finish(FAILED)
         await self._state.write(
             commit=commit_fields(evaluation.commit),
-            conditions=self._state.conditions_with(conditions.make("Rendered", False, "Refused", message)),
+            set_conditions=[conditions.make("Rendered", False, "Refused", message)],
         )
         self._dirty.set()
 
@@ -366,9 +366,7 @@ class Sync:
         await self._state.write(
             phase=phase,
             message=message,
-            conditions=self._state.conditions_with(
-                conditions.make("Ready", is_ready, phase.capitalize(), message)
-            ),
+            set_conditions=[conditions.make("Ready", is_ready, phase.capitalize(), message)],
         )
 
     def _summary(self, health: Mapping[Ref, Seen], newest: Rollout) -> tuple[str, str]:

@@ -35,6 +35,7 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 LISTEN = "127.0.0.1:6443"
 GUESTBOOK_PORT = 30080
+HOOK_SOCKET = "gitkube.sock"
 
 
 class Demo:
@@ -129,6 +130,16 @@ class Demo:
             self._git("add", "--all")
             self._git("commit", "--quiet", "--message", "Guestbook and a greeting")
         return f"{self.clone}, remote lab"
+
+    def hand_over(self) -> None:
+        """Give clone, repository and kubeconfig to whoever called sudo, for their own git and kubectl."""
+        user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+        if not user.isdigit() or not group.isdigit():
+            return
+        for top in (self.clone, self.repository, self.kubeconfig):
+            for path in [top, *top.rglob("*")]:
+                if path.name != HOOK_SOCKET:
+                    os.chown(path, int(user), int(group), follow_symlinks=False)
 
     def push(self) -> str:
         """Push main; what the control plane answers goes to `say`, line by line."""

@@ -43,6 +43,8 @@ from gitkube.store.remote import RemoteStore, StoreProcess
 
 log = structlog.get_logger()
 
+HOOK_SOCKET = "gitkube.sock"
+"""In the repository: whoever may push to it must reach it."""
 MAX_SOCKET_PATH_BYTES = 100
 """unix(7) allows 108 with the final zero."""
 
@@ -159,7 +161,7 @@ class ControlPlane:
             client("gitops"),
             repo=settings.repository,
             branch=settings.branch,
-            socket=_socket_path(settings.data_dir, "hook.sock"),
+            socket=settings.repository / HOOK_SOCKET,
             clock=self._clock,
             rng=self._rng,
         )
