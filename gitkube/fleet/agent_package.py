@@ -1,21 +1,17 @@
-"""The agent as one file: a zipapp of `gitkube.node`, the wire and pyroute2, the same bytes on every build.
+"""The agent as one file: a zipapp of `gitkube.node` and the wire, the same bytes on every build.
 
 A host needs nothing but /usr/bin/python3, so the agent travels as a zip with a shebang. It is named by the
 SHA-256 of its content: a host that has that name has that agent, and nothing is pushed twice. So the build
 must be reproducible: names sorted, times fixed, no byte code, fixed compression.
 
-Two things make it start fast. pyroute2's `__init__` imports its 170 modules; ours, generated from it, imports
-each name when it is first asked for. And byte code cannot be cached inside a zip, so `prepare` unpacks the
-package beside it into a directory named by the same digest, where the host's own Python caches it; the zip's
-`__main__` prefers that directory when it is there.
+Byte code cannot be cached inside a zip, so `prepare` unpacks the package beside it into a directory named by
+the same digest, where the host's own Python caches it; the zip's `__main__` prefers that directory when it is
+there. So it starts fast.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.metadata
-import importlib.util
 import io
 import os
 import tempfile
@@ -27,7 +23,6 @@ MAX_PACKAGE_BYTES = 4 * 1024 * 1024
 SHEBANG = b"#!/usr/bin/python3 -I\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can name."""
-_LEFT_OUT = ("pyroute2/fixtures/", "pyroute2/__init__.py")
 
 MAIN = '''\
 """Starts the agent from the unpacked copy beside this file when there is one, else from the zip."""
@@ -42,23 +37,6 @@ if _here.endswith(".pyz") and os.path.exists(os.path.join(_unpacked, ".complete"
 from gitkube.node.__main__ import main
 
 sys.exit(main())
-'''
-
-_LAZY = '''\
-"""pyroute2, each name imported when it is first asked for."""
-import importlib
-
-_HOMES = {homes}
-__version__ = {version!r}
-
-
-def __getattr__(name):
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError("module 'pyroute2' has no attribute " + repr(name))
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
 '''
 
 
@@ -81,7 +59,7 @@ class PackageError(Exception):
 
 
 def build_agent_package(cache_dir: Path | None = None) -> AgentPackage:
-    """The zipapp, built from the installed packages; kept in `cache_dir` under its name for people to see.
+    """The zipapp, built from what is installed here; kept in `cache_dir` under its name for people to see.
 
     Raises:
         PackageError: a part is missing, or the result is over its limit.
@@ -111,38 +89,7 @@ def _sources() -> dict[str, bytes]:
         raise PackageError(
             f"{house / 'node' / '__main__.py'} is missing: this gitkube is not installed whole"
         )
-    files.update(_pyroute2())
     return files
-
-
-def _pyroute2() -> dict[str, bytes]:
-    # Found, not imported: importing it costs a fifth of a second, and runs nothing that is needed here.
-    spec = importlib.util.find_spec("pyroute2")
-    if spec is None or spec.origin is None:
-        raise PackageError("pyroute2 is not installed; the agent carries it: pip install pyroute2")
-    root = Path(spec.origin).parent
-    files = {}
-    for path in root.rglob("*.py"):
-        name = "pyroute2/" + path.relative_to(root).as_posix()
-        if not name.startswith(_LEFT_OUT):
-            files[name] = path.read_bytes()
-    homes = _public_names((root / "__init__.py").read_text())
-    text = _LAZY.format(homes=_dict_text(homes), version=importlib.metadata.version("pyroute2"))
-    files["pyroute2/__init__.py"] = text.encode()
-    return files
-
-
-def _public_names(source: str) -> dict[str, str]:
-    """Which module each name of an `__init__` comes from."""
-    homes = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            homes.update({alias.asname or alias.name: node.module for alias in node.names})
-    return homes
-
-
-def _dict_text(homes: dict[str, str]) -> str:
-    return "{\n" + "".join(f"    {name!r}: {home!r},\n" for name, home in sorted(homes.items())) + "}"
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

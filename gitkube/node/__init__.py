@@ -6,6 +6,6 @@ with or without anybody connected. Deciding (`decide`, `status`, `oci`, `env`) i
 `containers`, `images`, `volumes`, `exec`) is thin and may be killed at any instant: crun and conmon hold
 the containers, and what they recorded is read again at the next start.
 
-Standard library and vendored pure Python only, for any Python since 3.9; imports nothing of the control
+Standard library only, for any Python since 3.9; imports nothing of the control
 side but `gitkube.wire`.
 """

@@ -1,1 +1,0 @@
-"""Kept for the dashboard. Empty so far."""
