@@ -21,7 +21,10 @@ from gitkube import wire
 from gitkube.api.client import Client
 from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
 from gitkube.clock import Clock
+from gitkube.fleet import said
+from gitkube.fleet.desired import PUBLIC_KEY_ANNOTATION
 from gitkube.fleet.dialer import SshDialer
+from gitkube.fleet.errors import PrepareError
 from gitkube.fleet.hosts import Host, Inventory, InventoryError
 from gitkube.fleet.inventory import load_inventory
 from gitkube.fleet.link import Dialer, HostLink, LinkState
@@ -30,6 +33,7 @@ from gitkube.fleet.pods import Copies, PodSync
 from gitkube.fleet.settings import FleetSettings
 from gitkube.fleet.streams import LinkStreams
 from gitkube.fleet.watching import watched
+from gitkube.objects import meta
 from gitkube.objects.types import Object
 
 RELOAD_DELAY_S = 0.2
@@ -204,7 +208,18 @@ class Fleet:
     async def linked(self, link: HostLink, hello: wire.Hello) -> None:
         facts = self._facts_of(link)
         if facts is not None:
+            self._check_key_is_its_own(link.host.name, hello["publicKey"])
             facts.hello, facts.address, facts.last_up_s = hello, link.peer_address, link.last_up_s
+
+    def _check_key_is_its_own(self, host: str, key: str) -> None:
+        """With another host's key a host could take its place in the overlay, on all the others."""
+        for name, facts in self._facts.items():
+            kept = meta.annotations(self._copies.nodes.get(name) or {}).get(PUBLIC_KEY_ANNOTATION)
+            if name != host and key and key == (facts.hello["publicKey"] if facts.hello else kept):
+                raise PrepareError(
+                    f"host {host} has the WireGuard key of host {name}; if one's disk was copied from the"
+                    " other's, remove /var/lib/gitkube/wireguard.key there and restart the agent"
+                )
 
     async def heard(self, link: HostLink, message: dict[str, Any]) -> None:
         facts = self._facts_of(link)
@@ -212,12 +227,12 @@ class Fleet:
             return
         kind = message.get("type")
         if kind == "pods":
-            self._pods.take_reports(link.host.name, message.get("pods") or ())
+            self._pods.take_reports(link.host.name, said.pods(message))
         elif kind == "node":
-            facts.report = message
+            facts.report = said.node(message)
             self._nodes.touch(link.host.name)
         elif kind == "event":
-            self._pods.take_event(link.host.name, message)
+            self._pods.take_event(link.host.name, said.event(message))
         elif kind == "applied":
             self._network_may_have_changed(link.host.name)
         else:

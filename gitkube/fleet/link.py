@@ -16,12 +16,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import structlog
 
 from gitkube import wire
 from gitkube.clock import Clock
+from gitkube.fleet import said
 from gitkube.fleet.errors import FleetError, HostStopped, LinkLost, OlderTerm, PrepareError
 from gitkube.fleet.hosts import Host
 from gitkube.fleet.settings import FleetSettings
@@ -230,8 +231,8 @@ class HostLink:
                 f"the agent speaks protocol {message.get('protocol')!r}, this control side"
                 f" {wire.PROTOCOL_VERSION}; it is replaced at the next try"
             )
-        greeting = cast(wire.Hello, message)
-        self._check_agent(str(greeting.get("agent") or ""))
+        greeting = said.hello(message)
+        self._check_agent(greeting["agent"])
         if greeting["term"] > self._term:
             raise OlderTerm(
                 f"the host follows a leader of term {greeting['term']}, ours is {self._term}: another control"
@@ -294,9 +295,9 @@ class HostLink:
 
     async def _say_alive(self, connection: wire.Connection, heard: _Heard) -> None:
         while True:
-            said = heard.writes
+            writes = heard.writes
             await self._clock.sleep(wire.PING_INTERVAL_S)
-            if heard.writes == said:
+            if heard.writes == writes:
                 await connection.send(wire.Ping(type="ping"))
 
     async def _listen_for_silence(self, heard: _Heard, hello: asyncio.Future[wire.Hello]) -> None:

@@ -6,7 +6,7 @@ Upwards: the newest report of each pod waits in a queue; a worker merges it into
 only a difference. The patch carries the resourceVersion it was computed from, so it can neither undo what
 another wrote nor reach another pod of the same name; on a conflict the pod is read again.
 
-Invariant: a report never touches a pod with another uid, or one bound to another host.
+Invariant: a report or an event never touches a pod with another uid, or one bound to another host.
 """
 
 from __future__ import annotations
@@ -86,11 +86,12 @@ class PodSync:
         self._services_dirty = True
         self._something = asyncio.Event()
         self._services: tuple[wire.ServicesDesired, str] | None = None
-        self._reports: dict[str, tuple[str, wire.PodReport]] = {}
-        """Pod uid -> (host, newest report that is not in the API yet)."""
+        self._reports: dict[tuple[str, str], wire.PodReport] = {}
+        """(host, pod uid) -> newest report that is not in the API yet. By host, so that none can push
+        another's word aside."""
         self._written: dict[str, Object] = {}
         """Pod uid -> the object of our last write, for as long as the informer lags behind it."""
-        self._queue: WorkQueue[str] = WorkQueue(clock, rng)
+        self._queue: WorkQueue[tuple[str, str]] = WorkQueue(clock, rng)
         self._events: asyncio.Queue[tuple[str, Mapping[str, Any]]] = asyncio.Queue(MAX_EVENTS_WAITING)
         self._recorders: dict[str, EventRecorder] = {}
         copies.pods.add_handler(self._pod_changed)
@@ -165,7 +166,7 @@ class PodSync:
                 self._mark("pods", [pods.node_name(pod)])
         if after is None and before is not None:
             self._written.pop(meta.uid(before), None)
-            self._reports.pop(meta.uid(before), None)
+            self._reports.pop((pods.node_name(before), meta.uid(before)), None)
         elif after is not None:
             written = self._written.get(meta.uid(after))
             if written is not None and _revision(after) >= _revision(written):
@@ -197,10 +198,9 @@ class PodSync:
     def take_reports(self, host: str, reports: Iterable[wire.PodReport]) -> None:
         """Reports of a host; only the newest of each pod matters."""
         for report in reports:
-            uid = report.get("uid")
-            if uid:
-                self._reports[uid] = (host, report)
-                self._queue.add(uid)
+            key = (host, report["uid"])
+            self._reports[key] = report
+            self._queue.add(key)
 
     def take_event(self, host: str, event: Mapping[str, Any]) -> None:
         """What a host wants a person to know."""
@@ -209,11 +209,11 @@ class PodSync:
         except asyncio.QueueFull:
             log.warning("event_dropped", host=host, reason=event.get("reason"), name=event.get("name"))
 
-    async def _write_report(self, uid: str) -> float | None:
-        waiting = self._reports.get(uid)
-        if waiting is None:
+    async def _write_report(self, key: tuple[str, str]) -> float | None:
+        host, uid = key
+        report = self._reports.get(key)
+        if report is None:
             return None
-        host, report = waiting
         name, namespace = report["name"], report["namespace"]
         pod = self._newest(self._copies.pods.get(name, namespace), uid)
         for _ in range(MAX_CONFLICTS):
@@ -232,8 +232,8 @@ class PodSync:
                 pod = None
         else:
             raise StatusError(409, "Conflict", f"the status of pod {namespace}/{name} changed at every try")
-        if self._reports.get(uid) == waiting:
-            del self._reports[uid]
+        if self._reports.get(key) is report:
+            del self._reports[key]
         return None
 
     async def _write(self, pod: Object, report: wire.PodReport) -> None:
@@ -276,6 +276,9 @@ class PodSync:
                 host, EventRecorder(self._client, "gitkube-node", clock=self._clock, host=host)
             )
             about = self._about(host, event)
+            if about is None:
+                log.info("event_refused", host=host, reason=event.get("reason"), name=event.get("name"))
+                continue
             await recorder.event(
                 about,
                 "Warning" if event.get("eventType") == "Warning" else "Normal",
@@ -284,16 +287,16 @@ class PodSync:
                 field_path=str(event.get("fieldPath") or ""),
             )
 
-    def _about(self, host: str, event: Mapping[str, Any]) -> Object:
+    def _about(self, host: str, event: Mapping[str, Any]) -> Object | None:
+        """The host's own Node, or a pod that is bound to it; None for what it may not speak of."""
         if not event.get("uid"):
             node = self._copies.nodes.get(host)
             return node or {"apiVersion": "v1", "kind": "Node", "metadata": {"name": host}}
         name, namespace, uid = str(event.get("name")), str(event.get("namespace")), str(event["uid"])
         pod = self._copies.pods.get(name, namespace)
-        if pod is not None and meta.uid(pod) == uid:
-            return {"apiVersion": "v1", "kind": "Pod", **pod}
-        metadata = {"name": name, "namespace": namespace, "uid": uid}
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+        if pod is None or meta.uid(pod) != uid or pods.node_name(pod) != host:
+            return None
+        return {"apiVersion": "v1", "kind": "Pod", **pod}
 
 
 # ------------------------------------------------------------------ decisions

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,7 +91,7 @@ class FakeAgent:
             digests={name: section["digest"] for name, section in self.sections.items()},
             nodeInfo=NODE_INFO,
             capacity={"cpu": "2", "memory": "4096Mi", "pods": "110"},
-            publicKey=f"key-of-{self.name}",
+            publicKey=public_key_of(self.name),
         )
 
     async def say(self, message: Any) -> None:
@@ -114,6 +116,11 @@ class FakeAgent:
     async def _on_open(self, stream: wire.Stream) -> None:
         if self.on_stream is not None:
             await self.on_stream(stream)
+
+
+def public_key_of(name: str) -> str:
+    """A WireGuard key as such a host would have."""
+    return base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
 
 
 NODE_INFO = {

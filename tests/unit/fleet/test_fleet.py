@@ -23,7 +23,7 @@ from gitkube.fleet.settings import FleetSettings
 from gitkube.objects import conditions, meta
 from gitkube.objects.kinds import CONFIG_MAP, EVENT, NODE, POD, SERVICE, Kind
 from gitkube.store.member import Member
-from tests.support.fake_agent import FakeAgent, FakeDialer
+from tests.support.fake_agent import FakeAgent, FakeDialer, public_key_of
 
 SETTINGS = FleetSettings(node_lost_grace_s=0.3, backoff_first_s=0.05, let_go_s=0.2)
 INVENTORY = """
@@ -143,7 +143,7 @@ async def test_nodes_come_from_the_inventory_and_get_ready_with_the_network(worl
     assert node["status"]["nodeInfo"]["osImage"] == "Debian 12"
     peers = world.ant.sections["network"]["data"]["peers"]
     assert [(peer["name"], peer["publicKey"], peer["podCIDR"]) for peer in peers] == [
-        ("bee", "key-of-bee", "10.42.2.0/24")
+        ("bee", public_key_of("bee"), "10.42.2.0/24")
     ]
     assert peers[0]["endpoint"] == "192.0.2.1:51820"  # both agents live at the dialer's one address
 
