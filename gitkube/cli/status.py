@@ -125,19 +125,36 @@ def _lines(seen: Overview, show_all: bool) -> list[str]:
         name = f"{item.ref.namespace}/{item.ref.name}"
         ready = f"{item.health.ready} of {item.health.wanted} ready" if item.health.wanted else ""
         reason = item.health.reason or item.health.state
+        reason = item.health.state if reason == ready else reason
         text = f"  {SIGNS[item.health.state]} {name:<20} {ready:<14} {reason}   {item.origin}"
         lines.append(_styled(item.health.state, printable(text)))
     for host in seen.hosts:
         if not host.is_ready:
-            lines.append(_styled("degraded", printable(f"  ! host {host.name:<15} {host.reason}")))
+            lines.append(
+                _styled(
+                    "degraded",
+                    printable(f"  ! host {host.name:<15} {host.words}{_since(host.since)}: {host.detail}"),
+                )
+            )
         elif show_all:
             lines.append(_styled("healthy", printable(f"  ✓ host {host.name:<15} ready")))
     if healthy and not show_all:
-        others = "others " if len(healthy) < len(seen.items) else ""
+        others = "" if len(healthy) == len(seen.items) else "other " if len(healthy) == 1 else "others "
         lines.append(
             _styled("healthy", f"  ✓ {len(healthy)} {others}healthy") + f"{'':<40}gitkube status --all"
         )
     return lines
+
+
+def _since(time: str) -> str:
+    """A time of the API as the person's own clock shows it."""
+    from datetime import datetime
+
+    if not time:
+        return ""
+    moment = datetime.fromisoformat(time).astimezone()
+    today = moment.date() == datetime.now().astimezone().date()
+    return f" since {moment:%H:%M:%S}" if today else f" since {moment:%Y-%m-%d %H:%M}"
 
 
 def _styled(state: str, text: str) -> str:
@@ -165,7 +182,10 @@ def _data(seen: Overview) -> dict[str, Any]:
             }
             for item in seen.items
         ],
-        "hosts": [{"name": host.name, "ready": host.is_ready, "reason": host.reason} for host in seen.hosts],
+        "hosts": [
+            {"name": host.name, "ready": host.is_ready, "reason": host.reason, "since": host.since}
+            for host in seen.hosts
+        ],
         "pods": seen.pods,
         "cpu": {"usedMilli": seen.cpu_used_milli, "capacityMilli": seen.cpu_milli},
     }

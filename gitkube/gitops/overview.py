@@ -33,7 +33,15 @@ class Item:
 class Host:
     name: str
     is_ready: bool
-    reason: str
+    words: str = ""
+    """"" for a ready one, else "unreachable" or "not ready"."""
+    detail: str = ""
+    since: str = ""
+    """RFC 3339, as the API has it."""
+
+    @property
+    def reason(self) -> str:
+        return f"{self.words}: {self.detail}" if self.words else ""
 
 
 @dataclass(frozen=True)
@@ -123,11 +131,10 @@ def _waits_for(
 def _host(node: Object) -> Host:
     ready = conditions.get_condition(node, "Ready") or {}
     if ready.get("status") == "True":
-        return Host(meta.name(node), True, "")
+        return Host(meta.name(node), True)
     words = "unreachable" if ready.get("status") == "Unknown" else "not ready"
     detail = ready.get("message") or ready.get("reason") or "its agent has not reported yet"
-    since = ready.get("lastTransitionTime")
-    return Host(meta.name(node), False, f"{words}{f' since {since}' if since else ''}: {detail}")
+    return Host(meta.name(node), False, words, str(detail), str(ready.get("lastTransitionTime") or ""))
 
 
 def _capacity(nodes: Sequence[Object]) -> int:
