@@ -49,6 +49,8 @@ _WORDS: dict[str, Any] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
+_QUOTE = "quote it if it is text"
+_TOO_LONG = "the number does not fit into 64 bits"
 _FIRST = frozenset("0123456789-+.~nNtTfF")
 _TAG = "tag:yaml.org,2002:"
 _TYPES_OF_TAG: dict[str, tuple[type, ...]] = {
@@ -71,9 +73,16 @@ class Mark(NamedTuple):
 class YamlError(Exception):
     """The text is not YAML that gitkube takes."""
 
-    def __init__(self, message: str, line: int, column: int, *, hint: str = "", width: int = 1) -> None:
+    def __init__(
+        self, message: str, line: int, column: int, *, hint: str = "", width: int = 1, bare: str = ""
+    ) -> None:
+        """
+        Args:
+            bare: the message for a file whose values must not be repeated, where `message` quotes one.
+        """
         super().__init__(message)
         self.message, self.line, self.column, self.hint, self.width = message, line, column, hint, width
+        self.bare, self.bare_hint = bare or message, hint
 
 
 class Doubt(NamedTuple):
@@ -84,6 +93,9 @@ class Doubt(NamedTuple):
     column: int
     width: int
     hint: str
+    bare: str
+    """The message without the value, for a file whose values must not be repeated."""
+    bare_hint: str
 
 
 @dataclass(slots=True)
@@ -218,11 +230,12 @@ class _Builder:
 
     def _alias(self, event: AliasEvent) -> Any:
         if event.anchor in self._open_anchors:
-            raise _at(event, f"the alias *{event.anchor} stands inside of what it names")
+            message = f"the alias *{event.anchor} stands inside of what it names"
+            raise _at(event, message, bare="an alias stands inside of what it names")
         if event.anchor not in self._anchors:
-            raise _at(
-                event, f"the alias *{event.anchor} names nothing before it", width=len(event.anchor) + 1
-            )
+            message = f"the alias *{event.anchor} names nothing before it"
+            bare = "an alias names nothing before it"
+            raise _at(event, message, width=len(event.anchor) + 1, bare=bare)
         value, nodes = self._anchors[event.anchor]
         self._count(event, nodes)
         return value
@@ -308,7 +321,7 @@ class _Builder:
         if tag in _TYPES_OF_TAG:
             value = self._plain(text, event)
             if type(value) not in _TYPES_OF_TAG[tag]:
-                raise _at(event, f'"{text}" is no {tag[len(_TAG) :]}')
+                raise _at(event, f'"{text}" is no {tag[len(_TAG) :]}', bare=f"it is no {tag[len(_TAG) :]}")
             return float(value) if tag == _TAG + "float" else value
         raise _unknown_tag(event)
 
@@ -318,7 +331,7 @@ class _Builder:
             return _WORDS[text]
         if _INT.match(text):
             if len(text) > MAX_INT_DIGITS:
-                raise _at(event, "the number does not fit into 64 bits", hint="quote it if it is text")
+                raise _at(event, _TOO_LONG, hint=_QUOTE)
             if _LEADING_ZERO.match(text):
                 self._doubt_leading_zero(text, event)
             return _json_int(int(text), event)
@@ -329,10 +342,16 @@ class _Builder:
         if _FLOAT.match(text):
             value = float(text)
             if value in (float("inf"), float("-inf")):
-                raise _at(event, f"{text} is too large for a number", hint="quote it if it is text")
+                raise _at(
+                    event,
+                    f"{text} is too large for a number",
+                    hint=_QUOTE,
+                    bare="it is too large for a number",
+                )
             return value
         if _NOT_JSON.match(text):
-            raise _at(event, f"{text} has no form in JSON", hint="quote it if it is text", width=len(text))
+            bare = "it has no form in JSON"
+            raise _at(event, f"{text} has no form in JSON", hint=_QUOTE, width=len(text), bare=bare)
         return text
 
     def _doubt_leading_zero(self, text: str, event: Any) -> None:
@@ -346,24 +365,27 @@ class _Builder:
                 mark.column + 1,
                 len(text),
                 f"write {meant}, or {int(text)}",
+                "a number that starts with 0 is something else to other tools",
+                _QUOTE,
             )
         )
 
 
 def _json_int(value: int, event: Any) -> int:
     if not -(2**63) <= value < 2**63:
-        raise _at(event, f"{event.value} does not fit into 64 bits", hint="quote it if it is text")
+        raise _at(event, f"{event.value} does not fit into 64 bits", hint=_QUOTE, bare=_TOO_LONG)
     return value
 
 
-def _at(event: Any, message: str, *, hint: str = "", width: int = 1) -> YamlError:
+def _at(event: Any, message: str, *, hint: str = "", width: int = 1, bare: str = "") -> YamlError:
     mark = event.start_mark
-    return YamlError(message, mark.line + 1, mark.column + 1, hint=hint, width=width)
+    return YamlError(message, mark.line + 1, mark.column + 1, hint=hint, width=width, bare=bare)
 
 
 def _unknown_tag(event: Any) -> YamlError:
     shown = str(event.tag).replace(_TAG, "!!")
-    return _at(event, f"the tag {shown} is not known here", hint="remove it", width=len(shown))
+    message = f"the tag {shown} is not known here"
+    return _at(event, message, hint="remove it", width=len(shown), bare="this tag is not known here")
 
 
 def _explained(error: MarkedYAMLError, text: str) -> YamlError:

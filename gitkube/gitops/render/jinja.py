@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gitkube.gitops.problem import Place, Problem, did_you_mean
+from gitkube.gitops.render.model import holds_secret
 
 DEADLINE_S = 5.0
 """Of one render; a large template takes some milliseconds."""
@@ -267,7 +268,8 @@ def _located(place: Place, word: str, job: TemplateJob) -> tuple[Place, int]:
 
 
 def _with_source(problem: Problem, job: TemplateJob) -> Problem:
-    return problem.with_excerpt(job.templates.get(problem.place.path, ""))
+    text = job.templates.get(problem.place.path, "")
+    return problem if holds_secret(text) else problem.with_excerpt(text)
 
 
 def _short_names(job: TemplateJob) -> list[str]:

@@ -16,6 +16,8 @@ from gitkube.gitops.problem import Place, Problem
 from gitkube.gitops.yaml import Document, Path
 from gitkube.objects.types import Object
 
+_SECRET = re.compile(r"""kind["']?\s*:\s*["']?Secret\b""")
+
 PlaceOf = Callable[[int, int], Place]
 """From a line and column of a rendered text to its place in git."""
 
@@ -31,19 +33,36 @@ class Text:
     """The file that asked for a template, when it was one."""
 
     def problem(
-        self, message: str, line: int, column: int, *, hint: str = "", width: int = 1, word: str = ""
+        self,
+        message: str,
+        line: int,
+        column: int,
+        *,
+        hint: str = "",
+        width: int = 1,
+        word: str = "",
+        is_quoted: bool = True,
     ) -> Problem:
         """A problem at a position of the text, with its source line.
 
         Args:
             word: what stands there; underlined, and looked for in the line when the column is not known.
+            is_quoted: False leaves the source line out, since it may hold a secret.
         """
         place = self.place_of(line, column)
         source = self.sources.get(place.path, "")
         if word:
             place, width = _refine(place, word, source, width)
         problem = Problem(place, message, hint=hint, width=width, via=self.via)
-        return problem.with_excerpt(source)
+        return problem.with_excerpt(source) if is_quoted else problem
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a text speaks of a Secret, so that what it holds may not be repeated to anybody.
+
+    Asked of texts that could not be read, too, so it looks at the words and not at their structure.
+    """
+    return _SECRET.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +128,8 @@ class Manifest:
         if path:
             word = str(path[-1]) if of_key else _scalar(_value(self.object, path))
         problem = self.text.problem(message, line, column, hint=hint, word=word)
-        excerpt = (
-            "" if self.kind == "Secret" and path[:1] in (("data",), ("stringData",)) else problem.excerpt
-        )
+        # A whole object may stand in one line, and a line of JSON may hold a list of them.
+        excerpt = "" if self.kind == "Secret" or holds_secret(problem.excerpt) else problem.excerpt
         return Problem(
             problem.place, message, self.subject, hint, is_error, excerpt, problem.width, problem.via
         )
