@@ -63,7 +63,7 @@ for stamp in "$wanted" "dev ${wanted#* }"; do
 done
 say venv "installing the Python packages into .venv"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-target=.
+target=".[demo]"
 [ "$what" = dev ] && target=".[dev]"
 log=$(mktemp)
 if ! .venv/bin/pip install --disable-pip-version-check --no-input -e "$target" >"$log" 2>&1; then
