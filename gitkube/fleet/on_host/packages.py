@@ -68,6 +68,17 @@ def install(missing: "list[str]", facts: "dict[str, Any]") -> None:
         raise Refusal(explain(missing, facts, lines))
 
 
+def require_programs(packages: "list[dict[str, Any]]", facts: "dict[str, Any]") -> None:
+    """Raises Refusal: apt thinks that a package is there, and its program is not."""
+    still = missing_packages(packages, facts)
+    if still:
+        names = " ".join(still)
+        raise Refusal(
+            f"the host has {names} installed as far as apt knows, but without the program;"
+            f" run there: sudo apt-get install --reinstall {names}"
+        )
+
+
 def is_lasting(lines: "list[str]") -> bool:
     """Whether fresh package lists would not help."""
     return any(_LOCKED.search(line) or "dpkg was interrupted" in line or _has(line, _FULL) for line in lines)

@@ -63,6 +63,7 @@ def make_ready(parameters: "dict[str, Any]", facts: "dict[str, Any]", report: "d
     missing = packages.missing_packages(parameters["packages"], facts)
     if missing:
         packages.install(missing, facts)
+        packages.require_programs(parameters["packages"], facts)
         did.append("installed " + " ".join(missing))
     for path, mode in ((ROOT, 0o700), (BIN, 0o755), (RUN, 0o755), (ROOT + "/desired", 0o700)):
         make_directory(path, mode)
