@@ -72,7 +72,7 @@ class Agent:
         self._network = network
         self._sections = Sections(layout)
         self._images = ImageStore(layout.images, layout.run)
-        runtime_host = hostinfo.runtime_host(layout_of_cgroups)
+        runtime_host = hostinfo.runtime_host()
         self._runtime = Runtime(layout, self._images.layers_dir, layout_of_cgroups, runtime_host)
         self._sandboxes = Sandboxes(layout, network)
         tools = Tools(

@@ -11,7 +11,6 @@ from typing import Any
 
 from gitkube import __version__
 from gitkube.node import oci
-from gitkube.node.cgroups import Cgroups
 from gitkube.node.containers import host_devices
 from gitkube.node.files import read_json, read_text
 from gitkube.node.kube import rfc3339
@@ -122,7 +121,7 @@ def conditions(root: Path, now_s: float) -> list[dict[str, Any]]:
     return result
 
 
-def runtime_host(cgroups: Cgroups) -> oci.Host:
+def runtime_host() -> oci.Host:
     """What this machine allows containers, for `oci`."""
     status = read_text(Path("/proc/self/status"))
     match = re.search(r"^CapPrm:\s*([0-9a-f]+)", status, re.MULTILINE)
@@ -131,7 +130,6 @@ def runtime_host(cgroups: Cgroups) -> oci.Host:
     own = read_text(Path("/proc/self/oom_score_adj")).strip()
     floor = -1000 if "CAP_SYS_RESOURCE" in held else int(own or 0)
     return oci.Host(
-        cgroup_version=cgroups.version,
         capabilities=held,
         oom_score_adj_floor=floor,
         devices=host_devices(),

@@ -61,7 +61,6 @@ class Mount:
 class Host:
     """What the machine allows."""
 
-    cgroup_version: int = 2
     capabilities: frozenset[str] = frozenset(ALL_CAPABILITIES)
     oom_score_adj_floor: int = -1000  # lower is refused without CAP_SYS_RESOURCE
     devices: tuple[Mapping[str, Any], ...] = ()  # for privileged containers

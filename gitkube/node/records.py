@@ -13,7 +13,6 @@ from typing import Any
 from gitkube.node.procs import ProcessId
 
 WAITING, STARTING, RUNNING, STOPPING, EXITED = "waiting", "starting", "running", "stopping", "exited"
-PHASES = (WAITING, STARTING, RUNNING, STOPPING, EXITED)
 
 
 @dataclass

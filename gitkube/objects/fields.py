@@ -88,11 +88,6 @@ def selectable_fields(kind: Kind) -> frozenset[str]:
     return frozenset(common | set(_SELECTABLE.get(kind, {})))
 
 
-def field_values(kind: Kind, obj: Object) -> dict[str, str]:
-    """Every selectable field of an object, by path."""
-    return {path: _value(kind, obj, path) for path in sorted(selectable_fields(kind))}
-
-
 def _at(*path: str) -> Callable[[Object], str]:
     def read(obj: Object) -> str:
         node: Any = obj

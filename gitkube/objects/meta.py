@@ -106,11 +106,6 @@ def created_at_s(obj: Object) -> float:
     return time_s(metadata(obj).get("creationTimestamp"))
 
 
-def deletion_at_s(obj: Object) -> float:
-    """When the deletion's grace ends, in seconds since the epoch; 0 when it is not being deleted."""
-    return time_s(metadata(obj).get("deletionTimestamp"))
-
-
 def time_s(text: Any) -> float:
     """Seconds since the epoch of a time in an object; 0 for a missing one.
 

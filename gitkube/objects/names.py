@@ -15,7 +15,6 @@ PORT_NAME_MAX = 15
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
-_LABEL_1035 = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = rf"({_QUALIFIED})?"
 _ENV_NAME = r"[ -<>-~]+"
@@ -23,7 +22,6 @@ _CONFIG_KEY = r"[-._a-zA-Z0-9]+"
 
 _label_re = re.compile(_LABEL)
 _subdomain_re = re.compile(_SUBDOMAIN)
-_label_1035_re = re.compile(_LABEL_1035)
 _qualified_re = re.compile(_QUALIFIED)
 _label_value_re = re.compile(_LABEL_VALUE)
 _env_name_re = re.compile(_ENV_NAME)
@@ -51,18 +49,6 @@ def dns_subdomain(text: str) -> list[str]:
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
             "and must start and end with an alphanumeric character "
             f"(e.g. 'example.com', regex used for validation is '{_SUBDOMAIN}')"
-        )
-    return wrong
-
-
-def dns_label_1035(text: str) -> list[str]:
-    """RFC 1035 label: a letter first."""
-    wrong = _too_long(text, LABEL_MAX)
-    if not _label_1035_re.fullmatch(text):
-        wrong.append(
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
-            "alphabetic character, and end with an alphanumeric character "
-            f"(e.g. 'my-name',  or 'abc-123', regex used for validation is '{_LABEL_1035}')"
         )
     return wrong
 
@@ -152,13 +138,6 @@ def port_number(port: int) -> list[str]:
     if 1 <= port <= 65535:
         return []
     return ["must be between 1 and 65535, inclusive"]
-
-
-def path_segment(text: str) -> list[str]:
-    """What can stand in a URL's path; names of roles and the like."""
-    if text in (".", ".."):
-        return [f"may not be '{text}'"]
-    return [f"may not contain '{character}'" for character in "/%" if character in text]
 
 
 def _too_long(text: str, limit: int) -> list[str]:

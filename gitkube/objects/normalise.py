@@ -34,11 +34,6 @@ def normalise(kind: Kind, obj: Object) -> Object:
     return result if isinstance(result, dict) else clone(obj)
 
 
-def normalise_node(schema: Schema, value: Any) -> Any:
-    """As `normalise`, for the part of an object that `schema` describes."""
-    return _normalise(schema, value)
-
-
 def _normalise(schema: Schema, value: Any) -> Any:
     if isinstance(value, dict):
         return clone(value) if schema.preserve_unknown else _normalise_object(schema, value)

@@ -8,7 +8,7 @@ k8s.io/component-helpers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,14 +77,6 @@ def all_containers(pod_spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-def container_names(pod_spec: Mapping[str, Any]) -> list[str]:
-    return [str(container.get("name") or "") for container in pod_spec.get("containers") or ()]
-
-
-def find_container(pod_spec: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    return next((one for one in all_containers(pod_spec) if one.get("name") == name), None)
-
-
 def images(pod_spec: Mapping[str, Any]) -> list[str]:
     """Every image the pod needs, each once, in order."""
     return list(dict.fromkeys(str(one["image"]) for one in all_containers(pod_spec) if one.get("image")))
@@ -117,12 +109,7 @@ def requests(pod: Object) -> Resources:
 
 def pod_requests(pod_spec: Mapping[str, Any]) -> Resources:
     """As `requests`, from a pod's spec or a template's."""
-    return _effective(pod_spec, "requests")
-
-
-def pod_limits(pod_spec: Mapping[str, Any]) -> Resources:
-    """The limits in the same way; what one container leaves unlimited is still summed over the others."""
-    return _effective(pod_spec, "limits")
+    return _effective_requests(pod_spec)
 
 
 def cpu_milli(resources: Resources) -> int:
@@ -212,14 +199,14 @@ def _note(found: dict[str, bool], reference: Mapping[str, Any] | None, *, name_f
         found[name] = found.get(name, True) and bool(reference.get("optional"))
 
 
-def _effective(pod_spec: Mapping[str, Any], which: str) -> Resources:
+def _effective_requests(pod_spec: Mapping[str, Any]) -> Resources:
     total: Resources = {}
     for container in pod_spec.get("containers") or ():
-        _add(total, _declared(container, which))
+        _add(total, _declared(container))
     sidecars: Resources = {}
     peak: Resources = {}
     for container in pod_spec.get("initContainers") or ():
-        declared = _declared(container, which)
+        declared = _declared(container)
         if is_sidecar(container):
             _add(total, declared)
             _add(sidecars, declared)
@@ -230,19 +217,16 @@ def _effective(pod_spec: Mapping[str, Any], which: str) -> Resources:
             _raise_to(peak, while_it_runs)
     _raise_to(total, peak)
     # Resources of the pod as a whole replace the sum over its containers (KEP-2837).
-    for name, amount in ((pod_spec.get("resources") or {}).get(which) or {}).items():
+    for name, amount in ((pod_spec.get("resources") or {}).get("requests") or {}).items():
         total[name] = Quantity.parse(amount)
-    overhead = {name: Quantity.parse(amount) for name, amount in (pod_spec.get("overhead") or {}).items()}
-    if which == "limits":
-        overhead = {name: amount for name, amount in overhead.items() if name in total}
-    _add(total, overhead)
+    _add(total, {name: Quantity.parse(amount) for name, amount in (pod_spec.get("overhead") or {}).items()})
     return total
 
 
-def _declared(container: Mapping[str, Any], which: str) -> Resources:
+def _declared(container: Mapping[str, Any]) -> Resources:
     resources = container.get("resources") or {}
-    declared = resources.get(which) or {}
-    if which == "requests" and resources.get("limits"):
+    declared = resources.get("requests") or {}
+    if resources.get("limits"):
         # The API defaults requests from limits; templates that were never stored have it not done yet.
         declared = {**resources["limits"], **declared}
     return {name: Quantity.parse(amount) for name, amount in declared.items()}
@@ -266,11 +250,3 @@ def _raise_to(total: Resources, other: Mapping[str, Quantity]) -> None:
     for name, amount in other.items():
         if name not in total or total[name] < amount:
             total[name] = amount
-
-
-def sum_requests(pod_specs: Iterable[Mapping[str, Any]]) -> Resources:
-    """What several pods ask for together."""
-    total: Resources = {}
-    for pod_spec in pod_specs:
-        _add(total, pod_requests(pod_spec))
-    return total

@@ -72,11 +72,6 @@ class Quantity:
         """A whole number of units, such as bytes or cores."""
         return Quantity(units * NANO, notation)
 
-    @staticmethod
-    def of_milli(milli: int) -> Quantity:
-        """Thousandths, such as milli-cpu."""
-        return Quantity(milli * (NANO // 1000))
-
     @property
     def value(self) -> int:
         """Whole units, rounded up, as Go's `Value()`."""
@@ -86,10 +81,6 @@ class Quantity:
     def milli(self) -> int:
         """Thousandths, rounded up, as Go's `MilliValue()`."""
         return _divide_up(self.nanos, NANO // 1000)
-
-    @property
-    def is_zero(self) -> bool:
-        return self.nanos == 0
 
     @property
     def is_integer(self) -> bool:

@@ -68,7 +68,6 @@ class Schema:
         "enum",
         "format",
         "int_or_string",
-        "is_nullable",
         "is_quantity",
         "list_map_keys",
         "list_type",
@@ -103,7 +102,6 @@ class Schema:
         self.name: str = name
         self.description: str = raw.get("description", "")
         types = _types_of(raw)
-        self.is_nullable: bool = "null" in types
         self.types: tuple[str, ...] = tuple(kind for kind in types if kind != "null")
         """JSON types allowed: "object", "array", "string", "integer", "number", "boolean". Empty: any."""
         self.format: str = raw.get("format", "")

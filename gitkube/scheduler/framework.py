@@ -7,7 +7,7 @@ wait, beside other pods' cycles: Permit, PreBind, Bind, PostBind; Unreserve undo
 One thing differs from kube-scheduler. Filter and Score get all nodes at once and answer with one array, since
 thousands of hosts are compared by numpy in the time in which Python calls one function for a dozen of them.
 A Filter that refuses must then be able to `explain` each refusal; whether mask and explanation agree is
-tested for every plugin. `PerNodeFilter` makes the arrays for rules that are easier to write for one node.
+tested for every plugin.
 
 A plugin is any class that has the methods of one or more of the protocols below.
 """
@@ -87,11 +87,6 @@ class Event(enum.Enum):
 
 Hint = Callable[[PodInfo, Object | None, Object | None], bool]
 """(refused pod, before, after) -> whether this change may help it."""
-
-
-def always(pod: PodInfo, before: Object | None, after: Object | None) -> bool:
-    """The hint of a plugin that cannot tell."""
-    return True
 
 
 class Plugin(Protocol):
@@ -192,20 +187,6 @@ class EventHints(Protocol):
     def hints(self) -> Mapping[Event, Hint]:
         """Which changes may make a pod fit that this plugin refused. Without: every change may."""
         ...
-
-
-class PerNodeFilter:
-    """Makes `filter` out of `explain`, for rules that are easier to say for one node than for all."""
-
-    def filter(self, state: CycleState, pod: PodInfo, nodes: Snapshot) -> Mask | None:
-        mask = np.zeros(nodes.capacity, dtype=np.bool_)
-        for node in nodes.nodes():
-            mask[node.slot] = self.explain(state, pod, nodes, node).is_success
-        return mask
-
-    def explain(self, state: CycleState, pod: PodInfo, nodes: Snapshot, node: NodeInfo) -> Status:
-        """See `Filter.explain`."""
-        return SUCCESS
 
 
 def normalize_to_max(scores: Scores, feasible: Mask, *, reverse: bool = False) -> Scores:

@@ -31,7 +31,6 @@ ALIGNMENT = 16
 _SECTOR_BYTES = 512
 _HEAD = struct.Struct("<IB3x")
 _HEADER = struct.Struct("<IB3xII")
-MAX_RECORD_BYTES = 256 * 1024 * 1024
 
 
 class Record(NamedTuple):
