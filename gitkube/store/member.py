@@ -62,6 +62,8 @@ log = structlog.get_logger()
 DATA_FORMAT = 1
 MAX_QUEUED_WRITES = 4096
 """More writers than this wait outside: a queue without an end only hides that the disk is too slow."""
+MAX_TURN_BYTES = 64 * 1024 * 1024
+"""Of the commands that share one fsync, and so of a record; what is over waits for the next turn."""
 WATCH_REVISIONS_PER_BATCH = 1000
 _INLINE_FSYNC_S = 0.001
 """A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread."""
@@ -312,19 +314,15 @@ class Member:
             while not (self._is_closed and not self._queue):
                 await self._wake.wait()
                 self._wake.clear()
-                if self._queue:
+                while self._queue:
                     await self._write_queued()
         except BaseException as error:
             self._fail(error)
             raise
 
     async def _write_queued(self) -> None:
-        writes, self._queue = self._queue, []
-        term = self._wal.hard_state.term
-        entries = [
-            Entry(self._index + offset, term, command.encode(write.command))
-            for offset, write in enumerate(writes, start=1)
-        ]
+        entries = self._entries_of_a_turn()
+        writes, self._queue = self._queue[: len(entries)], self._queue[len(entries) :]
         try:
             self._wal.append(entries)
             await self._sync()
@@ -340,6 +338,17 @@ class Member:
         if self._space.revision != before:
             self._notify()
         self._maintain()
+
+    def _entries_of_a_turn(self) -> list[Entry]:
+        """Of the writes that waited longest, as many as MAX_TURN_BYTES hold, and one at least."""
+        term, entries, size_bytes = self._wal.hard_state.term, list[Entry](), 0
+        for offset, write in enumerate(self._queue, start=1):
+            data = command.encode(write.command)
+            size_bytes += len(data)
+            if entries and size_bytes > MAX_TURN_BYTES:
+                break
+            entries.append(Entry(self._index + offset, term, data))
+        return entries
 
     async def _sync(self) -> None:
         started = self._clock.monotonic()

@@ -21,9 +21,16 @@ from gitkube.store.wal import Entry, HardState, Wal
 SMALL = 4096
 
 
+@pytest.fixture
+def no_disk_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where damage is written by the test itself, after the writer has closed, fsync decides nothing."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda descriptor: None)
+
+
 def filled_wal(directory: Path, entries: int, value_bytes: int = 20) -> list[int]:
     """A log with one synced record an entry; gives the offset at which each record ended."""
-    wal = Wal(directory, segment_bytes=SMALL * 16)
+    wal = Wal(directory, segment_bytes=SMALL * 4)
     wal.open(0)
     ends = []
     rng = random.Random(1)
@@ -36,15 +43,16 @@ def filled_wal(directory: Path, entries: int, value_bytes: int = 20) -> list[int
 
 
 def reread(directory: Path) -> list[Entry]:
-    wal = Wal(directory, segment_bytes=SMALL * 16)
+    wal = Wal(directory, segment_bytes=SMALL)
     try:
         return wal.open(0)
     finally:
         wal.close()
 
 
+@pytest.mark.usefixtures("no_disk_to_wait_for")
 def test_a_log_cut_at_any_byte_keeps_all_that_was_written_before_the_cut(tmp_path: Path) -> None:
-    ends = filled_wal(tmp_path / "wal", 40)
+    ends = filled_wal(tmp_path / "wal", 12)
     (segment,) = (tmp_path / "wal").iterdir()
     whole = segment.read_bytes()
     for cut in range(64, ends[-1] + 1):
@@ -53,6 +61,7 @@ def test_a_log_cut_at_any_byte_keeps_all_that_was_written_before_the_cut(tmp_pat
         assert len(reread(tmp_path / "wal")) == expected, f"cut at {cut}"
 
 
+@pytest.mark.usefixtures("no_disk_to_wait_for")
 def test_a_log_whose_last_write_lost_a_sector_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     ends = filled_wal(tmp_path / "wal", 5, value_bytes=3000)
     (segment,) = (tmp_path / "wal").iterdir()
@@ -63,8 +72,9 @@ def test_a_log_whose_last_write_lost_a_sector_keeps_what_was_acknowledged(tmp_pa
         assert [entry.index for entry in reread(tmp_path / "wal")] == [1, 2, 3, 4]
 
 
+@pytest.mark.usefixtures("no_disk_to_wait_for")
 def test_a_flipped_bit_anywhere_in_the_log_is_an_error_that_names_the_place(tmp_path: Path) -> None:
-    ends = filled_wal(tmp_path / "wal", 40)
+    ends = filled_wal(tmp_path / "wal", 12)
     (segment,) = (tmp_path / "wal").iterdir()
     whole = segment.read_bytes()
     for at in range(ends[-1]):
@@ -130,6 +140,7 @@ async def state(member: Member) -> list[object]:
     return [list(result.kvs), result.revision]
 
 
+@pytest.mark.usefixtures("no_disk_to_wait_for")
 async def test_a_member_starts_from_its_snapshot_and_the_log_behind_it(tmp_path: Path) -> None:
     member = await Member.open(tmp_path, settings=SETTINGS)
     lease = await member.lease_grant(1000)
@@ -154,6 +165,7 @@ async def test_a_member_starts_from_its_snapshot_and_the_log_behind_it(tmp_path:
     await again.close()
 
 
+@pytest.mark.usefixtures("no_disk_to_wait_for")
 async def test_a_damaged_snapshot_stops_the_start(tmp_path: Path) -> None:
     member = await Member.open(tmp_path, settings=SETTINGS)
     await fill(member, 400)
@@ -202,6 +214,21 @@ async def test_a_disk_that_fails_ends_the_member_and_answers_nobody_with_success
         await member.range(b"a")
     assert isinstance(await member.wait_failed(), OSError)
     await member.close()
+
+
+async def test_writes_too_large_for_one_record_are_all_answered_and_all_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitkube.store.member.MAX_TURN_BYTES", 1000)
+    member = await Member.open(tmp_path)
+    async with asyncio.TaskGroup() as group:
+        for number in range(20):
+            group.create_task(member.txn([], [Put(b"large/%d" % number, bytes(400))]))
+    before = await state(member)
+    await member.close()
+    again = await Member.open(tmp_path)
+    assert await state(again) == before
+    await again.close()
 
 
 async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
