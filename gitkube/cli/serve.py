@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -111,11 +112,24 @@ def _configure_logs(form: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *([_without_controls] if form == "text" else []),
             renderer,
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _without_controls(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What hosts and pods say ends up in logs; none of it may steer the terminal or pretend to be a line."""
+    from gitkube.gitops.problem import printable
+
+    for key, value in event.items():
+        if key == "exception":
+            event[key] = "\n".join(printable(line) for line in str(value).split("\n"))
+        elif isinstance(value, str):
+            event[key] = printable(value)
+    return event
 
 
 def _run(settings: ControlPlaneSettings) -> int:

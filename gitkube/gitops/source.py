@@ -329,6 +329,8 @@ def make_repository(path: Path, branch: str) -> None:
     if path.exists() and any(path.iterdir()):
         return
     try:
-        pygit2.init_repository(str(path), bare=True, initial_head=branch)
+        made = pygit2.init_repository(str(path), bare=True, initial_head=branch)
+        # What is read here trusts no name in a tree; whoever clones it should not have to either.
+        made.config["receive.fsckObjects"] = True
     except (pygit2.GitError, OSError) as error:
         raise SourceError(f"no git repository can be made at {path}: {error}") from error

@@ -14,6 +14,8 @@ import hashlib
 import logging
 import os
 import signal
+import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -192,6 +194,7 @@ class Agent:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session(self, SocketStream(reader, writer))
         try:
+            _check_peer(writer)
             await session.run()
         except (WireError, OSError) as error:
             log.info("connection ended: %s", error)
@@ -342,6 +345,19 @@ class Agent:
         if {entry["type"]: entry["status"] for entry in report["conditions"]} != before:
             with contextlib.suppress(WireError, OSError):
                 await session.send(report)
+
+
+def _check_peer(writer: asyncio.StreamWriter) -> None:
+    """Whoever speaks here runs pods as root. The socket's mode says so too; a mode is easily lost.
+
+    Raises:
+        WireError: the process at the other end is neither root's nor ours (SO_PEERCRED, unix(7)).
+    """
+    peer: socket.socket = writer.get_extra_info("socket")
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid not in (0, os.geteuid()):
+        writer.close()
+        raise WireError(f"user {uid} may not speak to the agent")
 
 
 def own_digest() -> str:

@@ -22,7 +22,9 @@ def fsync_directory(path: Path) -> None:
 def replace_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write a whole file so that after a crash there is the old one or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    # What lies there may be a leftover with another mode, or a link that somebody put into an open directory.
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)
