@@ -91,13 +91,14 @@ def _read_kubeconfig(file: Path) -> dict[str, Any]:
 
 
 def _yaml(data: bytes, file: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from gitkube import yaml  # only kubeconfigs of others are YAML, and its parser takes time to load
 
     try:
-        return YAML(typ="safe").load(data)
-    except YAMLError as error:
-        raise KubeconfigError(f"{file} is not YAML: {error}") from error
+        documents = yaml.parse(yaml.decode(data))
+    except yaml.YamlError as error:
+        text = f"{file}:{error.line}:{error.column} is not YAML that is read here: {error.bare}"
+        raise KubeconfigError(text) from error
+    return documents[0].data if len(documents) == 1 else None
 
 
 def _named(config: dict[str, Any], plural: str, singular: str, name: str, file: Path) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def parse_yaml(body: bytes) -> Any:
     Raises:
         StatusError: 400.
     """
-    from gitkube.gitops import yaml  # only few requests are YAML, and its parser takes time to load
+    from gitkube import yaml  # only few requests are YAML, and its parser takes time to load
 
     try:
         documents = yaml.parse(yaml.decode(body))

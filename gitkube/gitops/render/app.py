@@ -24,7 +24,7 @@ from gitkube.gitops.render.jinja import RenderFailed, TemplateJob, TemplateWorke
 from gitkube.gitops.render.model import Manifest, Text
 from gitkube.gitops.render.plain import plain_text, read_manifests
 from gitkube.gitops.render.values import merge
-from gitkube.gitops.yaml import YamlError, parse
+from gitkube.yaml import YamlError, parse
 
 API_VERSION = "gitkube.dev/v1alpha1"
 KIND = "Template"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gitkube.gitops.problem import Place, Problem
-from gitkube.gitops.yaml import Document, Path
 from gitkube.objects.types import Object
+from gitkube.yaml import Document, Path
 
 _SECRET = re.compile(r"""kind["']?\s*:\s*["']?Secret\b""")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gitkube.gitops.problem import Place, Problem
 from gitkube.gitops.render.model import Manifest, Text, holds_secret
-from gitkube.gitops.yaml import Doubt, YamlError, parse
+from gitkube.yaml import Doubt, YamlError, parse
 
 EMPTY_ON_PURPOSE = "# gitkube:empty"
 """A file that says this in a comment may render to nothing."""

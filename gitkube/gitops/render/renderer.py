@@ -21,7 +21,7 @@ from gitkube.gitops.render.model import Manifest, Rendered, Text
 from gitkube.gitops.render.plain import plain_text, read_manifests
 from gitkube.gitops.render.values import is_values_file, merge, value_files_for
 from gitkube.gitops.source import BlobId, SourceError, Tree
-from gitkube.gitops.yaml import YamlError, decode, parse
+from gitkube.yaml import YamlError, decode, parse
 
 MAX_CACHED_FILES = 20_000
 MAX_OBJECTS = 50_000

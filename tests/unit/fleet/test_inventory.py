@@ -141,7 +141,7 @@ def test_an_address_that_is_none_is_refused(address: str, read) -> None:
 
 def test_yaml_that_is_broken_names_line_and_column(read) -> None:
     for text, line in (
-        ("hosts:\n  a: [\n", 3),
+        ("hosts:\n  a: [\n", 2),
         ("hosts:\n  a: {address: 192.0.2.1}\n  a: {address: 192.0.2.2}\n", 3),
         ("hosts: {}\n---\nhosts: {}\n", 2),
         ("", 1),

@@ -1,18 +1,13 @@
-"""YAML to plain dicts that know where each of their values stands in the file.
+"""A stream of YAML to documents: libyaml's C parser gives events, a builder makes dicts, lists and scalars.
 
-libyaml's C parser gives events; a builder of ours makes dicts, lists and scalars of them by YAML 1.2's core
-schema (so `no` is a string) and notes line and column of every key and value. It refuses what JSON cannot
-say or what a hostile file could do: duplicate keys, unknown tags, depth, alias bombs, size. The stream is
-always read to its end, so a mistake in the last line is seen. Invariant: `Marks` holds a reference to each
-container it describes, so identity (`id`) names a container for as long as the document lives.
+It refuses what JSON cannot say or what a hostile file could do: duplicate keys, unknown tags, depth, alias
+bombs, size. The stream is always read to its end, so a mistake in the last line is seen.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from _ruamel_yaml import CParser
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -27,6 +22,8 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 
+from gitkube.yaml.document import TAG, Document, Doubt, Mark, UnknownTagError, YamlError
+
 MAX_DEPTH = 100
 """Kubernetes' deepest real schema needs about 25; libyaml is quadratic in depth."""
 MAX_BYTES = 4 * 1024 * 1024
@@ -37,8 +34,6 @@ MAX_DOCUMENTS = 5_000
 """Of one file."""
 MAX_INT_DIGITS = 64
 """Longer ones are refused before they are converted, which takes quadratic time."""
-
-Path = Sequence[str | int]
 
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
@@ -52,95 +47,22 @@ _WORDS: dict[str, Any] = {
 _QUOTE = "quote it if it is text"
 _TOO_LONG = "the number does not fit into 64 bits"
 _FIRST = frozenset("0123456789-+.~nNtTfF")
-_TAG = "tag:yaml.org,2002:"
 _TYPES_OF_TAG: dict[str, tuple[type, ...]] = {
-    _TAG + "int": (int,),
-    _TAG + "float": (int, float),
-    _TAG + "bool": (bool,),
-    _TAG + "null": (type(None),),
+    TAG + "int": (int,),
+    TAG + "float": (int, float),
+    TAG + "bool": (bool,),
+    TAG + "null": (type(None),),
 }
 
 
-class Mark(NamedTuple):
-    """Where a key and its value start (for an item of a list both are the same). Lines, columns from 1."""
-
-    key_line: int
-    key_column: int
-    line: int
-    column: int
-
-
-class YamlError(Exception):
-    """The text is not YAML that gitkube takes."""
-
-    def __init__(
-        self, message: str, line: int, column: int, *, hint: str = "", width: int = 1, bare: str = ""
-    ) -> None:
-        """
-        Args:
-            bare: the message for a file whose values must not be repeated, where `message` quotes one.
-        """
-        super().__init__(message)
-        self.message, self.line, self.column, self.hint, self.width = message, line, column, hint, width
-        self.bare, self.bare_hint = bare or message, hint
-
-
-class Doubt(NamedTuple):
-    """A value that other tools read otherwise, so that a person must say what is meant."""
-
-    message: str
-    line: int
-    column: int
-    width: int
-    hint: str
-    bare: str
-    """The message without the value, for a file whose values must not be repeated."""
-    bare_hint: str
-
-
-@dataclass(slots=True)
-class Document:
-    """One document of a stream."""
-
-    data: Any
-    line: int
-    """Where its first node stands."""
-    column: int
-    marks: dict[int, dict[str | int, Mark]] = field(default_factory=dict)
-    """id of a container -> its keys or indexes -> where they stand."""
-    doubts: list[Doubt] = field(default_factory=list)
-    keep: list[Any] = field(default_factory=list)
-    """Every container that `marks` names, so that no id is ever used twice."""
-
-    def position(self, path: Path, *, of_key: bool = False) -> tuple[int, int]:
-        """Line and column of the value (or key) at a path, or of the nearest thing above it that exists."""
-        node, line, column = self.data, self.line, self.column
-        for step in path:
-            mark = self.marks.get(id(node), {}).get(step)
-            if mark is None:
-                break
-            line, column = (mark.key_line, mark.key_column) if of_key else (mark.line, mark.column)
-            node = node[step]
-        return line, column
-
-    def has(self, path: Path) -> bool:
-        """Whether the path exists in the document."""
-        node = self.data
-        for step in path:
-            if step not in self.marks.get(id(node), {}):
-                return False
-            node = node[step]
-        return True
-
-
-def parse(text: str) -> list[Document]:
+def parse(text: str, *, max_bytes: int = MAX_BYTES, max_documents: int = MAX_DOCUMENTS) -> list[Document]:
     """All documents of a YAML stream that hold something.
 
     Raises:
         YamlError: with the line and column of the first mistake.
     """
-    if len(text) > MAX_BYTES:
-        raise YamlError(f"the file is larger than {MAX_BYTES // 1024 // 1024} MiB", 1, 1)
+    if len(text) > max_bytes:
+        raise YamlError(f"the file is larger than {max_bytes // 1024 // 1024} MiB", 1, 1)
     if text.startswith("\ufeff"):
         text = text[1:]
     forbidden = _FORBIDDEN.search(text)
@@ -150,7 +72,7 @@ def parse(text: str) -> list[Document]:
         code = ord(forbidden.group())
         raise YamlError(f"the character U+{code:04X} is not allowed in YAML", line, column)
     try:
-        return _Builder(CParser(text)).stream()
+        return _Builder(CParser(text), max_documents).stream()
     except MarkedYAMLError as error:
         raise _explained(error, text) from error
     except YAMLError as error:
@@ -175,10 +97,12 @@ def decode(data: bytes) -> str:
 class _Builder:
     """Events in, documents out. One instance reads one stream."""
 
-    def __init__(self, parser: CParser) -> None:
+    def __init__(self, parser: CParser, max_documents: int) -> None:
         self._parser = parser
+        self._max_documents = max_documents
         self._nodes = 0
-        self._anchors: dict[str, tuple[Any, int]] = {}  # name -> value, its number of nodes
+        self._anchors: dict[str, tuple[Any, int, str | None]] = {}
+        """Name -> value, its number of nodes, and how it is written if it is a scalar."""
         self._open_anchors: set[str] = set()
         self._document = Document(None, 1, 1)
 
@@ -190,8 +114,9 @@ class _Builder:
                 return documents
             if not isinstance(event, DocumentStartEvent):
                 continue
-            if len(documents) >= MAX_DOCUMENTS:
-                raise _at(event, f"more than {MAX_DOCUMENTS} documents in one file")
+            if len(documents) >= self._max_documents:
+                limit = "one document" if self._max_documents == 1 else f"{self._max_documents} documents"
+                raise _at(event, f"more than {limit} in one file")
             self._anchors.clear()
             event = self._parser.get_event()
             self._document = Document(None, event.start_mark.line + 1, event.start_mark.column + 1)
@@ -207,7 +132,7 @@ class _Builder:
         if isinstance(event, ScalarEvent):
             value = self._scalar(event)
             if anchor is not None:
-                self._anchors[anchor] = (value, 1)
+                self._anchors[anchor] = (value, 1, event.value)
             return value
         if depth >= MAX_DEPTH:
             raise _at(event, f"nested deeper than {MAX_DEPTH} levels")
@@ -220,8 +145,14 @@ class _Builder:
             value = self._sequence(event, depth)
         if anchor is not None:
             self._open_anchors.discard(anchor)
-            self._anchors[anchor] = (value, self._nodes - before + 1)
+            self._anchors[anchor] = (value, self._nodes - before + 1, None)
         return value
+
+    def _written(self, event: Any) -> str | None:
+        if isinstance(event, ScalarEvent):
+            text: str = event.value
+            return text
+        return self._anchors[event.anchor][2] if isinstance(event, AliasEvent) else None
 
     def _count(self, event: Any, nodes: int) -> None:
         self._nodes += nodes
@@ -236,12 +167,12 @@ class _Builder:
             message = f"the alias *{event.anchor} names nothing before it"
             bare = "an alias names nothing before it"
             raise _at(event, message, width=len(event.anchor) + 1, bare=bare)
-        value, nodes = self._anchors[event.anchor]
+        value, nodes, _ = self._anchors[event.anchor]
         self._count(event, nodes)
         return value
 
     def _mapping(self, event: MappingStartEvent, depth: int) -> dict[str, Any]:
-        if event.tag not in (None, _TAG + "map", "!"):
+        if event.tag not in (None, TAG + "map", "!"):
             raise _unknown_tag(event)
         result: dict[str, Any] = {}
         marks: dict[str | int, Mark] = {}
@@ -273,7 +204,13 @@ class _Builder:
             if not key and not key_event.style:
                 raise _at(key_event, "a key is missing before the colon")
             result[key] = self._node(value_event, depth + 1)
-            marks[key] = Mark(mark.line + 1, mark.column + 1, value_mark.line + 1, value_mark.column + 1)
+            marks[key] = Mark(
+                mark.line + 1,
+                mark.column + 1,
+                value_mark.line + 1,
+                value_mark.column + 1,
+                self._written(value_event),
+            )
         for merge_event, value in merges:
             self._merge(merge_event, value, result, marks)
         self._document.marks[id(result)] = marks
@@ -292,7 +229,7 @@ class _Builder:
                     marks[key] = self._document.marks[id(source)][key]
 
     def _sequence(self, event: SequenceStartEvent, depth: int) -> list[Any]:
-        if event.tag not in (None, _TAG + "seq", "!"):
+        if event.tag not in (None, TAG + "seq", "!"):
             raise _unknown_tag(event)
         result: list[Any] = []
         marks: dict[str | int, Mark] = {}
@@ -301,8 +238,8 @@ class _Builder:
             if isinstance(item, SequenceEndEvent):
                 break
             line, column = item.start_mark.line + 1, item.start_mark.column + 1
-            marks[len(result)] = Mark(line, column, line, column)
             result.append(self._node(item, depth + 1))
+            marks[len(result) - 1] = Mark(line, column, line, column, self._written(item))
         self._document.marks[id(result)] = marks
         self._document.keep.append(result)
         return result
@@ -316,13 +253,13 @@ class _Builder:
             if text and text[0] not in _FIRST:
                 return text
             return self._plain(text, event)
-        if tag == _TAG + "str":
+        if tag == TAG + "str":
             return text
         if tag in _TYPES_OF_TAG:
             value = self._plain(text, event)
             if type(value) not in _TYPES_OF_TAG[tag]:
-                raise _at(event, f'"{text}" is no {tag[len(_TAG) :]}', bare=f"it is no {tag[len(_TAG) :]}")
-            return float(value) if tag == _TAG + "float" else value
+                raise _at(event, f'"{text}" is no {tag[len(TAG) :]}', bare=f"it is no {tag[len(TAG) :]}")
+            return float(value) if tag == TAG + "float" else value
         raise _unknown_tag(event)
 
     def _plain(self, text: str, event: Any) -> Any:
@@ -382,10 +319,9 @@ def _at(event: Any, message: str, *, hint: str = "", width: int = 1, bare: str =
     return YamlError(message, mark.line + 1, mark.column + 1, hint=hint, width=width, bare=bare)
 
 
-def _unknown_tag(event: Any) -> YamlError:
-    shown = str(event.tag).replace(_TAG, "!!")
-    message = f"the tag {shown} is not known here"
-    return _at(event, message, hint="remove it", width=len(shown), bare="this tag is not known here")
+def _unknown_tag(event: Any) -> UnknownTagError:
+    mark = event.start_mark
+    return UnknownTagError(str(event.tag), mark.line + 1, mark.column + 1)
 
 
 def _explained(error: MarkedYAMLError, text: str) -> YamlError:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitkube.gitops.yaml import MAX_DEPTH, Document, YamlError, decode, parse
+from gitkube.yaml import MAX_DEPTH, Document, YamlError, decode, parse
 
 
 def value(text: str) -> Any:
