@@ -42,7 +42,8 @@ async def serve(reader, writer):
     )
     digest = hashlib.sha256(open(sys.argv[0], "rb").read()).hexdigest()
     await connection.send({{"type": "hello", "protocol": 1, "agent": digest, "node": "", "term": 0,
-        "digests": {{}}, "nodeInfo": {{"pid": str(os.getpid())}}, "capacity": {{}}, "publicKey": "A" * 43 + "="}})
+        "digests": {{}}, "nodeInfo": {{"pid": str(os.getpid())}}, "capacity": {{}},
+        "publicKey": "A" * 43 + "="}})
     await connection.run()
 
 

@@ -20,6 +20,7 @@ LOCK_WAIT_S = 5
 APT = [
     "apt-get", "-y", "-q",
     "-o", f"DPkg::Lock::Timeout={LOCK_WAIT_S}",
+    "-o", "Acquire::Retries=1",
     "-o", "Dpkg::Options::=--force-confdef",
     "-o", "Dpkg::Options::=--force-confold",
 ]  # fmt: skip
@@ -81,7 +82,10 @@ def require_programs(packages: "list[dict[str, Any]]", facts: "dict[str, Any]") 
 
 def is_lasting(lines: "list[str]") -> bool:
     """Whether fresh package lists would not help."""
-    return any(_LOCKED.search(line) or "dpkg was interrupted" in line or _has(line, _FULL) for line in lines)
+    return any(
+        _LOCKED.search(line) or "dpkg was interrupted" in line or _has(line, (*_FULL, *_UNREACHABLE))
+        for line in lines
+    )
 
 
 def explain(missing: "list[str]", facts: "dict[str, Any]", lines: "list[str]") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 from gitkube.api.authorization import system_user
 from gitkube.api.machinery import Api
 from gitkube.clock import SystemClock
+from gitkube.fleet import agent_package
 from gitkube.fleet.agent_package import AgentPackage, build_agent_package
 from gitkube.fleet.dialer import SshDialer
 from gitkube.fleet.fleet import Fleet
@@ -52,12 +54,12 @@ class World:
         self.fleet: Fleet
         self.task: asyncio.Task[None] | None = None
 
-    def start(self, term: int = 1) -> None:
+    def start(self, term: int = 1, package: AgentPackage | None = None) -> None:
         rng, settings = Random(3), FleetSettings()
         self.fleet = Fleet(
             self.client, inventory=self.lab.inventory(), data_dir=self.data_dir, term=term,
             clock=SystemClock(), rng=rng, settings=settings,
-            dialer=SshDialer(self.data_dir, rng=rng, settings=settings, package=self.package),
+            dialer=SshDialer(self.data_dir, rng=rng, settings=settings, package=package or self.package),
         )  # fmt: skip
         self.task = asyncio.ensure_future(self.fleet.run())
 
@@ -155,3 +157,25 @@ async def test_a_killed_agent_is_back_without_the_node_being_lost(world: World) 
     await world.until(is_up)
     after = await world.client.get(NODE, "ant")
     assert conditions.get_condition(after, "Ready") == conditions.get_condition(before, "Ready")
+
+
+async def test_a_newer_agent_takes_over_and_is_confirmed_while_the_nodes_stay_ready(world: World) -> None:
+    world.start(term=4)
+    await world.are(ant="True", bee="True")
+    before = await world.client.get(NODE, "ant")
+    await world.stop()
+    content = agent_package._zip({**agent_package._sources(), "gitkube/newer.txt": b"newer"})
+    newer = AgentPackage(hashlib.sha256(content).hexdigest(), content)
+    with capture_logs() as logs:
+        world.start(term=5, package=newer)
+
+        async def confirmed() -> bool:
+            return len([line for line in logs if line["event"] == "agent_confirmed"]) == 2
+
+        await world.until(confirmed)
+        await world.are(ant="True", bee="True")
+    assert [line for line in logs if line["event"] == "host_link_failed"] == []
+    after = await world.client.get(NODE, "ant")
+    assert conditions.get_condition(after, "Ready") == conditions.get_condition(before, "Ready")
+    files = world.lab.exec("ant", ["ls", "/var/lib/gitkube/bin"]).stdout.split()
+    assert "trial" not in files and {newer.name, world.package.name} <= set(files)

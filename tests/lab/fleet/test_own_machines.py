@@ -184,7 +184,7 @@ def test_a_push_of_that_user_runs_a_pod_on_both_hosts_and_kubectl_shows_it(own: 
     own.person.run(*git, "remote", "add", "lab", "../cluster.git")
     said = own.person.run(*git, "push", "lab", "main")
     assert "+ Deployment shop/web" in said and "healthy" in said, said
-    own.person.run("gitkube", "status", "--wait", "60", "--kubeconfig", str(own.kubeconfig))
+    own.person.run("gitkube", "status", "--wait", "60")
     pods = own.pods()
     assert {pod["spec"]["nodeName"] for pod in pods} == {"ant", "bee"} and all(map(is_ready, pods))
     for pod in pods:
