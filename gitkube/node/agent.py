@@ -383,6 +383,8 @@ def prepare(layout: Layout) -> int:
         layout.images,
     ):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for directory in (layout.run, layout.pods, layout.images):
+        directory.chmod(0o700)  # whoever made it before may have left it open
     fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,8 @@
+"""Stages that other parts' tests have built, for those who attack them."""
+
+from __future__ import annotations
+
+from tests.unit.fleet.test_fleet import world
+from tests.unit.gitops.conftest import api_client, judge, renderer, repo, sync
+
+__all__ = ["api_client", "judge", "renderer", "repo", "sync", "world"]
