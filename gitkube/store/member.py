@@ -67,6 +67,7 @@ MAX_TURN_BYTES = 64 * 1024 * 1024
 WATCH_REVISIONS_PER_BATCH = 1000
 _INLINE_FSYNC_S = 0.001
 """A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread."""
+_LOCK_PAUSE_S = 0.05
 MAX_LEASE_TTL_S = 365 * 24 * 3600
 
 
@@ -77,6 +78,8 @@ class MemberSettings:
     """A snapshot is taken after so many entries: bounds both the disk and the time of a start."""
     keep_revisions: int = 20_000
     """History is compacted to about this many revisions: how far back a watch may resume."""
+    lock_wait_s: float = 5.0
+    """How long to wait for a directory that is in use: after a crash the old member takes a moment to end."""
 
 
 @dataclass(slots=True)
@@ -140,7 +143,8 @@ class Member:
         """
         settings = settings or MemberSettings()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = _lock(directory)
+        clock = clock or SystemClock()
+        lock = await _lock(directory, clock, settings.lock_wait_s)
         try:
             _check_format(directory)
             identity = newest_snapshot(directory / "snap")
@@ -163,7 +167,7 @@ class Member:
             wal,
             space,
             name=name,
-            clock=clock or SystemClock(),
+            clock=clock,
             rng=rng or random.SystemRandom(),
             settings=settings,
             snapshot_index=identity.last_index if identity else 0,
@@ -429,16 +433,20 @@ def _in_range(candidate: bytes, key: bytes, end: bytes | None) -> bool:
     return key <= candidate and (end == b"\x00" or candidate < end)
 
 
-def _lock(directory: Path) -> int:
+async def _lock(directory: Path, clock: Clock, wait_s: float) -> int:
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise StoreError(
-            f"the data directory {directory} is in use by another gitkube process. Stop that one first."
-        ) from error
-    return descriptor
+    deadline = clock.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except OSError as error:
+            if clock.monotonic() >= deadline:
+                os.close(descriptor)
+                raise StoreError(
+                    f"the data directory {directory} is in use by another gitkube process. Stop that one first."
+                ) from error
+        await clock.sleep(_LOCK_PAUSE_S)
 
 
 def _check_format(directory: Path) -> None:

@@ -185,10 +185,14 @@ async def test_a_damaged_snapshot_stops_the_start(tmp_path: Path) -> None:
 
 
 async def test_two_processes_never_have_one_directory(tmp_path: Path) -> None:
+    impatient = MemberSettings(lock_wait_s=0)
     member = await Member.open(tmp_path)
     with pytest.raises(StoreError, match="in use"):
-        await Member.open(tmp_path)
+        await Member.open(tmp_path, settings=impatient)
+    successor = asyncio.create_task(Member.open(tmp_path))
+    await asyncio.sleep(0.1)
     await member.close()
+    await (await successor).close()
 
 
 async def test_data_of_a_newer_format_is_not_touched(tmp_path: Path) -> None:
