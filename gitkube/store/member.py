@@ -14,7 +14,6 @@ go on as if it knew.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -26,12 +25,11 @@ import structlog
 from gitkube.clock import Clock, SystemClock
 from gitkube.store import command
 from gitkube.store.command import Command, Compact, LeaseGrant, LeaseRevoke, Txn
-from gitkube.store.files import fsync_directory, replace_durably
+from gitkube.store.directory import check_format, lock_directory
 from gitkube.store.mvcc import NOW, KeySpace, Result
 from gitkube.store.protocol import (
     CompactedError,
     Compare,
-    CorruptError,
     Event,
     FutureRevisionError,
     Get,
@@ -59,7 +57,6 @@ from gitkube.store.wal import Entry, HardState, Wal
 
 log = structlog.get_logger()
 
-DATA_FORMAT = 1
 MAX_QUEUED_WRITES = 4096
 """More writers than this wait outside: a queue without an end only hides that the disk is too slow."""
 MAX_TURN_BYTES = 64 * 1024 * 1024
@@ -67,7 +64,6 @@ MAX_TURN_BYTES = 64 * 1024 * 1024
 WATCH_REVISIONS_PER_BATCH = 1000
 _INLINE_FSYNC_S = 0.001
 """A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread."""
-_LOCK_PAUSE_S = 0.05
 MAX_LEASE_TTL_S = 365 * 24 * 3600
 
 
@@ -144,9 +140,9 @@ class Member:
         settings = settings or MemberSettings()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         clock = clock or SystemClock()
-        lock = await _lock(directory, clock, settings.lock_wait_s)
+        lock = await lock_directory(directory, clock, settings.lock_wait_s)
         try:
-            _check_format(directory)
+            check_format(directory)
             identity = newest_snapshot(directory / "snap")
             space = KeySpace.load(read_snapshot(directory / "snap", identity)) if identity else KeySpace()
             wal = Wal(directory / "wal", segment_bytes=settings.segment_bytes)
@@ -431,32 +427,3 @@ def _in_range(candidate: bytes, key: bytes, end: bytes | None) -> bool:
     if end is None:
         return candidate == key
     return key <= candidate and (end == b"\x00" or candidate < end)
-
-
-async def _lock(directory: Path, clock: Clock, wait_s: float) -> int:
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = clock.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except OSError as error:
-            if clock.monotonic() >= deadline:
-                os.close(descriptor)
-                raise StoreError(
-                    f"the data directory {directory} is in use by another gitkube process. Stop that one first."
-                ) from error
-        await clock.sleep(_LOCK_PAUSE_S)
-
-
-def _check_format(directory: Path) -> None:
-    path = directory / "format"
-    if not path.exists():
-        replace_durably(path, f"{DATA_FORMAT}\n".encode())
-        fsync_directory(directory)
-        return
-    text = path.read_text().strip()
-    if text != str(DATA_FORMAT):
-        raise CorruptError(
-            f"{directory} has data of format {text!r}; this version knows {DATA_FORMAT}. Use a newer gitkube."
-        )
