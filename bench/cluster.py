@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gitkube.api.http import HttpClient
-
 from gitkube.lab import processes
 from gitkube.lab.demo import Demo
 from gitkube.objects.kinds import POD

@@ -13,11 +13,10 @@ import time
 
 from cluster import HOSTS, agent_pids, control_pids, cpu_s, demo_cluster, rss_mb, wait_pods, within
 from gitkube.api.http import HttpClient
-from harness import Row, against, options, percentile, report
-
 from gitkube.lab.demo import Demo
 from gitkube.objects.kinds import DEPLOYMENT, NODE, POD
 from gitkube.objects.types import Object
+from harness import Row, against, options, percentile, report
 
 PODS = 30
 IMAGE = "registry.lab:5000/busybox:1"

@@ -14,10 +14,9 @@ import sys
 import time
 
 from cluster import HOSTS, demo_cluster, wait_pods
-from harness import Row, against, options, percentile, report
-
 from gitkube.lab.demo import Demo
 from gitkube.objects.types import Object
+from harness import Row, against, options, percentile, report
 
 GOAL_MS = 1500.0
 TIMEOUT_S = 60.0

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import structlog
 import uvloop
-from harness import Row, against, options, report
 
 from gitkube.api.authorization import User
 from gitkube.api.client import Client
@@ -34,6 +33,7 @@ from gitkube.scheduler.profile import default_profile
 from gitkube.scheduler.scheduler import Scheduler
 from gitkube.scheduler.snapshot import Snapshot
 from gitkube.store.remote import RemoteStore, StoreProcess
+from harness import Row, against, options, report
 
 REFERENCE = {1000: 224.0, 5000: 184.0}
 UNDER_WAY = 64

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import aiohttp
 import uvloop
-from harness import Row, against, options, percentile, report
 
 from gitkube.clock import SystemClock
 from gitkube.store.protocol import Put
 from gitkube.store.remote import RemoteStore, StoreProcess
+from harness import Row, against, options, percentile, report
 
 VALUE = random.Random(1).randbytes(1024)
 CLIENTS = (1, 16, 64)
