@@ -6,7 +6,6 @@ Each reader takes a `Value`, returns the typed thing or None, and notes what was
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TypeVar
 from gitkube.fleet import hosts
 from gitkube.fleet.document import Value
 from gitkube.fleet.hosts import InventoryError, Place, Taint
+from gitkube.objects.nearest import nearest
 
 MAX_MISTAKES = 100
 """More than these help nobody; the rest is left out."""
@@ -123,8 +123,8 @@ class Mistakes:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = nearest(word, known)
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def read_labels(value: Value | None, mistakes: Mistakes) -> dict[str, str]:

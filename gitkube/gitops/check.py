@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gitkube.gitops import structure
-from gitkube.gitops.problem import Place, Problem, did_you_mean, nearest
+from gitkube.gitops.problem import Place, Problem, did_you_mean
 from gitkube.gitops.references import Entry, reference_problems
 from gitkube.gitops.render.model import Manifest, Rendered
 from gitkube.gitops.unsupported import unsupported_problems
 from gitkube.objects import kinds
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
+from gitkube.objects.nearest import nearest
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 from gitkube.objects.validation import validate
+from gitkube.objects.walk import Steps, steps_of
 
 DEFAULT_NAMESPACE = "default"
 NOT_FROM_GIT: Mapping[Kind, str] = {
@@ -56,7 +58,7 @@ class Checked:
     def place(self) -> Place:
         return self.manifest.place
 
-    def problem(self, message: str, path: structure.Steps = (), *, hint: str = "") -> Problem:
+    def problem(self, message: str, path: Steps = (), *, hint: str = "") -> Problem:
         return self.manifest.problem(message, path, hint=hint)
 
 
@@ -146,7 +148,7 @@ def _with_namespace(obj: Object, kind: Kind) -> Object:
 def _object_problems(manifest: Manifest, kind: Kind, found: Sequence[structure.Finding]) -> list[Problem]:
     obj = manifest.object
     problems = [
-        manifest.problem(finding.message, finding.path, of_key=finding.of_key, hint=finding.hint)
+        manifest.problem(finding.message, finding.steps, of_key=finding.of_key, hint=finding.hint)
         for finding in (map(_without_value, found) if kind == kinds.SECRET else found)
     ]
     metadata = obj.get("metadata")
@@ -168,20 +170,16 @@ def _object_problems(manifest: Manifest, kind: Kind, found: Sequence[structure.F
 
 def _without_value(finding: structure.Finding) -> structure.Finding:
     """A finding about a Secret's value, which must not be repeated."""
-    if finding.path[:1] not in (("data",), ("stringData",)) or finding.of_key:
+    if finding.steps[:1] not in (("data",), ("stringData",)) or finding.of_key:
         return finding
-    return structure.Finding(
-        finding.path, f"{structure.dotted(finding.path)} must be text", "put it in quotes"
-    )
+    return finding._replace(message=f"{finding.path} must be text", hint="put it in quotes")
 
 
 def _semantic_problems(manifest: Manifest, kind: Kind) -> list[Problem]:
     """Kubernetes' own checks beyond the schema, by the code of the API: names, ranges, selectors."""
     obj = apply_defaults(kind, _with_namespace(manifest.object, kind))
     return [
-        manifest.problem(
-            _cause_text(kind, cause["field"], cause["message"]), structure.steps_of(cause["field"])
-        )
+        manifest.problem(_cause_text(kind, cause["field"], cause["message"]), steps_of(cause["field"]))
         for cause in validate(kind, obj)
     ]
 

@@ -19,9 +19,9 @@ from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import FIELD_MANAGER, TEMPLATE_HASH, Desired
 from gitkube.gitops.difference import FieldChange, differences
 from gitkube.gitops.problem import Place, Problem, printable
-from gitkube.gitops.structure import steps_of
 from gitkube.objects import kinds, meta
 from gitkube.objects.types import Object
+from gitkube.objects.walk import steps_of
 
 ALLOW_DELETE = "gitkube-allow-delete"
 BRAKE_SHARE = 0.5

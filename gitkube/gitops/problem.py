@@ -7,11 +7,12 @@ not have the file. Text from users passes through `printable` before it reaches 
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from gitkube.objects.nearest import nearest
 
 MAX_EXCERPT_CHARS = 160
 """A longer line of source is cut around the caret: a terminal has about this much to spare."""
@@ -138,16 +139,6 @@ def _printable_character(character: str) -> str:
     if character == "\t":
         return " "
     return "?" if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else character
-
-
-def nearest(word: str, candidates: Iterable[str]) -> str:
-    """The candidate that was probably meant, or ""."""
-    pool = list(candidates)
-    lowered = {candidate.lower(): candidate for candidate in pool}
-    if word.lower() in lowered:
-        return lowered[word.lower()]
-    found = difflib.get_close_matches(word, pool, n=1, cutoff=0.6)
-    return found[0] if found else ""
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

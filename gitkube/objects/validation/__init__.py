@@ -37,7 +37,7 @@ from gitkube.objects.validation.shape import (
     mismatches,
 )
 
-__all__ = ["Cause", "Mismatch", "decode_error", "mismatches", "type_errors", "validate"]
+__all__ = ["Cause", "Mismatch", "decode_error", "mismatches", "validate"]
 
 _CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
     POD: pods.check_pod,
@@ -87,11 +87,4 @@ def validate(kind: Kind, obj: Object, old: Object | None = None) -> list[Cause]:
         check_update = _UPDATE_CHECKS.get(kind)
         if check_update is not None:
             check_update(causes, obj, old)
-    return causes.list
-
-
-def type_errors(kind: Kind, obj: Object) -> list[Cause]:
-    """Only the values whose type is wrong; Kubernetes refuses these before anything else (`decode_error`)."""
-    causes = Causes()
-    check_types(causes, kind, obj)
     return causes.list

@@ -16,9 +16,8 @@ from typing import Any
 from gitkube.clock import parse_rfc3339
 from gitkube.objects.quantity import Quantity, QuantityError
 from gitkube.objects.schema import Schema
+from gitkube.objects.walk import MAX_DEPTH
 
-MAX_DEPTH = 64
-"""Of nesting. The deepest schema, a pod's affinity inside a Job, needs 20."""
 RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 
 Check = Callable[[Any, int], bool]

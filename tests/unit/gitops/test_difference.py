@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gitkube.gitops.difference import differences
-from gitkube.gitops.structure import dotted, steps_of
 
 
 def web(image="web:1", **more):
@@ -53,10 +52,3 @@ def test_one_and_true_are_different():
 def test_the_data_of_a_secret_is_never_shown():
     before, after = ({"kind": "Secret", "data": {"p": value}} for value in ("czE=", "czI="))
     assert texts(before, after) == ["p (secret) -> (secret)"]
-
-
-def test_paths_go_to_text_and_back():
-    path = ("spec", "containers", 0, "image")
-    assert steps_of(dotted(path)) == path
-    path = ("metadata", "labels", "a.b/c")
-    assert dotted(path) == "metadata.labels[a.b/c]" and steps_of(dotted(path)) == path

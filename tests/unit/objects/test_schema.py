@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from gitkube.objects import kinds
 from gitkube.objects.defaults import apply_defaults
+from gitkube.objects.kinds import Kind
+from gitkube.objects.nearest import nearest
 from gitkube.objects.normalise import normalise
 from gitkube.objects.schema import Schema, named_schema, schema_of
-from gitkube.objects.unknown import did_you_mean, nearest, prune, unknown_fields
+from gitkube.objects.unknown import did_you_mean, prune, unknown_fields
 from gitkube.objects.validation import mismatches, validate
 from gitkube.objects.validation.fitting import fits
+from gitkube.objects.walk import Steps, steps_of, walk
 
 
 def test_every_kind_has_a_schema() -> None:
@@ -67,18 +70,39 @@ def test_unknown_fields_are_named_as_the_strict_decoder_does() -> None:
     assert "imagePullPolcy" in pod["spec"]["containers"][1], "what was given is not changed"
 
 
+def meant(kind: Kind, path: str) -> Steps:
+    """What was meant by an object's only field, which is unknown."""
+    value: Any = 1
+    for step in reversed(steps_of(path)):
+        value = [value] if isinstance(step, int) else {step: value}
+    (unknown,) = (node for node in walk(schema_of(kind), value) if node.schema is None)
+    assert unknown.path == path
+    return did_you_mean(unknown)
+
+
 def test_the_field_that_was_meant_is_found() -> None:
-    assert did_you_mean(kinds.DEPLOYMENT, "spec.replica") == "spec.replicas"
-    assert did_you_mean(kinds.DEPLOYMENT, "spec.Replicas") == "spec.replicas"
-    path = "spec.template.spec.containers[0].imagePullPolcy"
-    assert did_you_mean(kinds.DEPLOYMENT, path) == "spec.template.spec.containers[0].imagePullPolicy"
-    assert did_you_mean(kinds.DEPLOYMENT, "spec.containers") == "", "two levels down is not guessed at"
-    assert did_you_mean(kinds.POD, "spec.image") == "spec.containers[].image"
-    assert did_you_mean(kinds.POD, "spec.containers[0].volumes") == "spec.containers[0].volumeMounts"
-    assert did_you_mean(kinds.POD, "spec.containers[0].restartPolicies") == "spec.containers[0].restartPolicy"
-    assert did_you_mean(kinds.DEPLOYMENT, "spec.template.replicas") == "spec.replicas"
-    assert did_you_mean(kinds.POD, "spec.zzzzz") == ""
+    assert meant(kinds.DEPLOYMENT, "spec.replica") == steps_of("spec.replicas")
+    assert meant(kinds.DEPLOYMENT, "spec.Replicas") == steps_of("spec.replicas")
+    containers = "spec.template.spec.containers[0]"
+    path = steps_of(f"{containers}.imagePullPolicy")
+    assert meant(kinds.DEPLOYMENT, f"{containers}.imagePullPolcy") == path
+    assert meant(kinds.DEPLOYMENT, "spec.containers") == (), "two levels down is not guessed at"
+    assert meant(kinds.POD, "spec.image") == steps_of("spec.containers[0].image")
+    path = steps_of("spec.containers[0].volumeMounts")
+    assert meant(kinds.POD, "spec.containers[0].volumes") == path
+    path = steps_of("spec.containers[0].restartPolicy")
+    assert meant(kinds.POD, "spec.containers[0].restartPolicies") == path
+    assert meant(kinds.DEPLOYMENT, "spec.template.replicas") == steps_of("spec.replicas")
+    assert meant(kinds.POD, "spec.zzzzz") == ()
     assert nearest("deploymnet", ["Deployment", "Job"]) == "Deployment"
+
+
+def test_paths_go_to_text_and_back() -> None:
+    pod = {"metadata": {"labels": {"a.b/c": 1}}, "spec": {"containers": [{"image": 1}]}}
+    paths = {node.steps: node.path for node in walk(schema_of(kinds.POD), pod)}
+    assert paths["spec", "containers", 0, "image"] == "spec.containers[0].image"
+    assert paths["metadata", "labels", "a.b/c"] == "metadata.labels[a.b/c]"
+    assert all(steps_of(path) == steps for steps, path in paths.items())
 
 
 SCALARS = (
