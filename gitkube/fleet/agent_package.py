@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from gitkube.files import replace_durably
 
 MAX_PACKAGE_BYTES = 4 * 1024 * 1024
 SHEBANG = b"#!/usr/bin/python3 -I\n"
@@ -110,11 +110,6 @@ def _keep(package: AgentPackage, cache_dir: Path) -> None:
     if target.exists() and target.stat().st_size == len(package.content):
         return
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cache_dir, delete=False) as file:
-        file.write(package.content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o755)
-    os.replace(file.name, target)
+    replace_durably(target, package.content, 0o755)
     for old in sorted(cache_dir.glob("gitkube-node-*.pyz"), key=lambda path: path.stat().st_mtime)[:-3]:
         old.unlink(missing_ok=True)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import base64
 import enum
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
+from gitkube.files import replace_durably
 from gitkube.fleet.hosts import HostKey, parse_host_key
 
 
@@ -73,18 +72,7 @@ class KnownHosts:
             return
         lines = [*self._lines(), f"{_host_field(address, port)} {key}"]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=self.path.parent, prefix=".known_hosts-", delete=False
-        ) as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_durably(self.path, ("\n".join(lines) + "\n").encode())
 
     def _lines(self) -> list[str]:
         try:

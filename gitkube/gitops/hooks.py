@@ -28,6 +28,7 @@ import structlog
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
 from gitkube.clock import Clock
+from gitkube.files import replace_durably
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
 from gitkube.gitops.evaluate import Evaluation, Evaluator
@@ -101,10 +102,7 @@ def install_hooks(repo: Path, socket: Path) -> None:
                     f"{path} is a hook of your own; gitkube needs its place. Move it away, or into a script "
                     "that runs it and then gitkube's"
                 )
-        temporary = path.with_name(f".{name}.new")
-        temporary.write_text(text, "utf-8")
-        temporary.chmod(0o755)
-        temporary.replace(path)
+        replace_durably(path, text.encode(), 0o755)
 
 
 class HookServer:

@@ -70,7 +70,7 @@ def _of_node(node: Node) -> Iterator[Finding]:
 
 
 def _path(node: Node) -> str:
-    """As in a file: `resources.limits.cpu`, where Kubernetes says `limits[cpu]`; brackets only where needed."""
+    """As in a file: `resources.limits.cpu`, where Kubernetes says `limits[cpu]`."""
     text = ""
     for step in node.steps:
         if isinstance(step, int) or "." in step or "/" in step:

@@ -12,6 +12,7 @@ import signal
 import time
 from pathlib import Path
 
+from gitkube.files import replace_durably
 from gitkube.lab.errors import LabError
 
 KILL_TIMEOUT_S = 10.0
@@ -24,9 +25,7 @@ def write_pid_file(path: Path, pid: int) -> None:
         OSError: it has ended already, or the file cannot be written.
     """
     text = json.dumps({"pid": pid, "started": _start_time(pid), "boot": _boot_id()})
-    temporary = path.with_suffix(".new")
-    temporary.write_text(text)
-    temporary.replace(path)
+    replace_durably(path, text.encode(), 0o644)
 
 
 def running_pid(path: Path) -> int | None:

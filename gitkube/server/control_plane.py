@@ -30,6 +30,7 @@ from gitkube.clock import Clock, SystemClock
 from gitkube.control.leader import LeaderElection
 from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
+from gitkube.files import replace_durably
 from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
 from gitkube.gitops.source import make_repository
@@ -38,7 +39,6 @@ from gitkube.objects.types import Object
 from gitkube.scheduler.scheduler import Scheduler
 from gitkube.server.app import HttpServer, create_app
 from gitkube.server.pki import Pki
-from gitkube.store.files import replace_durably
 from gitkube.store.remote import RemoteStore, StoreProcess
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from gitkube.store.files import replace_durably
+from gitkube.files import replace_durably
 
 CLUSTER_NAME = "gitkube"
 

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gitkube.clock import Clock
+from gitkube.files import fsync_directory, replace_durably
 from gitkube.server.kubeconfig import Credentials, kubeconfig, read_kubeconfig, write_kubeconfig
-from gitkube.store.files import fsync_directory, replace_durably
 
 CA_VALID_DAYS = 3650
 SERVER_VALID_DAYS = 365

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from gitkube.clock import Clock
-from gitkube.store.files import fsync_directory, replace_durably
+from gitkube.files import fsync_directory, replace_durably
 from gitkube.store.protocol import CorruptError, StoreError
 
 DATA_FORMAT = 1

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from gitkube.files import fsync_directory, write_all
 from gitkube.store import records
-from gitkube.store.files import fsync_directory, write_all
 from gitkube.store.protocol import CorruptError
 
 FORMAT_VERSION = 1

@@ -21,8 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from gitkube.files import fsync_directory, write_all
 from gitkube.store import records
-from gitkube.store.files import fsync_directory, write_all
 from gitkube.store.protocol import CorruptError
 
 SEGMENT_BYTES = 16 * 1024 * 1024

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from gitkube.clock import SystemClock
+from gitkube.files import replace_durably
 from gitkube.fleet.hosts import HostKey
 from gitkube.fleet.known_hosts import KnownHosts
 from gitkube.node import agent as agents
@@ -27,7 +28,6 @@ from gitkube.node.paths import Layout
 from gitkube.node.sections import Sections
 from gitkube.server.kubeconfig import Credentials, kubeconfig, write_kubeconfig
 from gitkube.server.pki import Pki
-from gitkube.store.files import replace_durably
 from gitkube.store.member import Member
 from gitkube.store.process import StoreServer
 from gitkube.wire import digest_of

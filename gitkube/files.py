@@ -26,6 +26,7 @@ def replace_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
+        os.fchmod(descriptor, mode)  # whatever the umask says
         write_all(descriptor, data)
         os.fsync(descriptor)
     finally:
