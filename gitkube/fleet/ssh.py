@@ -333,7 +333,12 @@ async def connect(host: Host, known_hosts: KnownHosts, settings: FleetSettings) 
         HostStopped: its key changed, or its pinned key cannot be read or kept.
     """
     sock = await _open_socket(host, settings.connect_timeout_s)
-    connection = SshConnection(host, sock)
+    try:
+        connection = SshConnection(host, sock)
+    except OSError as error:  # a listener that is just ending accepts, and resets at once
+        sock.close()
+        text = f"ssh: {host.address}:{host.port}: connection refused, right after it was accepted"
+        raise HostUnreachable(text) from error
     try:
         await connection._log_in(known_hosts, settings)
     except BaseException:
