@@ -98,16 +98,16 @@ class DeploymentController(Controller):
     async def _move(self, look: _Look) -> None:
         """One step by the strategy."""
         if look.deployment["spec"].get("paused"):
-            look.found = _paused(look.deployment, is_paused=True)
+            look.found = deployment_status.paused(look.deployment, is_paused=True)
             await self._share_out(look)
         elif _is_scaling(look):
-            look.found = _paused(look.deployment, is_paused=False)
+            look.found = deployment_status.paused(look.deployment, is_paused=False)
             await self._share_out(look)
         elif look.is_rolling:
-            look.found = _paused(look.deployment, is_paused=False)
+            look.found = deployment_status.paused(look.deployment, is_paused=False)
             await self._roll(look)
         else:
-            look.found = _paused(look.deployment, is_paused=False)
+            look.found = deployment_status.paused(look.deployment, is_paused=False)
             await self._recreate(look)
 
     # ------------------------------------------------------------------ strategies
@@ -117,14 +117,17 @@ class DeploymentController(Controller):
         if look.new is None:
             return
         wanted = rollout.new_replicas(
-            _part(look.new), [_part(one) for one in look.old], look.desired, look.limits.max_surge
+            revisions.part_of(look.new),
+            [revisions.part_of(one) for one in look.old],
+            look.desired,
+            look.limits.max_surge,
         )
         if wanted != look.new["spec"]["replicas"]:
             look.new = await self._scale(look, look.new, wanted)
             return
         sizes = rollout.old_replicas(
-            _part(look.new),
-            [_part(one) for one in look.old],
+            revisions.part_of(look.new),
+            [revisions.part_of(one) for one in look.old],
             look.desired,
             look.limits.max_unavailable,
         )
@@ -150,8 +153,8 @@ class DeploymentController(Controller):
 
     async def _share_out(self, look: _Look) -> None:
         sizes = rollout.scaled(
-            _part(look.new) if look.new is not None else None,
-            [_part(one) for one in look.old],
+            revisions.part_of(look.new) if look.new is not None else None,
+            [revisions.part_of(one) for one in look.old],
             look.desired,
             look.limits,
             is_rolling=look.is_rolling,
@@ -197,7 +200,7 @@ class DeploymentController(Controller):
         if look.is_rolling:
             part = Part(meta.name(blank), 0, 0, self.clock.now())
             replicas = rollout.new_replicas(
-                part, [_part(one) for one in look.old], look.desired, look.limits.max_surge
+                part, [revisions.part_of(one) for one in look.old], look.desired, look.limits.max_surge
             )
         blank["spec"]["replicas"] = replicas
         try:
@@ -322,7 +325,7 @@ class DeploymentController(Controller):
         now = self.clock.now()
         status = deployment_status.counts(look.deployment, look.new, look.everyone())
         present = deployment_status.with_available(look.deployment, status, now)
-        present = _with_replica_failure(present, look, now)
+        present = deployment_status.with_replica_failure(present, [look.new, *look.old], now)
         status["conditions"] = deployment_status.with_progress(
             look.deployment, status, present, look.new, look.found, now
         )
@@ -383,56 +386,12 @@ class DeploymentController(Controller):
                 self.enqueue(deployment)
 
 
-def _part(replica_set: Object) -> Part:
-    annotations = meta.annotations(replica_set)
-
-    def number(key: str) -> int | None:
-        text = annotations.get(key, "")
-        return int(text) if text.isdigit() else None
-
-    return Part(
-        meta.name(replica_set),
-        int(replica_set["spec"].get("replicas") or 0),
-        int((replica_set.get("status") or {}).get("availableReplicas") or 0),
-        meta.created_at_s(replica_set),
-        number(revisions.MAX_REPLICAS),
-        number(revisions.DESIRED_REPLICAS),
-    )
-
-
 def _is_scaling(look: _Look) -> bool:
     """Whether `spec.replicas` changed since the active ReplicaSets were sized."""
     return any(
         part.replicas > 0 and part.desired_replicas is not None and part.desired_replicas != look.desired
-        for part in map(_part, look.everyone())
+        for part in map(revisions.part_of, look.everyone())
     )
-
-
-def _paused(deployment: Object, *, is_paused: bool) -> Condition | None:
-    """What Progressing says when a Deployment was just paused or resumed."""
-    if deployment_status.deadline_s(deployment) is None:
-        return None
-    reason = (conditions.get_condition(deployment, "Progressing") or {}).get("reason")
-    if is_paused and reason not in (deployment_status.PAUSED, deployment_status.STUCK):
-        return conditions.make("Progressing", "Unknown", deployment_status.PAUSED, "Deployment is paused")
-    if not is_paused and reason == deployment_status.PAUSED:
-        return conditions.make("Progressing", "Unknown", deployment_status.RESUMED, "Deployment is resumed")
-    return None
-
-
-def _with_replica_failure(present: list[Condition], look: _Look, now_s: float) -> list[Condition]:
-    """Shows the newest ReplicaSet's trouble (or an older one's) at the Deployment."""
-    for replica_set in [look.new, *look.old]:
-        failure = conditions.get_condition(replica_set, "ReplicaFailure") if replica_set is not None else None
-        if failure is not None:
-            condition = conditions.make(
-                "ReplicaFailure",
-                str(failure["status"]),
-                str(failure.get("reason", "")),
-                str(failure.get("message", "")),
-            )
-            return deployment_status.set_condition(present, condition, now_s)
-    return conditions.without_condition(present, "ReplicaFailure")
 
 
 def _min_ready(workload: Object) -> int:

@@ -129,6 +129,35 @@ def with_progress(
     return result
 
 
+def paused(deployment: Object, *, is_paused: bool) -> Condition | None:
+    """What Progressing says when a Deployment was just paused or resumed."""
+    if deadline_s(deployment) is None:
+        return None
+    reason = (conditions.get_condition(deployment, "Progressing") or {}).get("reason")
+    if is_paused and reason not in (PAUSED, STUCK):
+        return conditions.make("Progressing", "Unknown", PAUSED, "Deployment is paused")
+    if not is_paused and reason == PAUSED:
+        return conditions.make("Progressing", "Unknown", RESUMED, "Deployment is resumed")
+    return None
+
+
+def with_replica_failure(
+    present: list[Condition], replica_sets: Sequence[Object | None], now_s: float
+) -> list[Condition]:
+    """The conditions with the trouble of the first ReplicaSet that has any; the newest comes first."""
+    for replica_set in replica_sets:
+        failure = conditions.get_condition(replica_set, "ReplicaFailure") if replica_set is not None else None
+        if failure is not None:
+            condition = conditions.make(
+                "ReplicaFailure",
+                str(failure["status"]),
+                str(failure.get("reason", "")),
+                str(failure.get("message", "")),
+            )
+            return set_condition(present, condition, now_s)
+    return conditions.without_condition(present, "ReplicaFailure")
+
+
 def has_timed_out(deployment: Object, progressing: Mapping[str, Any], now_s: float) -> bool:
     """Whether nothing has moved for the deadline."""
     if progressing.get("reason") == DONE:

@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from gitkube.objects import conditions, meta, pods
+from gitkube.objects import meta, pods
 from gitkube.objects.types import Object
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -42,7 +42,7 @@ def deletion_rank(pod: Object, crowd: int, now_s: float) -> tuple[object, ...]:
         is_ready,
         _deletion_cost(pod),
         -crowd,
-        _magnitude(now_s - _ready_since_s(pod)) if is_ready else 0,
+        _magnitude(now_s - pods.ready_since_s(pod)) if is_ready else 0,
         -pods.restarts(pod),
         _magnitude(now_s - meta.created_at_s(pod)),
         meta.uid(pod),
@@ -55,10 +55,6 @@ def _deletion_cost(pod: Object) -> int:
         return int(text)
     except ValueError:
         return 0
-
-
-def _ready_since_s(pod: Object) -> float:
-    return meta.time_s((conditions.get_condition(pod, "Ready") or {}).get("lastTransitionTime"))
 
 
 def _magnitude(age_s: float) -> int:

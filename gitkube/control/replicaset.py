@@ -198,9 +198,7 @@ def next_availability_s(workload: Object, active: Sequence[Object], now_s: float
     """In how many seconds the next ready pod will have been so for minReadySeconds; None: nobody waits."""
     min_ready_s = int(workload["spec"].get("minReadySeconds") or 0)
     waits = [
-        meta.time_s((conditions.get_condition(pod, "Ready") or {}).get("lastTransitionTime"))
-        + min_ready_s
-        - now_s
+        pods.ready_since_s(pod) + min_ready_s - now_s
         for pod in active
         if pods.is_ready(pod) and not pods.is_available(pod, min_ready_s, now_s)
     ]

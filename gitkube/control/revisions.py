@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+from gitkube.control.rollout import Part
 from gitkube.objects import meta
 from gitkube.objects.types import Object
 
@@ -147,6 +148,24 @@ def _without_hash(template: Object) -> Object:
     labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key != HASH_LABEL}
     rest = {key: value for key, value in metadata.items() if key != "labels" and value is not None}
     return {**template, "metadata": {**rest, "labels": labels}}
+
+
+def part_of(replica_set: Object) -> Part:
+    """A ReplicaSet as the arithmetic of rollouts sees it."""
+    annotations = meta.annotations(replica_set)
+
+    def number(key: str) -> int | None:
+        text = annotations.get(key, "")
+        return int(text) if text.isdigit() else None
+
+    return Part(
+        meta.name(replica_set),
+        int(replica_set["spec"].get("replicas") or 0),
+        int((replica_set.get("status") or {}).get("availableReplicas") or 0),
+        meta.created_at_s(replica_set),
+        number(MAX_REPLICAS),
+        number(DESIRED_REPLICAS),
+    )
 
 
 def _age_key(replica_set: Object) -> tuple[float, str]:

@@ -44,6 +44,11 @@ def is_ready(pod: Object) -> bool:
     return conditions.is_true(pod, "Ready")
 
 
+def ready_since_s(pod: Object) -> float:
+    """When its Ready last changed, in seconds since the epoch; 0 when it has none."""
+    return time_s((conditions.get_condition(pod, "Ready") or {}).get("lastTransitionTime"))
+
+
 def is_terminal(pod: Object) -> bool:
     """It has come to its end and will never run again."""
     return phase(pod) in TERMINAL_PHASES
@@ -56,10 +61,9 @@ def is_active(pod: Object) -> bool:
 
 def is_available(pod: Object, min_ready_s: int, now_s: float) -> bool:
     """Ready, and that for so many seconds."""
-    ready = conditions.get_condition(pod, "Ready")
-    if ready is None or ready.get("status") != conditions.TRUE:
+    if not is_ready(pod):
         return False
-    since_s = time_s(ready.get("lastTransitionTime"))
+    since_s = ready_since_s(pod)
     return min_ready_s == 0 or (since_s > 0 and since_s + min_ready_s <= now_s)
 
 
