@@ -20,6 +20,8 @@ from gitkube.server import protobuf
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """As Kubernetes. What is stored may be half of that at most."""
+MAX_DEPTH = 100
+"""As for YAML. Deeper ones could be read and then not be written, and cost a stack in all that walks them."""
 _MAX_DUPLICATES = 20
 _JSON_TYPES = ("", "application/json")
 _YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
@@ -88,9 +90,27 @@ def parse_json(body: bytes, context: Context) -> Any:
         value = orjson.loads(body)
     except ValueError as error:
         raise bad_request(f"the body of the request is not JSON: {error}") from error
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and is_deeper(value, MAX_DEPTH):
+        raise bad_request(f"the body of the request is nested deeper than {MAX_DEPTH} levels")
     if context.field_validation is not FieldValidation.IGNORE:
         report_duplicates(body, context)
     return value
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether maps and lists are nested more than so many levels; walked without a stack of calls."""
+    inner: list[Any] = [value]
+    for _ in range(levels):
+        inner = [
+            child
+            for one in inner
+            if isinstance(one, (dict, list))
+            for child in (one.values() if isinstance(one, dict) else one)
+            if isinstance(child, (dict, list))
+        ]
+        if not inner:
+            return False
+    return True
 
 
 def parse_yaml(body: bytes) -> Any:
