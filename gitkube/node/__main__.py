@@ -80,7 +80,7 @@ def _agent(root: Path, run: Path, log_level: str) -> int:
     import asyncio
     import logging
 
-    from gitkube.node.agent import StartFailure, serve
+    from gitkube.node.daemon import StartFailure, serve
 
     logging.basicConfig(
         level=log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
-import signal
 import socket
 import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 from gitkube.node import cgroups, hostinfo, logs
 from gitkube.node.containers import Runtime
@@ -62,10 +59,6 @@ class Network(NetworkLike, Protocol):
     async def run(self) -> None: ...
 
 
-class StartFailure(Exception):
-    """The agent cannot work on this host; the text says what to do."""
-
-
 class Agent:
     """One host's agent."""
 
@@ -98,6 +91,10 @@ class Agent:
         self._digest = own_digest()
 
     # ------------------------------------------------------------ life
+
+    def prepare(self) -> None:
+        """Bring what lies on the disk in order, before anything runs. Raises what the disk raises."""
+        self._images.prepare()
 
     async def run(self) -> None:
         """Work until cancelled. Containers go on without it.
@@ -366,67 +363,3 @@ def own_digest() -> str:
     if path.suffix != ".pyz" and not (path.is_file() and path.resolve().suffix == ".pyz"):
         return ""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def prepare(layout: Layout) -> int:
-    """Make the directories, and be the only agent here. Returns the lock's descriptor, to be kept open.
-
-    Raises:
-        StartFailure: another agent runs.
-    """
-    for directory in (
-        layout.root,
-        layout.run,
-        layout.pods,
-        layout.exits,
-        layout.attach_sockets,
-        layout.images,
-    ):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for directory in (layout.run, layout.pods, layout.images):
-        directory.chmod(0o700)  # whoever made it before may have left it open
-    fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise StartFailure(f"another agent runs on this host already ({layout.lock} is locked)") from error
-    return fd
-
-
-async def serve(root: Path, run: Path, make_network: Callable[[Path, Path], Network] | None = None) -> None:
-    """Run the agent until SIGTERM or SIGINT.
-
-    Raises:
-        StartFailure: this host cannot run it; the text says why and what to do.
-    """
-    layout = Layout(root, run)
-    lock = prepare(layout)
-    try:
-        try:
-            found = cgroups.detect()
-            agent = _assemble(layout, found, make_network)
-        except Exception as error:
-            layout.failure.write_text(f"{error}\n")
-            raise StartFailure(str(error)) from error
-        work: Awaitable[None] = agent.run()
-        task = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    finally:
-        os.close(lock)
-
-
-def _assemble(
-    layout: Layout, found: cgroups.Cgroups, make_network: Callable[[Path, Path], Network] | None
-) -> Agent:
-    if make_network is None:
-        from gitkube.node.network import Network as HostNetwork
-
-        make_network = HostNetwork
-    agent = Agent(layout, make_network(layout.root, layout.run), found)
-    agent._images.prepare()
-    return agent

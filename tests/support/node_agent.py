@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gitkube.node import mounts
-from gitkube.node.agent import serve
+from gitkube.node.daemon import serve
 
 FIRST_ADDRESS = ipaddress.ip_address("10.99.0.2")
 GATEWAY = "10.99.0.1"

@@ -23,7 +23,7 @@ from gitkube.files import replace_durably
 from gitkube.fleet.hosts import HostKey
 from gitkube.fleet.known_hosts import KnownHosts
 from gitkube.node import agent as agents
-from gitkube.node import files
+from gitkube.node import daemon, files
 from gitkube.node.paths import Layout
 from gitkube.node.sections import Sections
 from gitkube.server.kubeconfig import Credentials, kubeconfig, write_kubeconfig
@@ -165,7 +165,7 @@ def test_what_a_host_keeps_is_closed_whatever_the_umask(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "lib", tmp_path / "run")
     layout.run.mkdir()
     layout.run.chmod(0o755)  # made by whoever came first
-    os.close(agents.prepare(layout))
+    os.close(daemon.prepare(layout))
     sections = Sections(layout)
     sections.load()
     data = {"pods": [], "configMaps": {}, "secrets": {"n/s": {"data": {"p": "Y2FuYXJ5"}}}, "node": {}}
