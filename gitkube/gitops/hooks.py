@@ -142,9 +142,10 @@ class HookServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            self._check_peer(writer)
             async with asyncio.timeout(REQUEST_DEADLINE_S):
-                request = _parse(await reader.readline())
+                line = await reader.readline()
+            self._check_peer(writer)  # after reading: a socket closed on unread bytes takes the answer with it
+            request = _parse(line)
             async with asyncio.TaskGroup() as tasks:
                 answer = tasks.create_task(self._answer(request, writer))
                 gone = tasks.create_task(reader.read())  # ends when the other side goes away
