@@ -1,7 +1,7 @@
 """A canary in a Secret: through git into a pod, changed, refused once; and then searched for everywhere.
 
 Five values, each unique, so that a find says how it got out: the first and the second of what is mounted,
-one that is only in `data`, one of a push that was refused, and one of a working directory that is only planned.
+one that is only in `data`, one of a push that was refused, and one of a working directory that is planned.
 """
 
 from __future__ import annotations
