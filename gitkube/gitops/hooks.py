@@ -143,9 +143,9 @@ class HookServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_DEADLINE_S):
-                line = await reader.readline()
+                asked = await reader.readline()
             self._check_peer(writer)  # after reading: a socket closed on unread bytes takes the answer with it
-            request = _parse(line)
+            request = _parse(asked)
             async with asyncio.TaskGroup() as tasks:
                 answer = tasks.create_task(self._answer(request, writer))
                 gone = tasks.create_task(reader.read())  # ends when the other side goes away
