@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from gitkube.api.authorization import Attributes, MastersOnly, User
+from gitkube.api.errors import StatusError
 from gitkube.server.bodies import MAX_BODY_BYTES
+from gitkube.server.paths import parse_path
 from tests.api.test_dialect import JSON, Caller, config_map
 from tests.support.live_cluster import LiveCluster
 
@@ -130,6 +132,14 @@ def test_an_object_cannot_be_made_under_a_name_that_is_a_path(call: Caller, name
         assert 400 <= call(method, path, config_map(name), headers).code < 500
     body = {**config_map("a"), "metadata": {"name": "a", "namespace": name}}
     assert 400 <= call("POST", MAPS, body, JSON).code < 500
+
+
+@pytest.mark.parametrize("part", ["a%2Fb", "..%2Fx", "%2e%2e", "%2E", "..", "."])
+def test_an_encoded_slash_or_dot_never_becomes_part_of_the_way(part: str) -> None:
+    for path in (f"{MAPS}/{part}", f"/api/v1/namespaces/{part}/configmaps/a", f"/api/v1/nodes/{part}"):
+        with pytest.raises(StatusError) as refused:
+            parse_path(path)
+        assert refused.value.code == 404
 
 
 # ------------------------------------------------------------ how much
