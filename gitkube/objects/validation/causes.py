@@ -7,10 +7,9 @@ sentence that starts as Kubernetes' does ("Invalid value: ...").
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict
-
-import orjson
 
 MAX_CAUSES = 100
 """More than that are one mistake repeated; a person reads the first few."""
@@ -102,5 +101,6 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     else:
-        text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS).decode()
+        # Not orjson: a number from a manifest may have more than 64 bits, and is shown all the same.
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
     return text if len(text) <= MAX_SHOWN_VALUE else text[:MAX_SHOWN_VALUE] + "..."

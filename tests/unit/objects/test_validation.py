@@ -11,7 +11,7 @@ from gitkube.objects.defaults import apply_defaults, with_generated_selector
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.validation import decode_error, validate
-from gitkube.objects.validation.causes import MAX_CAUSES, MAX_SHOWN_VALUE
+from gitkube.objects.validation.causes import MAX_CAUSES, MAX_SHOWN_VALUE, shown
 
 
 def pod(**spec: Any) -> dict[str, Any]:
@@ -186,3 +186,8 @@ def test_a_job_ties_its_pods_to_its_uid() -> None:
     assert complete["spec"]["template"]["metadata"]["labels"]["job-name"] == "seed"
     assert with_generated_selector(complete) == complete
     assert "selector" not in job["spec"]
+
+
+def test_a_number_of_more_than_64_bits_is_refused_and_shown() -> None:
+    text = shown({"replicas": -(2**63) - 1})
+    assert text == '{"replicas":-9223372036854775809}'
