@@ -144,7 +144,7 @@ class HookServer:
         try:
             async with asyncio.timeout(REQUEST_DEADLINE_S):
                 asked = await reader.readline()
-            self._check_peer(writer)  # after reading: a socket closed on unread bytes takes the answer with it
+            self._check_peer(writer)  # after reading: closing on unread bytes would take the answer along
             request = _parse(asked)
             async with asyncio.TaskGroup() as tasks:
                 answer = tasks.create_task(self._answer(request, writer))

@@ -28,6 +28,7 @@ from gitkube.server.app import HttpServer, create_app
 from gitkube.server.pki import Pki
 from gitkube.store.member import Member
 from tests.support.fake_streams import FakeStreams
+from tests.support.real_api import SMALL_STORE
 
 T = TypeVar("T")
 START_TIMEOUT_S = 30
@@ -134,7 +135,7 @@ class LiveCluster:
     async def _serve(self) -> None:
         clock, rng = SystemClock(), random.Random(1)
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        store = await Member.open(self.directory / "store", clock=clock, rng=rng)
+        store = await Member.open(self.directory / "store", clock=clock, rng=rng, settings=SMALL_STORE)
         api = Api(store, clock=clock, rng=rng, settings=ApiSettings(watch_ring_events=RING_EVENTS))
         running = asyncio.ensure_future(api.run())
         await asyncio.wait(

@@ -14,7 +14,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from gitkube.api.authorization import system_user
-from gitkube.api.machinery import Api
 from gitkube.clock import SystemClock
 from gitkube.fleet import agent_package
 from gitkube.fleet.agent_package import AgentPackage, build_agent_package
@@ -24,7 +23,7 @@ from gitkube.fleet.settings import FleetSettings
 from gitkube.lab.lab import Lab
 from gitkube.objects import conditions, meta
 from gitkube.objects.kinds import NODE
-from gitkube.store.member import Member
+from tests.support.real_api import real_client
 
 pytestmark = [
     pytest.mark.lab,
@@ -98,17 +97,10 @@ class World:
 
 @pytest.fixture
 async def world(lab: Lab, package: AgentPackage, tmp_path: Path) -> AsyncIterator[World]:
-    member = await Member.open(tmp_path / "store", rng=Random(7))
-    api = Api(member, clock=SystemClock(), rng=Random(5))
-    serving = asyncio.ensure_future(api.run())
-    await api.wait_ready()
-    world = World(api.client(system_user("fleet")), lab, tmp_path / "fleet", package)
-    yield world
-    await world.stop()
-    serving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
-    await member.close()
+    async with real_client(tmp_path / "store", user=system_user("fleet")) as client:
+        world = World(client, lab, tmp_path / "fleet", package)
+        yield world
+        await world.stop()
 
 
 async def test_hosts_get_ready_and_a_second_start_changes_nothing_on_them(world: World) -> None:

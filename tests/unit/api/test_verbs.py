@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
 from gitkube.api.requests import Context, FieldValidation, WatchOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.clock import SystemClock
 from gitkube.objects.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, NAMESPACE, POD, SECRET, SERVICE
-from gitkube.store.member import Member
 from gitkube.store.protocol import NO_LEASE
+from tests.support.real_api import real_api, real_client
 
 ADMIN = User("admin", ("system:masters",))
 SETTINGS = ApiSettings(watch_ring_events=64, bookmark_interval_s=0.05)
@@ -28,14 +26,8 @@ SETTINGS = ApiSettings(watch_ring_events=64, bookmark_interval_s=0.05)
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    store = await Member.open(tmp_path)
-    api = Api(store, clock=SystemClock(), rng=random.Random(7), settings=SETTINGS)
-    running = asyncio.create_task(api.run())
-    await asyncio.wait_for(api.wait_ready(), 10)
-    yield api
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    await store.close()
+    async with real_api(tmp_path, settings=SETTINGS) as api:
+        yield api
 
 
 @pytest.fixture
@@ -363,19 +355,12 @@ async def test_all_watchers_share_the_bytes_of_an_event(api: Api, client: LocalC
 async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
     uids = []
     for _ in range(2):
-        store = await Member.open(tmp_path)
-        api = Api(store, clock=SystemClock(), rng=random.Random(7))
-        running = asyncio.create_task(api.run())
-        await asyncio.wait_for(api.wait_ready(), 10)
-        client = api.client(ADMIN)
-        if not uids:
-            await client.create(SERVICE, service("one", clusterIP="10.43.7.7"))
-        else:
-            await refused(client.create(SERVICE, service("two", clusterIP="10.43.7.7")), 422, "Invalid")
-        uids.append((await client.get(SERVICE, "one", "default"))["metadata"]["uid"])
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await store.close()
+        async with real_client(tmp_path) as client:
+            if not uids:
+                await client.create(SERVICE, service("one", clusterIP="10.43.7.7"))
+            else:
+                await refused(client.create(SERVICE, service("two", clusterIP="10.43.7.7")), 422, "Invalid")
+            uids.append((await client.get(SERVICE, "one", "default"))["metadata"]["uid"])
     assert uids[0] == uids[1]
 
 

@@ -14,7 +14,6 @@ import pytest
 from gitkube import wire
 from gitkube.api.authorization import system_user
 from gitkube.api.errors import StatusError
-from gitkube.api.machinery import Api
 from gitkube.api.streams import ExecOptions, LogOptions
 from gitkube.clock import SystemClock
 from gitkube.fleet.errors import HostKeyChanged
@@ -22,8 +21,8 @@ from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
 from gitkube.objects import conditions, meta
 from gitkube.objects.kinds import CONFIG_MAP, EVENT, NODE, POD, SERVICE, Kind
-from gitkube.store.member import Member
 from tests.support.fake_agent import FakeAgent, FakeDialer, public_key_of
+from tests.support.real_api import real_client
 
 SETTINGS = FleetSettings(node_lost_grace_s=0.3, backoff_first_s=0.05, let_go_s=0.2)
 INVENTORY = """
@@ -103,17 +102,10 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    member = await Member.open(tmp_path / "store", rng=Random(7))
-    api = Api(member, clock=SystemClock(), rng=Random(5))
-    serving = asyncio.ensure_future(api.run())
-    await api.wait_ready()
-    world = World(api.client(system_user("fleet")), tmp_path)
-    yield world
-    await world.stop()
-    serving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
-    await member.close()
+    async with real_client(tmp_path / "store", user=system_user("fleet")) as client:
+        world = World(client, tmp_path)
+        yield world
+        await world.stop()
 
 
 def running(pod: Any, **more: Any) -> wire.PodReport:

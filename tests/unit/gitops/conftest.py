@@ -15,14 +15,13 @@ import pytest
 
 from gitkube.api.authorization import system_user
 from gitkube.api.client import Client
-from gitkube.api.machinery import Api
 from gitkube.clock import SystemClock
 from gitkube.gitops.check import CheckResult, check
 from gitkube.gitops.problem import Problem
 from gitkube.gitops.render import Renderer
 from gitkube.gitops.source import BlobId, Tree
 from gitkube.gitops.sync import Sync
-from gitkube.store.member import Member
+from tests.support.real_api import real_client
 
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -144,18 +143,8 @@ def judge(renderer: Renderer) -> Judge:
 
 @pytest.fixture
 async def api_client(tmp_path: Path) -> AsyncIterator[Client]:
-    clock, rng = SystemClock(), random.Random(1)
-    member = await Member.open(tmp_path / "store", clock=clock, rng=rng)
-    api = Api(member, clock=clock, rng=rng)
-    running = asyncio.ensure_future(api.run())
-    await api.wait_ready()
-    try:
-        yield api.client(system_user("gitops"))
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        await member.close()
+    async with real_client(tmp_path / "store", user=system_user("gitops")) as client:
+        yield client
 
 
 @contextlib.asynccontextmanager

@@ -32,11 +32,12 @@ from gitkube.store.protocol import (
     prefix_end,
 )
 from gitkube.store.remote import RemoteStore
+from tests.support.real_api import SMALL_STORE
 
 
 @pytest.fixture(params=["member", "socket"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    member = await Member.open(tmp_path / "data", rng=random.Random(7))
+    member = await Member.open(tmp_path / "data", rng=random.Random(7), settings=SMALL_STORE)
     if request.param == "member":
         yield member
         await member.close()
