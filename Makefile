@@ -5,7 +5,7 @@ RUN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MAKECMDGOALS
 
-.PHONY: help demo demo-down install install-dev lint format test unit lab-test bench clean
+.PHONY: help demo demo-down install install-dev lint format test unit bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,11 +37,11 @@ format: install-dev  ## Bring the code into the house's style
 	$(RUN)/ruff check --fix --quiet .
 	$(RUN)/ruff format .
 
-test: install-dev  ## Run everything, unit to lab (lab tests need root)
-	$(RUN)/pytest
+test: unit  ## Run everything, unit to lab (lab tests need root)
+	$(RUN)/pytest tests --ignore=tests/unit
 
 unit: install-dev  ## Run the tests that need neither root nor a network
-	$(RUN)/pytest tests/unit
+	$(RUN)/pytest tests/unit -n auto --maxprocesses 4
 
 bench: install-dev  ## Print all measures beside their references (lab ones need root)
 	@for script in bench/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
