@@ -30,6 +30,7 @@ from gitkube.fleet.link import HostLink
 from gitkube.fleet.settings import FleetSettings
 from gitkube.objects import conditions, meta, pods
 from gitkube.objects.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SECRET, SERVICE
+from gitkube.objects.patch.merge_patch import create_merge_patch
 from gitkube.objects.types import Object
 
 FIELD_MANAGER = "gitkube-fleet"
@@ -243,7 +244,7 @@ class PodSync:
             self._written.pop(uid, None)
             return
         current = pod.get("status") or {}
-        patch = merge_patch(current, merged_status(current, report["status"]))
+        patch = create_merge_patch(current, merged_status(current, report["status"]))
         if patch:
             body = {"metadata": {"resourceVersion": meta.resource_version(pod)}, "status": patch}
             self._written[uid] = await self._client.patch(
@@ -326,20 +327,6 @@ def _in_order(
     places = {condition.get("type"): place for place, condition in enumerate(current)}
     ordered = sorted(wanted, key=lambda condition: places.get(condition.get("type"), len(places)))
     return [dict(condition) for condition in ordered]
-
-
-def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7386) that turns one into the other; {} when they are equal."""
-    patch: dict[str, Any] = {key: None for key in before if key not in after}
-    for key, value in after.items():
-        old = before.get(key)
-        if key in before and old == value:
-            continue
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            patch[key] = merge_patch(old, value)
-        else:
-            patch[key] = value
-    return patch
 
 
 def _only_status_differs(before: Object | None, after: Object | None) -> bool:

@@ -16,27 +16,15 @@ from typing import Any
 from gitkube.api.client import ObjectList, PatchType, Propagation, WatchEvent
 from gitkube.api.errors import already_exists, bad_request, conflict, gone, not_found
 from gitkube.clock import Clock, rfc3339
+from gitkube.objects.fields import parse_field_selector
 from gitkube.objects.kinds import Kind
+from gitkube.objects.labels import parse_selector
+from gitkube.objects.patch.merge_patch import apply_merge_patch
 from gitkube.objects.types import Object
 
 Key = tuple[Kind, str, str]
 Reaction = Callable[[str, Kind, Object], None]
 """Called before each write with (verb, kind, object); may raise to make it fail."""
-
-
-def parse_selector(text: str) -> Callable[[dict[str, str]], bool]:
-    """Enough of label selectors for tests: `a=b,c!=d,e`."""
-    checks: list[Callable[[dict[str, str]], bool]] = []
-    for part in filter(None, text.split(",")):
-        if "!=" in part:
-            key, value = part.split("!=", 1)
-            checks.append(lambda labels, key=key, value=value: labels.get(key) != value)
-        elif "=" in part:
-            key, value = part.replace("==", "=").split("=", 1)
-            checks.append(lambda labels, key=key, value=value: labels.get(key) == value)
-        else:
-            checks.append(lambda labels, key=part: key in labels)
-    return lambda labels: all(check(labels) for check in checks)
 
 
 class FakeClient:
@@ -76,7 +64,7 @@ class FakeClient:
             copy.deepcopy(obj)
             for (kind_of, ns, _), obj in sorted(self.objects.items(), key=lambda item: item[0][1:])
             if kind_of == kind and (not namespace or ns == namespace)
-            and self._selected(obj, label_selector, field_selector)
+            and self._selected(kind, obj, label_selector, field_selector)
         ]  # fmt: skip
         return ObjectList(items, str(self._revision))
 
@@ -103,23 +91,17 @@ class FakeClient:
                 seen = revision
                 if namespace and obj["metadata"].get("namespace", "") != namespace:
                     continue
-                if self._selected(obj, label_selector, field_selector):
+                if self._selected(kind, obj, label_selector, field_selector):
                     yield WatchEvent(type_, copy.deepcopy(obj))
             async with self._changed:
                 if at >= len(self._history):
                     await self._changed.wait()
 
     @staticmethod
-    def _selected(obj: Object, label_selector: str, field_selector: str) -> bool:
-        if not parse_selector(label_selector)(obj["metadata"].get("labels") or {}):
-            return False
-        fields = {
-            "metadata.name": obj["metadata"]["name"],
-            "metadata.namespace": obj["metadata"].get("namespace", ""),
-            "spec.nodeName": (obj.get("spec") or {}).get("nodeName", ""),
-            "status.phase": (obj.get("status") or {}).get("phase", ""),
-        }
-        return parse_selector(field_selector)(fields)
+    def _selected(kind: Kind, obj: Object, label_selector: str, field_selector: str) -> bool:
+        return parse_selector(label_selector).matches(obj["metadata"].get("labels")) and parse_field_selector(
+            field_selector
+        ).matches(kind, obj)
 
     # ------------------------------------------------------------------ writing
 
@@ -181,7 +163,7 @@ class FakeClient:
         uid = (patch.get("metadata") or {}).get("uid")
         if uid and uid != current["metadata"]["uid"]:
             raise conflict(kind.group, kind.plural, name, "another uid")
-        return await self._replace(kind, current, _merge(current, patch), subresource)
+        return await self._replace(kind, current, apply_merge_patch(current, patch), subresource)
 
     async def apply(
         self,
@@ -318,15 +300,3 @@ class FakeClient:
         async with self._changed:
             self._changed.notify_all()
         return copy.deepcopy(obj)
-
-
-def _merge(target: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = _merge(result.get(key), value)
-    return result

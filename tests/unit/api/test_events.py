@@ -18,16 +18,6 @@ POD = {
 }
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def client(clock: FakeClock) -> FakeClient:
-    return FakeClient(clock)
-
-
 async def events(client: FakeClient) -> list[Object]:
     return (await client.list(EVENT)).items
 

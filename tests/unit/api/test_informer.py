@@ -22,16 +22,6 @@ def config_map(name: str, namespace: str = "default", **data: str) -> Object:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def client(clock: FakeClock) -> FakeClient:
-    return FakeClient(clock)
-
-
-@pytest.fixture
 async def informer(client: FakeClient, clock: FakeClock) -> AsyncIterator[Informer]:
     informer = Informer(client, CONFIG_MAP, clock=clock, rng=random.Random(1))
     informer.add_index("colour", lambda obj: [obj["data"]["colour"]] if "colour" in obj["data"] else [])

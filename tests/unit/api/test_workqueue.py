@@ -14,11 +14,6 @@ from tests.support.fake_clock import FakeClock, settle
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def queue(clock: FakeClock) -> WorkQueue[str]:
     return WorkQueue(clock, random.Random(1))
 

@@ -67,16 +67,6 @@ class Candidate:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def client(clock: FakeClock) -> FakeClient:
-    return FakeClient(clock)
-
-
-@pytest.fixture
 def log() -> list[tuple[str, str, int, float]]:
     return []
 

@@ -18,11 +18,10 @@ from gitkube.fleet.hosts import Host
 from gitkube.fleet.link import LinkState
 from gitkube.fleet.nodes import HostFacts, merge_taints, ready_condition
 from gitkube.fleet.on_host import agent_file, base, packages
-from gitkube.fleet.pods import merge_patch, merged_status
+from gitkube.fleet.pods import merged_status
 from gitkube.fleet.prepare import command_for, explain_failure
 from gitkube.fleet.settings import FleetSettings
 from gitkube.fleet.ssh import Completed
-from tests.support.fake_client import _merge
 
 SETTINGS = FleetSettings()
 
@@ -143,21 +142,6 @@ def test_conditions_of_others_stay_in_a_reported_status() -> None:
         "qosClass": "Burstable", "phase": "Running",
         "conditions": [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}],
     }  # fmt: skip
-
-
-_json = st.recursive(
-    st.booleans() | st.integers() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
-    max_leaves=10,
-)
-_objects = st.dictionaries(st.text(max_size=2), _json, max_size=4)
-
-
-@given(_objects, _objects)
-def test_a_merge_patch_leads_from_one_to_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
-    patch = merge_patch(before, after)
-    assert _merge(before, patch) == after
-    assert bool(patch) == (before != after)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ documents = st.dictionaries(st.text("abc", max_size=2), without_null, max_size=4
 @given(documents, documents)
 def test_the_patch_between_two_documents_makes_one_of_the_other(before: Any, after: Any) -> None:
     kept = copy.deepcopy(before)
-    assert apply_merge_patch(before, create_merge_patch(before, after)) == after
+    patch = create_merge_patch(before, after)
+    assert apply_merge_patch(before, patch) == after
+    assert bool(patch) == (before != after)
     assert before == kept
 
 

@@ -23,16 +23,6 @@ from tests.support.fake_clock import FakeClock
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def client(clock: FakeClock) -> FakeClient:
-    return FakeClient(clock)
-
-
-@pytest.fixture
 async def scheduler(client: FakeClient, clock: FakeClock) -> AsyncIterator[Scheduler]:
     scheduler = Scheduler(client, clock=clock, rng=random.Random(1))
     task = asyncio.create_task(scheduler.run())
