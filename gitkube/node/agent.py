@@ -137,8 +137,6 @@ class Agent:
         keep = {worker.record.uid for worker in self._manager.workers()}
         try:
             await self._network.prune(keep)
-        except asyncio.CancelledError:
-            raise
         except Exception:
             log.warning("network leftovers not removed", exc_info=True)
 
@@ -176,8 +174,6 @@ class Agent:
                 await self._network.apply_services(data)
             else:
                 self._manager.apply(data)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             # The network's errors are its own classes. Whatever it was: say it, and stay alive.
             log.warning("section not in force: section=%s", section, exc_info=True)

@@ -121,8 +121,6 @@ class PodContext:
         async def guarded() -> None:
             try:
                 await work
-            except asyncio.CancelledError:
-                raise
             except Exception:
                 log.exception("step failed: pod=%s step=%s", self.title, key)
                 await asyncio.sleep(STEP_RETRY_S)

@@ -108,8 +108,6 @@ class PodWorker(PodContext):
         """Learn where the sandbox is; if that fails now, containers go on and `_step` tries again."""
         try:
             self.sandbox = await self.tools.sandboxes.ensure(self.pod)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             log.warning("sandbox not joined yet: pod=%s error=%s", self.title, error)
 
@@ -200,8 +198,6 @@ class PodWorker(PodContext):
             reason = "FailedMount"
             self._volume_print = tools.volumes.fingerprint(self.pod, self.references, self.facts)
             await asyncio.to_thread(tools.volumes.set_up, self.pod, self.references, self.facts)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             # The network's errors are its own classes; each is a reason to try again, and to say why.
             self._sandbox_failures += 1

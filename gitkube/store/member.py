@@ -185,7 +185,6 @@ class Member:
         revision: Revision = NOW,
         keys_only: bool = False,
         count_only: bool = False,
-        serializable: bool = False,
     ) -> RangeResult:
         self._check_alive()
         return self._space.range(

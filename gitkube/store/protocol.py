@@ -202,14 +202,12 @@ class Store(Protocol):
         revision: Revision = Revision(0),
         keys_only: bool = False,
         count_only: bool = False,
-        serializable: bool = False,
     ) -> RangeResult:
         """Keys from `key` up to but without `end`, in order; `end` None is the single key.
 
         Args:
             limit: at most so many; 0 is all.
             revision: read the key space as of it; 0 is now.
-            serializable: may answer from what this member has, without asking a quorum.
 
         Raises:
             CompactedError, FutureRevisionError: `revision` cannot be read.

@@ -69,7 +69,6 @@ class RemoteStore:
         revision: Revision = NOW,
         keys_only: bool = False,
         count_only: bool = False,
-        serializable: bool = False,
     ) -> RangeResult:
         return rpc.range_from_list(
             await self._call("range", key, end, limit, revision, keys_only, count_only)
