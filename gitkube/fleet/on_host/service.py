@@ -52,6 +52,10 @@ mkdir -p $run /var/log
 # back over a new connection; without that the one before it is put back.
 revert() {
     read -r new previous seconds <$bin/trial || return 0
+    if [ ! -x "$bin/$previous" ]; then
+        rm -f $bin/trial # nothing to go back to: better an agent that is not understood than none
+        return 0
+    fi
     echo "gitkube: agent $new was not reached over a new connection; $previous is put back"
     ln -sfn "$previous" $bin/gitkube-node.back
     mv -fT $bin/gitkube-node.back $bin/gitkube-node

@@ -9,11 +9,20 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from gitkube.fleet.agent_package import build_agent_package
+from gitkube.fleet.errors import PrepareError
+from gitkube.fleet.inventory import load_inventory
+from gitkube.fleet.known_hosts import KnownHosts
+from gitkube.fleet.prepare import prepare
+from gitkube.fleet.settings import FleetSettings
+from gitkube.fleet.ssh import connect
 from gitkube.lab.lab import Lab
 from tests.support.demo_cluster import is_ready, until
 from tests.support.node_host import write_oci_layout
@@ -43,6 +52,8 @@ all:
           ansible_host: {bee}
           gitkube_labels: {{disk: ssd}}
 """
+
+PASSWORDLESS = "ops ALL=(ALL) NOPASSWD: ALL\n"
 
 APP = """\
 apiVersion: v1
@@ -100,9 +111,12 @@ class OwnMachines:
         self._on(host, "useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", "ops")
         self._on(host, "install", "-d", "-m", "700", "-o", "ops", "-g", "ops", "/home/ops/.ssh")
         self._on(host, "tee", "/home/ops/.ssh/authorized_keys", stdin=public_key)
-        self._on(host, "tee", "/etc/sudoers.d/ops", stdin="ops ALL=(ALL) NOPASSWD: ALL\n")
-        self._on(host, "chmod", "440", "/etc/sudoers.d/ops")
+        self.put_sudo_rule(host, PASSWORDLESS)
         self._on(host, "rm", "-rf", "/root/.ssh")
+
+    def put_sudo_rule(self, host: str, rule: str) -> None:
+        self._on(host, "tee", "/etc/sudoers.d/ops", stdin=rule)
+        self._on(host, "chmod", "440", "/etc/sudoers.d/ops")
 
     def _on(self, host: str, *argv: str, stdin: str | None = None) -> str:
         done = self.lab.exec(host, argv, stdin=stdin)
@@ -214,6 +228,34 @@ def test_serve_ends_when_told_and_its_return_restarts_no_pod(own: OwnMachines) -
     pods = own.pods()
     assert {pod["metadata"]["uid"] for pod in pods} == before
     assert [status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (
+            "",
+            r"sudo asks ops for a password; allow it without one on the host: echo 'ops ALL=\(ALL\) NOPASSWD",
+        ),
+        ("ops ALL=(ALL) ALL\n", r"sudo asks ops for a password; allow it without one"),
+        ("ops ALL=(ALL) NOPASSWD: /usr/bin/true\n", r"sudo asks ops for a password; allow it without one"),
+    ],
+)
+async def test_a_host_whose_sudo_asks_says_what_to_allow(
+    own: OwnMachines, tmp_path: Path, rule: str, expected: str
+) -> None:
+    own.put_sudo_rule("bee", rule)
+    host = load_inventory(own.person.home / "inventory.yaml").hosts["bee"]
+    settings = FleetSettings()
+    known = KnownHosts(tmp_path / "known_hosts")
+    identity = own.person.home / ".ssh" / "id_ed25519"
+    connection = await connect(replace(host, identity_file=identity), known, settings)
+    try:
+        with pytest.raises(PrepareError, match=expected):
+            await prepare(connection, host, build_agent_package(), settings=settings, rng=Random(1))
+    finally:
+        await connection.close()
+        own.put_sudo_rule("bee", PASSWORDLESS)
 
 
 def test_what_is_kept_is_the_users_own_and_closed_to_others(own: OwnMachines) -> None:

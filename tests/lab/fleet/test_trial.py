@@ -126,6 +126,16 @@ async def test_an_agent_on_trial_is_never_what_a_later_one_goes_back_to(host: Pr
     await until(lambda: host.running() == [OLD.name])
 
 
+async def test_with_nothing_to_go_back_to_the_new_agent_is_kept(host: PreparedHost) -> None:
+    await dial(host, OLD)
+    with pytest.raises(LinkLost):
+        await dial(host, MUTE)
+    host.on("rm", f"{BIN}/{OLD.name}")
+    await until(lambda: "trial" not in host.files())
+    assert (host.current(), host.running()) == (MUTE.name, [MUTE.name])
+    await dial(host, NEW)
+
+
 async def test_an_agent_that_does_not_start_is_put_back_at_once(
     either: PreparedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
