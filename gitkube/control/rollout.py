@@ -119,8 +119,13 @@ def scaled(
         change = _proportion(part, desired, limits.max_surge, to_add, added, status_replicas)
         sizes[part.name] = max(part.replicas + change, 0)
         added += change
-    if parts and to_add:
-        sizes[parts[0].name] = max(sizes[parts[0].name] + to_add - added, 0)
+    # What rounding left over goes to the largest, and to the next where that one cannot shrink any further.
+    # (Kubernetes stops at the largest, and then keeps more than it allows: four of 1 scaled down to 1 stay 3.)
+    left = to_add - sum(sizes[part.name] - part.replicas for part in parts)
+    for part in parts:
+        size = max(sizes[part.name] + left, 0)
+        left -= size - sizes[part.name]
+        sizes[part.name] = size
     return {part.name: sizes[part.name] for part in parts if sizes[part.name] != part.replicas}
 
 

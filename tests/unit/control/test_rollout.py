@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gitkube.control import revisions
@@ -156,6 +156,7 @@ def test_a_rollout_stays_between_its_walls_and_arrives(
     desired=st.integers(0, 60),
     surge=st.integers(0, 10),
 )
+@example(sizes=[1, 1, 1, 1], desired=1, surge=1)
 def test_scaling_never_exceeds_what_is_allowed(sizes: list[int], desired: int, surge: int) -> None:
     parts = [part(f"rs-{number}", size, created_at=number) for number, size in enumerate(sizes)]
     after = {one.name: one.replicas for one in parts}
