@@ -21,6 +21,8 @@ from gitkube.objects.types import Object
 SUPERSEDED = "superseded"
 STUCK_S = 20.0
 """A reason that stands so long is told as a failure, even if it could still pass."""
+SETTLE_S = 2.0
+"""A pod without a readiness probe is ready as soon as it runs; it is believed when it has run for so long."""
 SILENCE_S = 2.0
 """Longer than this without a line, and it says what it waits for; then less and less often."""
 MAX_SILENCE_S = 30.0
@@ -42,6 +44,10 @@ class Seen:
 class _Told:
     ready: set[str] = field(default_factory=set)
     """uids of the pods whose readiness was said, or was there before."""
+    new: set[str] = field(default_factory=set)
+    """Those of them that became ready in this rollout."""
+    starts: dict[tuple[str, int], float] = field(default_factory=dict)
+    """(uid, restarts) of the new ones -> when they were first seen ready, on the rollout's clock."""
     reason: str = ""
     stuck_since_s: float | None = None
 
@@ -99,7 +105,9 @@ class Rollout:
         failed = {ref: one for ref, one in seen.items() if self._is_lost(ref, one, now_s)}
         if failed:
             self._fail(failed, now_s)
-        elif all(one.health.state == HEALTHY for one in seen.values()):
+        elif all(
+            one.health.state == HEALTHY and self._is_proven(ref, one, now_s) for ref, one in seen.items()
+        ):
             text = f"{self.commit.short} everywhere, {_seconds(now_s - self._started_s)} after the push"
             self.say("healthy", f"{text} · undo: git revert {self.commit.short}", now_s)
             if others:
@@ -137,10 +145,14 @@ class Rollout:
         for uid, pod in ready.items():
             if uid not in told.ready:
                 told.ready.add(uid)
+                told.new.add(uid)
                 before += 1
                 host = pods.node_name(pod)
-                text = f"{_short(ref)} {before}/{health.wanted}  {host} ready in "
+                word = "ready" if _has_probe(pod) else "running"
+                text = f"{_short(ref)} {before}/{health.wanted}  {host} {word} in "
                 self.say("rollout", text + _seconds(now_s - self._started_s), now_s)
+        for uid in told.new & ready.keys():
+            told.starts.setdefault((uid, pods.restarts(ready[uid])), now_s)
         if health.reason == "completed" and told.reason != "completed":
             self.say("rollout", f"{_short(ref)} completed in {_seconds(now_s - self._started_s)}", now_s)
         elif health.is_stuck and health.state != FAILED and health.reason != told.reason:
@@ -150,6 +162,15 @@ class Rollout:
             told.stuck_since_s = None
         elif told.stuck_since_s is None:
             told.stuck_since_s = now_s
+
+    def _is_proven(self, ref: Ref, one: Seen, now_s: float) -> bool:
+        """Whether its ready pods have passed a probe, or stayed up for a while without one."""
+        starts = self._told[ref].starts
+        return all(
+            _has_probe(pod) or now_s - starts.get((meta.uid(pod), pods.restarts(pod)), 0.0) >= SETTLE_S
+            for pod in one.pods
+            if pods.is_ready(pod) and not meta.is_deleting(pod)
+        )
 
     def _is_lost(self, ref: Ref, one: Seen, now_s: float) -> bool:
         since_s = self._told[ref].stuck_since_s
@@ -166,6 +187,10 @@ class Rollout:
         undo = f"git revert {self.commit.short}"
         self.say("", f"next: fix and push (it takes over at once), or: {undo}", now_s)
         self.finish(FAILED)
+
+
+def _has_probe(pod: Object) -> bool:
+    return all(container.get("readinessProbe") for container in pods.spec(pod).get("containers") or ())
 
 
 def _short(ref: Ref) -> str:

@@ -144,7 +144,7 @@ def test_what_cannot_become_healthy_is_said_with_its_reason(
         assert expected in status.stdout, status.stdout
     finally:
         cluster.drop("apps/broken")
-    until(lambda: "broken" not in cluster.kubectl("get", "namespaces"), what="the namespace is gone")
+        until(lambda: "broken" not in cluster.kubectl("get", "namespaces"), what="the namespace is gone")
 
 
 def test_what_leaves_the_repository_leaves_the_cluster(cluster: DemoCluster) -> None:

@@ -45,6 +45,21 @@ def test_pods_are_told_as_they_get_ready_and_then_it_is_healthy():
     assert story.result == "healthy"
 
 
+def test_a_pod_without_a_probe_is_believed_when_it_has_stayed_up():
+    story = rollout()
+    pod = ready("a", "bee")
+    pod["spec"]["containers"] = [{"name": "main"}]
+    seen = {WEB: Seen(Health("healthy", "", 1, 1), PLACE, [pod])}
+    story.update(seen, 100.2)
+    assert story.lines == ["rollout  web 1/1  bee running in 0.2 s"]
+    again = {**pod, "status": {**pod["status"], "containerStatuses": [{"restartCount": 1}]}}
+    story.update({WEB: Seen(Health("healthy", "", 1, 1), PLACE, [again])}, 101.9)
+    story.update({WEB: Seen(Health("healthy", "", 1, 1), PLACE, [again])}, 103.0)
+    assert not story.result, "it ended and began anew: its time begins anew, too"
+    story.update({WEB: Seen(Health("healthy", "", 1, 1), PLACE, [again])}, 104.0)
+    assert story.result == "healthy"
+
+
 def test_a_failure_is_told_at_once_with_the_line_in_git():
     story = rollout()
     story.update({WEB: Seen(Health("failed", "bee: image not found", 0, 2, is_stuck=True), PLACE)}, 100.5)
