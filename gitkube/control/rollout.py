@@ -120,7 +120,7 @@ def scaled(
         sizes[part.name] = max(part.replicas + change, 0)
         added += change
     # What rounding left over goes to the largest, and to the next where that one cannot shrink any further.
-    # (Kubernetes stops at the largest, and keeps more than is allowed: of four of 1 scaled down to 1, 3 stay.)
+    # (Kubernetes stops at the largest and keeps more than is allowed: of four of 1 scaled down to 1, 3 stay.)
     left = to_add - sum(sizes[part.name] - part.replicas for part in parts)
     for part in parts:
         size = max(sizes[part.name] + left, 0)
