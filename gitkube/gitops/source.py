@@ -75,6 +75,9 @@ class _Entry:
     problem: str = ""
 
 
+HOOK_SOCKET = "gitkube.sock"
+"""In the repository: whoever may push to it must reach it."""
+
 # libgit2 refuses repositories of another user, as git does since a repository's config can name programs to
 # run. It runs none itself, and `serve` may well have another user than the one who pushes.
 pygit2.option(pygit2.enums.Option.SET_OWNER_VALIDATION, False)

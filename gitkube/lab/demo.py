@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gitkube.api.errors import StatusError
 from gitkube.api.http import HttpClient
+from gitkube.gitops.source import HOOK_SOCKET
 from gitkube.lab import processes
 from gitkube.lab.errors import LabError
 from gitkube.lab.lab import Lab
@@ -35,7 +36,6 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 LISTEN = "127.0.0.1:6443"
 GUESTBOOK_PORT = 30080
-HOOK_SOCKET = "gitkube.sock"
 
 
 class Demo:

@@ -33,7 +33,7 @@ from gitkube.control.settings import ControlSettings
 from gitkube.files import replace_durably
 from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
-from gitkube.gitops.source import make_repository
+from gitkube.gitops.source import HOOK_SOCKET, make_repository
 from gitkube.gitops.sync import Sync
 from gitkube.objects.types import Object
 from gitkube.scheduler.scheduler import Scheduler
@@ -43,8 +43,6 @@ from gitkube.store.remote import RemoteStore, StoreProcess
 
 log = structlog.get_logger()
 
-HOOK_SOCKET = "gitkube.sock"
-"""In the repository: whoever may push to it must reach it."""
 MAX_SOCKET_PATH_BYTES = 100
 """unix(7) allows 108 with the final zero."""
 
