@@ -88,6 +88,20 @@ class Sshd:
             self.process.kill()
             self.process.wait()
             self.process = None
+            # A child that sshd forked a moment before holds the listening socket until it has begun itself anew.
+            deadline = time.monotonic() + 10
+            while self._listens():
+                assert time.monotonic() < deadline, "the port of a killed sshd still takes connections"
+                time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+        return True
 
 
 def _keygen(path: Path) -> None:
