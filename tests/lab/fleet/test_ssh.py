@@ -88,7 +88,7 @@ class Sshd:
             self.process.kill()
             self.process.wait()
             self.process = None
-            # A child that sshd forked a moment before holds the listening socket until it has begun itself anew.
+            # A child that sshd has just forked holds the listening socket until it begins itself anew.
             deadline = time.monotonic() + 10
             while self._listens():
                 assert time.monotonic() < deadline, "the port of a killed sshd still takes connections"

@@ -32,8 +32,8 @@ def test_the_first_push_ends_healthy_and_status_says_so(cluster: DemoCluster) ->
 
 
 def test_the_guestbook_answers_on_every_host_with_what_the_job_wrote(cluster: DemoCluster) -> None:
-    # Entries are gone with their redis, which another test may have cost its host; a Job that is taken away is
-    # made again by git, and writes them again.
+    # Another test may have cost redis its host, and the entries go with it. A Job that is taken away is made
+    # again by git, and writes them again.
     cluster.kubectl("-n", "guestbook", "delete", "job", "seed", "--wait")
     for host in ("ant", "bee", "cow"):
         entries = until(lambda host=host: guestbook(cluster, host)["entries"])
