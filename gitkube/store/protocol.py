@@ -45,8 +45,19 @@ class LeaseNotFoundError(StoreError):
     """The lease has expired, was revoked or never was."""
 
 
+class LeaseExistsError(StoreError):
+    """A lease was asked for by an id that is taken."""
+
+
 class InvalidRequestError(StoreError):
     """Key or value too large, too many operations, the same key put twice in one transaction."""
+
+
+class NoSpaceError(StoreError):
+    """The key space has reached its quota: reads and deletions go on, what would grow it is refused.
+
+    Remedy: delete, compact, then disarm the alarm; or raise the quota.
+    """
 
 
 class CorruptError(StoreError):
@@ -55,6 +66,14 @@ class CorruptError(StoreError):
 
 class UnavailableError(StoreError):
     """No quorum, or the member is restarting. Nothing is known about a write that was under way."""
+
+
+class MembershipError(StoreError):
+    """A change of the members that would cost the cluster its quorum, or names one that is not there."""
+
+
+class IdentityError(StoreError):
+    """Another cluster's member or data directory, or one that was removed from this cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +120,8 @@ class Compare:
     target: Target
     op: Op
     value: int | bytes
+    end: bytes | None = None
+    """With it the comparison must hold for each key of the range; an empty range holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +129,10 @@ class Put:
     key: bytes
     value: bytes
     lease: LeaseId = NO_LEASE
+    ignore_value: bool = False
+    """Keep the value that is there; the key must exist."""
+    ignore_lease: bool = False
+    """Keep the lease that it has; the key must exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +141,31 @@ class Delete:
     end: bytes | None = None
 
 
+class SortBy(enum.Enum):
+    KEY = "key"
+    VERSION = "version"
+    CREATE = "create"
+    MOD = "mod"
+    VALUE = "value"
+
+
 @dataclass(frozen=True, slots=True)
 class Get:
+    """A read of a range; `Store.range` with the same words takes the commonest of them."""
+
     key: bytes
     end: bytes | None = None
     limit: int = 0
+    revision: Revision = Revision(0)
+    keys_only: bool = False
+    count_only: bool = False
+    sort_by: SortBy = SortBy.KEY
+    descending: bool = False
+    min_mod_revision: int = 0
+    """These four leave out keys outside of the bounds; 0 is no bound."""
+    max_mod_revision: int = 0
+    min_create_revision: int = 0
+    max_create_revision: int = 0
 
 
 Operation = Put | Delete | Get
@@ -188,6 +233,40 @@ class StoreStatus:
     keys: int
     size_bytes: int
     """Of the log and snapshots on disk."""
+    cluster_id: int = 0
+    member_id: int = 0
+    leader_id: int = 0
+    """0: none is known."""
+    last_index: int = 0
+    applied_index: int = 0
+    live_bytes: int = 0
+    """Of keys and values as they are now, which the quota counts."""
+    quota_bytes: int = 0
+    is_learner: bool = False
+    alarms: Sequence[str] = ()
+    """Such as "NOSPACE" or "CORRUPT"."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberInfo:
+    """One member of the cluster, as the cluster itself has it recorded."""
+
+    id: int
+    name: str
+    peer_address: str
+    """HOST:PORT where the other members reach it; "" for a member that is alone."""
+    client_urls: Sequence[str] = ()
+    """Where its API is reached, for those who look for another one."""
+    is_learner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StateHash:
+    """Of all that can be read at a revision: equal on all members, or one of them has diverged."""
+
+    revision: Revision
+    compact_revision: Revision
+    hash: int
 
 
 class Store(Protocol):
@@ -202,12 +281,15 @@ class Store(Protocol):
         revision: Revision = Revision(0),
         keys_only: bool = False,
         count_only: bool = False,
+        serializable: bool = False,
     ) -> RangeResult:
         """Keys from `key` up to but without `end`, in order; `end` None is the single key.
 
         Args:
             limit: at most so many; 0 is all.
             revision: read the key space as of it; 0 is now.
+            serializable: answer at once from this member, which may be behind; else it is linearizable: what
+                was acknowledged before the call is seen.
 
         Raises:
             CompactedError, FutureRevisionError: `revision` cannot be read.
@@ -235,18 +317,37 @@ class Store(Protocol):
         *,
         start_revision: Revision = Revision(0),
         previous: bool = False,
+        without: frozenset[EventType] = frozenset(),
+        progress_s: float = 0.0,
     ) -> AsyncIterator[WatchBatch]:
         """Changes of a range from `start_revision` on (0: from the next one), for ever.
 
         The first batch may be empty: it says from which revision on the watch is in force.
+
+        Args:
+            previous: with each event what was there before.
+            without: kinds of events to leave out.
+            progress_s: when nothing happened for so long, an empty batch says up to which revision all was
+                seen; 0 is never.
 
         Raises (while iterating):
             CompactedError: `start_revision` was compacted, or the watcher is too slow and must read again.
         """
         ...
 
-    async def lease_grant(self, ttl_s: int) -> Lease:
-        """A new lease; its keys are deleted when it has not been kept alive for `ttl_s` seconds."""
+    async def read(self, get: Get, *, serializable: bool = False) -> RangeResult:
+        """`range` with every option."""
+        ...
+
+    async def lease_grant(self, ttl_s: int, lease: LeaseId = NO_LEASE) -> Lease:
+        """A new lease; its keys are deleted when it has not been kept alive for `ttl_s` seconds.
+
+        Args:
+            lease: the id that it shall have; 0 chooses one.
+
+        Raises:
+            LeaseExistsError: the id is taken.
+        """
         ...
 
     async def lease_keep_alive(self, lease: LeaseId) -> Lease:
@@ -261,6 +362,18 @@ class Store(Protocol):
         """End the lease now, and delete its keys in one transaction."""
         ...
 
+    async def lease_time_to_live(self, lease: LeaseId) -> Lease:
+        """What is left of a lease, and its keys.
+
+        Raises:
+            LeaseNotFoundError: it has expired.
+        """
+        ...
+
+    async def leases(self) -> Sequence[LeaseId]:
+        """Those that are in force."""
+        ...
+
     async def compact(self, revision: Revision) -> None:
         """Forget what was overwritten or deleted before `revision`."""
         ...
@@ -268,6 +381,62 @@ class Store(Protocol):
     async def status(self) -> StoreStatus: ...
 
     async def close(self) -> None: ...
+
+
+class StoreAdmin(Protocol):
+    """What whoever runs the store may do beyond reading and writing. All may raise `UnavailableError`."""
+
+    async def members(self) -> Sequence[MemberInfo]: ...
+
+    async def member_add(
+        self, name: str, peer_address: str, *, client_urls: Sequence[str] = (), is_learner: bool = True
+    ) -> MemberInfo:
+        """Record a new member; it must then be started with the id that it got.
+
+        Raises:
+            MembershipError: the cluster would lose its quorum, or name or address is taken.
+        """
+        ...
+
+    async def member_update(
+        self, member: int, *, peer_address: str = "", client_urls: Sequence[str] | None = None
+    ) -> MemberInfo:
+        """Record a new address of a member, its own or another's."""
+        ...
+
+    async def member_promote(self, member: int) -> MemberInfo:
+        """Make a learner a voter.
+
+        Raises:
+            MembershipError: it is not a learner, or still too far behind.
+        """
+        ...
+
+    async def member_remove(self, member: int) -> None:
+        """Raises:
+        MembershipError: without it the others have no quorum.
+        """
+        ...
+
+    async def transfer_leadership(self, member: int = 0) -> int:
+        """Hand over to that member, or to the one that is furthest; the id of the new leader.
+
+        Raises:
+            MembershipError: it is no voter.
+        """
+        ...
+
+    def backup(self) -> AsyncIterator[bytes]:
+        """The whole state as one file, in pieces; see `store/backup.py`."""
+        ...
+
+    async def hash(self, revision: Revision = Revision(0)) -> StateHash:
+        """Of this member's own state."""
+        ...
+
+    async def disarm(self) -> None:
+        """Lift the alarms; those whose cause is still there come back."""
+        ...
 
 
 def prefix_end(prefix: bytes) -> bytes:
