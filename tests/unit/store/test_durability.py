@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from gitkube.clock import SystemClock
-from gitkube.store.member import Member, MemberSettings
+from gitkube.store.member import Member
 from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
 from gitkube.store.remote import RemoteStore, StoreProcess
+from gitkube.store.settings import MemberSettings
 from gitkube.store.snapshot import newest_snapshot
 from gitkube.store.wal import Entry, HardState, Wal
 
