@@ -146,7 +146,7 @@ class Member:
             entries = wal.open(meta.index if meta else 0)
             for entry in entries:
                 if entry.data:
-                    space.apply(command.decode(entry.data))
+                    space.apply(*command.decode(entry.data))
             term = wal.hard_state.term + 1
             wal.append(
                 [Entry(wal.last_index + 1, term, b"")], HardState(term, MemberId(1), wal.last_index + 1)
