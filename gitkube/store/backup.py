@@ -18,6 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from gitkube.store.directory import (
     read_identity,
 )
 from gitkube.store.disk import Disk
+from gitkube.store.mvcc import KeySpace
 from gitkube.store.parts import PartsReader, encode_parts
 from gitkube.store.protocol import CorruptError, StoreError
 from gitkube.store.raft.types import (
@@ -147,8 +149,8 @@ class _Source:
     def parts(self) -> Iterator[list[Any]]:
         for piece in read_pieces(self._disk, self._path):
             for part in self._reader.feed(piece):
-                if part[0] == "revision":
-                    self._revisions = part[1], part[2]
+                if part[0] == "space":
+                    self._revisions = part[2], part[3]
                 yield part
         self._reader.finish()
         if not self._revisions[0]:
@@ -204,9 +206,9 @@ def restore(
         )
     info = verify(disk, file)
     identity = _new_identity(rng, name)
-    parts = _as_of_new_cluster(
-        _Source(disk, file).parts(), list(member_parts(identity, peer_address)), revision_bump
-    )
+    space = KeySpace.load(_without_member_parts(_Source(disk, file).parts()))
+    space.move_on(revision_bump)
+    parts = chain(member_parts(identity, peer_address), space.dump())
     meta = info.meta._replace(conf=ConfState(voters=(identity.member_id,)))
     prepared = _beside(directory, "restoring")
     clear(disk, prepared)
@@ -219,20 +221,8 @@ def restore(
     return identity
 
 
-def _as_of_new_cluster(
-    parts: Iterable[list[Any]], member_parts: list[Sequence[Any]], revision_bump: int
-) -> Iterator[Sequence[Any]]:
-    """The parts of a state, with other members and, unless `revision_bump` is 0, at a later revision."""
-    yield from member_parts
-    for part in parts:
-        if part[0] in MEMBER_PARTS:
-            continue
-        if revision_bump and part[0] == "revision":
-            _, revision, _, _, *rest = part
-            moved_on = revision + revision_bump
-            yield ["revision", moved_on, moved_on, moved_on + 1, *rest]
-        elif not revision_bump or part[0] != "log":  # events before the new revision are never served
-            yield part
+def _without_member_parts(parts: Iterable[list[Any]]) -> Iterator[list[Any]]:
+    return (part for part in parts if part[0] not in MEMBER_PARTS)
 
 
 def force_new_cluster(
@@ -277,7 +267,7 @@ def force_new_cluster(
     last = entries[-1] if entries else Entry(meta.index, meta.term, b"")
     identity = _new_identity(rng, old.name)
     snapshot = read_snapshot(disk, directory / SNAPSHOTS, meta) if found else iter(())
-    parts = _as_of_new_cluster(snapshot, list(member_parts(identity, peer_address)), 0)
+    parts = chain(member_parts(identity, peer_address), _without_member_parts(snapshot))
     clear(disk, prepared)
     create_member(
         disk,
