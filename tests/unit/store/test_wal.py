@@ -421,8 +421,8 @@ def damaged_logs() -> tuple[SimDisk, Path, list[Entry], list[int]]:
     wal = Wal(disk, WAL, segment_bytes=20_000)
     wal.open(0)
     entries, ends = [], []
-    for index in range(1, 241):
-        entry = Entry(index, 1, rng.randbytes(rng.randint(0, 12)))
+    for index in range(1, 202):
+        entry = Entry(index, 1, rng.randbytes(rng.randint(0, 7)))
         write(wal, entry)
         entries.append(entry)
         ends.append(wal._offset)
