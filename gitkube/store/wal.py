@@ -42,7 +42,7 @@ _ZEROS = bytes(1024 * 1024)
 class Wal:
     """An open log. One process at a time; the owner of the data directory's lock.
 
-    Its methods are called one at a time; only `prepare_next` may run beside any of them.
+    Its methods are called one at a time; only `prepare_next` and `trim` may run beside any of the others.
     """
 
     def __init__(self, disk: Disk, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -58,6 +58,7 @@ class Wal:
         self._is_closed = False
         self._prepared: tuple[DiskFile, Path] | None = None
         self._preparing = threading.Lock()
+        self._removing = threading.Lock()
         self._file_numbers = itertools.count(1)
         self.hard_state = HardState()
         self.last_index = 0
@@ -202,7 +203,7 @@ class Wal:
     def prepare_next(self) -> None:
         """Fill the next segment with zeros, if it is not there yet.
 
-        May run in a thread beside all other methods. It never fails: see `prepare_failure`.
+        It never fails: see `prepare_failure`.
         """
         if not self._preparing.acquire(blocking=False):
             return
@@ -246,9 +247,10 @@ class Wal:
             up_to_index: a durable snapshot has all entries up to it.
         """
         removed = False
-        while len(self._segments) > 1 and self._segments[1].first_index <= up_to_index + 1:
-            self._disk.unlink(self._segments.pop(0).path)
-            removed = True
+        with self._removing:
+            while len(self._segments) > 1 and self._segments[1].first_index <= up_to_index + 1:
+                self._disk.unlink(self._segments.pop(0).path)
+                removed = True
         if removed:
             self._disk.sync_directory(self._directory)
 
@@ -270,8 +272,9 @@ class Wal:
             self._start_segment(index + 1, [], base_term=term, is_reset=True)
             self._pending = []
             self.last_index = index
-            while len(self._segments) > 1:
-                self._disk.unlink(self._segments.pop(0).path)
+            with self._removing:
+                while len(self._segments) > 1:
+                    self._disk.unlink(self._segments.pop(0).path)
             self._disk.sync_directory(self._directory)
         except OSError as error:
             self._failure = error

@@ -64,7 +64,8 @@ class Story:
 
     def start(self) -> None:
         """Open, and compare what is there with what may be there."""
-        remove_leftovers(self.disk, SNAPSHOTS)
+        if self.rng.random() < 0.5:
+            remove_leftovers(self.disk, SNAPSHOTS)
         meta = newest_snapshot(self.disk, SNAPSHOTS) or SnapshotMeta()
         self.wal = Wal(self.disk, WAL, segment_bytes=SEGMENT_BYTES)
         entries = self.wal.open(meta.index, meta.term)
@@ -399,11 +400,31 @@ def test_removed_segments_that_are_back_count_for_nothing() -> None:
     for back in removed:
         disk.replace_data(back, before[back])
         assert opened(disk, 90)[1] == entries_of(91, 99)
-    wal.reset(120, 1)
-    for back in before:
-        disk.replace_data(back, before[back])
-    assert opened(disk, 120)[1] == []
-    assert len(segments(disk)) == 1
+    for index in (95, 120):  # in the midst of what the log had, and behind it
+        wal, _ = opened(disk, 90)
+        wal.reset(index, 1)
+        for back in before:
+            disk.replace_data(back, before[back])
+        assert opened(disk, index, 1)[1] == []
+        assert len(segments(disk)) == 1
+        for back in segments(disk):
+            disk.unlink(back)
+        for back, data in before.items():
+            disk.replace_data(back, data)
+
+
+def test_a_start_needs_no_room_on_a_full_disk() -> None:
+    disk = new_disk()
+    wal, _ = opened(disk)
+    write(wal, *entries_of(1, 5))
+    write_snapshot(disk, SNAPSHOTS, SnapshotMeta(3, 1), [["state"]])
+    disk.is_full = True
+    remove_leftovers(disk, SNAPSHOTS)
+    assert newest_snapshot(disk, SNAPSHOTS) == SnapshotMeta(3, 1)
+    wal, found = opened(disk, 3, 1)
+    assert found == entries_of(4, 5)
+    write(wal, *entries_of(6, 7))
+    assert opened(disk, 3, 1)[1] == entries_of(4, 7)
 
 
 def test_a_snapshot_without_a_log_is_refused_because_votes_would_be_forgotten() -> None:
