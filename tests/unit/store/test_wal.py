@@ -456,21 +456,23 @@ def read_damaged(disk: SimDisk, path: Path, data: bytes) -> list[Entry]:
     return read_log(disk, WAL, 0).entries
 
 
-def test_a_log_of_some_hundred_records_cut_at_any_byte_keeps_all_before_the_cut() -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_a_log_of_some_hundred_records_cut_at_any_byte_keeps_all_before_the_cut(part: int) -> None:
     disk, path, entries, ends = damaged_logs()
     whole = disk.read(path)
     kept = 0
-    for cut in range(112, ends[-1] + 1):
+    for cut in range(112 + part, ends[-1] + 1, 4):
         while kept < len(ends) and ends[kept] <= cut:
             kept += 1
         assert read_damaged(disk, path, whole[:cut]) == entries[:kept], f"cut at {cut}"
 
 
-def test_a_log_of_some_hundred_records_with_any_byte_flipped_is_refused_with_the_place() -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_a_log_of_some_hundred_records_with_any_byte_flipped_is_refused_with_the_place(part: int) -> None:
     disk, path, _, ends = damaged_logs()
     whole = disk.read(path)
-    rng = random.Random(4)
-    for at in range(ends[-1]):
+    rng = random.Random(part)
+    for at in range(part, ends[-1], 4):
         data = whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :]
         with pytest.raises(CorruptError, match=rf"{path.name}.* offset \d+"):
             read_damaged(disk, path, data)
@@ -495,6 +497,20 @@ def test_a_last_record_with_any_sectors_missing_or_torn_is_forgotten_and_never_t
                     data[at : (sector + 1) * 512] = bytes(max(0, (sector + 1) * 512 - at))
             expected = 4 if data == whole else 3
             assert len(read_damaged(disk, path, bytes(data))) == expected
+
+
+def test_zeros_in_the_midst_of_the_log_are_damage_because_records_follow_them() -> None:
+    disk = new_disk()
+    wal = Wal(disk, WAL, segment_bytes=20_000)
+    wal.open(0)
+    for index in range(1, 16):
+        write(wal, *entries_of(index, index, size_bytes=800))
+    last_record = wal._offset - 800
+    (path,) = segments(disk)
+    whole = disk.read(path)
+    for start in range(512, last_record - 512, 512):
+        with pytest.raises(CorruptError, match="records follow it"):
+            read_damaged(disk, path, whole[:start] + bytes(512) + whole[start + 512 :])
 
 
 def test_damage_before_the_last_segment_is_refused_even_where_it_looks_torn() -> None:
