@@ -245,7 +245,8 @@ def write_file(disk: Disk, path: Path, pieces: Iterable[bytes], *, keep: int = 0
 def remove_old(disk: Disk, directory: Path, keep: int) -> None:
     """All but the newest; the newest must be durable."""
     for path in snapshot_paths(disk, directory)[:-keep]:
-        disk.unlink(path)
+        with suppress(FileNotFoundError):  # one is being received and another written: both clean up
+            disk.unlink(path)
 
 
 def read_pieces(disk: Disk, path: Path, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:

@@ -64,8 +64,7 @@ class Wal:
         self.last_index = 0
         """Of the newest entry appended; without one, of the snapshot that the log follows."""
         self.prepare_failure: OSError | None = None
-        """Why the next segment could not be prepared; None when it could. Most often the disk is full: the
-        log goes on as long as the segment in use has room, and it is time to tell somebody."""
+        """Why the next segment could not be prepared; None when it could. Most often the disk is full."""
 
     # ------------------------------------------------------------------ opening
 
@@ -203,7 +202,9 @@ class Wal:
     def prepare_next(self) -> None:
         """Fill the next segment with zeros, if it is not there yet.
 
-        It never fails: see `prepare_failure`.
+        Raises:
+            OSError: the disk failed or is full. That is no reason to stop: nothing that was acknowledged is
+                in it, and the log goes on as long as the segment in use has room. `prepare_failure` keeps it.
         """
         if not self._preparing.acquire(blocking=False):
             return
@@ -212,8 +213,8 @@ class Wal:
                 self._prepared = self._make_file()
             self.prepare_failure = None
         except OSError as error:
-            # Nothing that was acknowledged is in it.
             self.prepare_failure = error
+            raise
         finally:
             self._preparing.release()
 

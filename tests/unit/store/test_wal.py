@@ -281,7 +281,8 @@ def test_a_full_disk_is_told_of_ahead_and_ends_the_log_only_when_it_is_in_the_wa
     disk = new_disk()
     wal, _ = opened(disk)
     disk.is_full = True
-    wal.prepare_next()
+    with pytest.raises(OSError, match="No space left"):
+        wal.prepare_next()
     assert wal.prepare_failure is not None
     assert wal.prepare_failure.errno == errno.ENOSPC
     assert wal.needs_next
@@ -300,7 +301,8 @@ def test_room_that_is_there_again_clears_the_condition() -> None:
     disk = new_disk()
     wal, _ = opened(disk)
     disk.is_full = True
-    wal.prepare_next()
+    with pytest.raises(OSError, match="No space left"):
+        wal.prepare_next()
     disk.is_full = False
     wal.prepare_next()
     assert wal.prepare_failure is None
