@@ -1,9 +1,10 @@
-"""Members of the consensus core in one thread, with pretend disks and a pretend network, and Raft's promises.
+"""Members of the consensus core in one thread, with pretend disks and a pretend network, and the promises.
 
-A `PretendMember` does what a real one does with each Ready, but one phase at a time (take, persist, send, apply,
-finish), so that a test can put anything between two of them, a crash above all: what was not synced is lost.
-`Promises` watches every step: one leader a term, log matching, leader completeness, state-machine safety (Raft,
-figure 3), and that nothing is called committed that isn't on the disks of a majority, and no read is stale.
+A `PretendMember` does what a real one does with each Ready, but one phase at a time (take, persist, send,
+apply, finish), so that a test can put anything between two of them, a crash above all: what was not synced
+is lost. `Promises` watches every step: one leader a term, log matching, leader completeness, state-machine
+safety (Raft, figure 3); and that nothing is called committed that isn't on the disks of a majority, no vote
+or term leaves before it is durable, and no read is stale.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from gitkube.store.raft import (
-    NOBODY,
     ConfChange,
     ConfState,
     Entry,
@@ -30,13 +30,16 @@ from gitkube.store.raft import (
     SnapshotMeta,
 )
 
+NOTHING = SnapshotMeta()
+"""With what a member begins that joins: it knows nobody."""
+
 
 @dataclass
 class PretendDisk:
-    """What a member would find after a crash (`durable_*`), and what it has written since."""
+    """What a member would find after a crash, and what it has written since."""
 
-    hard_state: HardState = HardState()
-    snapshot: SnapshotMeta = SnapshotMeta()
+    hard_state: HardState
+    snapshot: SnapshotMeta
     entries: list[Entry] = field(default_factory=list)
     unsynced_hard_state: HardState | None = None
 
@@ -67,7 +70,7 @@ class PretendDisk:
 
 
 class Promises:
-    """What must hold at all times, over the whole life of a cluster. Raises AssertionError where it doesn't."""
+    """What must hold over the whole life of a cluster. Raises AssertionError where it doesn't."""
 
     def __init__(self) -> None:
         self.leaders: dict[int, MemberId] = {}
@@ -100,9 +103,7 @@ class Promises:
             assert index <= node.last_index, f"leader {node.id} of term {node.term} lacks committed {index}"
             if index < first:
                 break
-            assert entries[index - first].term == self.history[index].term, (
-                f"leader {node.id} has another {index}"
-            )
+            assert entries[index - first].term == self.history[index].term, f"leader {node.id}: {index}"
 
     def check_new_entries(self, member: PretendMember, ready: Ready) -> None:
         if not ready.entries:
@@ -169,7 +170,7 @@ class PretendMember:
         *,
         make_config: Callable[[MemberId], RaftConfig],
         rng: random.Random,
-        snapshot: SnapshotMeta = SnapshotMeta(),
+        snapshot: SnapshotMeta = NOTHING,
     ) -> None:
         self.id = member
         self._make_config = make_config
@@ -245,9 +246,7 @@ class PretendMember:
         for read in ready.read_states:
             wanted = self.reads_wanted.pop(read.context, None)
             if wanted is not None:
-                assert read.index >= wanted, (
-                    f"a stale read: at {read.index}, and {wanted} was committed before"
-                )
+                assert read.index >= wanted, f"stale read at {read.index}, {wanted} was committed"
                 self.read_states.append(read)
 
     def take_snapshot(self, keep_entries: int) -> None:
@@ -270,6 +269,3 @@ def first_snapshot(*voters: int, learners: tuple[int, ...] = ()) -> SnapshotMeta
     """With what the first members of a cluster begin: an empty state that names them."""
     conf = ConfState(voters=tuple(map(MemberId, voters)), learners=tuple(map(MemberId, learners)))
     return SnapshotMeta(index=1, term=1, conf=conf)
-
-
-__all__ = ["NOBODY", "PretendDisk", "PretendMember", "Promises", "first_snapshot"]

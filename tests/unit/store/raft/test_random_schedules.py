@@ -1,9 +1,9 @@
 """Whole lives of a cluster by chance: whatever network, disks and members do, Raft's promises hold.
 
-Each seed draws a schedule: messages are lost, doubled and overtaken, links are cut, members crash and come back
-with what was synced, Readies are worked off phase by phase in between, members are added and removed, states are
-taken and logs compacted. `Promises` looks after each step. At the end all is mended, and the cluster must get
-to work again: safety alone could be had by doing nothing.
+Each seed draws a schedule: messages are lost, doubled and overtaken, links are cut, members crash and come
+back with what was synced, Readies are worked off phase by phase in between, members are added and removed,
+states are taken and logs compacted. `Promises` looks after each step. At the end all is mended, and the
+cluster must get to work again: safety alone could be had by doing nothing.
 
 `GITKUBE_RAFT_SEEDS=10000` runs as many seeds, `GITKUBE_RAFT_FIRST_SEED=…` begins with another one.
 """
@@ -47,8 +47,21 @@ class RandomCluster:
         self.loss = rng.choice([0.0, 0.02, 0.1, 0.3])
         self.doubling = rng.choice([0.0, 0.05, 0.2])
         self.disorder = rng.choice([0.0, 0.3, 1.0])
-        self.crash_weight = rng.choice([0.0, 0.3, 1.5])
-        self.conf_change_weight = rng.choice([0.0, 2.0, 8.0])
+        crash = rng.choice([0.0, 0.3, 1.5])
+        self.weights = {
+            "deliver": 60,
+            "tick": 25,
+            "work": 60,
+            "propose": 10,
+            "read": 5,
+            "change": rng.choice([0.0, 2.0, 8.0]),
+            "transfer": 0.5,
+            "campaign": 0.3,
+            "snapshot": 2,
+            "crash": crash,
+            "restart": crash * 3,
+            "cut": 0.5,
+        }
         self.settings = {
             "pre_vote": rng.random() < 0.75,
             "check_quorum": rng.random() < 0.75,
@@ -126,7 +139,7 @@ class RandomCluster:
     def happen(self) -> None:
         rng = self.rng
         member = self.any_up()
-        event = rng.choices(EVENTS, weights=self.weights())[0]
+        event = rng.choices(list(self.weights), self.weights.values())[0]
         if event == "restart":
             down = [each for each in self.members.values() if not each.is_up]
             if down:
@@ -175,22 +188,6 @@ class RandomCluster:
         except (ProposalDropped, ConfChangeError):
             pass
         self.look(member)
-
-    def weights(self) -> list[float]:
-        return [
-            60,
-            25,
-            60,
-            10,
-            5,
-            self.conf_change_weight,
-            0.5,
-            0.3,
-            2,
-            self.crash_weight,
-            self.crash_weight * 3,
-            0.5,
-        ]
 
     def any_change(self) -> ConfChange:
         rng = self.rng
@@ -264,22 +261,6 @@ class RandomCluster:
 
     def is_level(self, members: tuple[MemberId, ...], index: int) -> bool:
         return all(self.members[member].node.applied >= index for member in members)
-
-
-EVENTS = [
-    "deliver",
-    "tick",
-    "work",
-    "propose",
-    "read",
-    "change",
-    "transfer",
-    "campaign",
-    "snapshot",
-    "crash",
-    "restart",
-    "cut",
-]
 
 
 def live(seed: int) -> RandomCluster:
