@@ -247,7 +247,9 @@ CASES: dict[str, Case] = {
     "an empty key in a comparison": Case([when(Compare(b"", Target.MOD, Op.EQUAL, 0))], InvalidRequestError),
     "an empty key in a deletion": Case([do(Delete(b"", b"\0"))], InvalidRequestError),
     "an empty key in a read": Case([do(Get(b"", b"\0"))], InvalidRequestError),
-    "too many comparisons": Case([when(*[Compare(b"a", Target.MOD, Op.EQUAL, 0)] * 129)], InvalidRequestError),
+    "too many comparisons": Case(
+        [when(*[Compare(b"a", Target.MOD, Op.EQUAL, 0)] * 129)], InvalidRequestError
+    ),
     "as many operations as may be": Case([do(*[Get(b"a")] * 128)], [([], 1)] * 128),
     "too many operations in the other branch": Case([Txn((), (), (Get(b"a"),) * 129)], InvalidRequestError),
     "a lease's id is taken": Case([LeaseGrant(L(7), 5), LeaseGrant(L(7), 9)], LeaseExistsError),
