@@ -14,6 +14,7 @@ from gitkube.store.protocol import (
     CorruptError,
     Delete,
     Get,
+    InvalidRequestError,
     LeaseId,
     NoSpaceError,
     Op,
@@ -256,3 +257,40 @@ def test_after_a_restore_no_revision_is_given_out_again() -> None:
         each.apply(put(b"a", b"3"))
         assert [revision for revision, _ in each.events_since(Revision(1_000_005), 10)] == [1_000_005]
         assert each.live_bytes == 3 * (2 + VERSION_OVERHEAD_BYTES)
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        put("text", b"v"),  # type: ignore[arg-type]
+        put(b"k", "text"),  # type: ignore[arg-type]
+        put(b"k", None),  # type: ignore[arg-type]
+        Txn((), (Put(b"k", b"", "lease"),)),  # type: ignore[arg-type]
+        Txn((Comparison(b"k", Target.VALUE, Op.LESS, 5),), ()),
+        Txn((Comparison(b"k", Target.MOD, Op.LESS, b"5"),), ()),
+    ],
+)
+def test_what_would_stop_every_member_is_refused_before_it_is_in_the_log(command: Command) -> None:
+    with pytest.raises(InvalidRequestError):
+        KeySpace().check(command)
+
+
+def test_a_transaction_that_only_reads_needs_no_log() -> None:
+    space = filled(put(b"a", b"1"), put(b"a", b"2"), Compact(Revision(3)))
+    result = space.answer(Txn((Comparison(b"a", Target.VERSION, Op.EQUAL, 2),), (Get(b"a"),)))
+    assert result.succeeded
+    with pytest.raises(CompactedError):
+        space.answer(Txn((), (Get(b"a", revision=Revision(2)),)))
+
+
+def test_large_and_small_ranges_are_deleted_alike() -> None:
+    keys = [b"%05d" % number for number in range(3000)]
+    space = filled(*(put(key) for key in keys))
+    for first, last in ((10, 20), (1000, 2900), (0, 5), (2950, 3000)):
+        space.apply(Txn((), (Delete(b"%05d" % first, b"%05d" % last),)))
+        keys = [key for key in keys if not b"%05d" % first <= key < b"%05d" % last]
+        assert [kv.key for kv in space.range(b"\0", b"\0").kvs] == keys
+        assert len(space) == len(keys)
