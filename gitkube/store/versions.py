@@ -46,6 +46,9 @@ FIRST_REVISION = Revision(1)
 """Of an empty store, as in etcd; the first change makes revision 2."""
 NEVER_COMPACTED = -1
 
+_DEAD_CHANGES = 4096
+"""The log is cut in pieces of this many entries, as each cut moves all that is behind it."""
+
 _mod_revision = attrgetter("mod_revision")
 _Change = KeyValue | list[KeyValue]
 """What a revision changed; nearly all change one key, and a list for each would be most of the log."""
@@ -277,7 +280,7 @@ class Versions:
                 self._forget_past(version.key)
         self._swept = stop - 1
         dead = min(self._swept + 1, self.oldest_change) - self._log_base
-        if dead > 0:
+        if dead >= _DEAD_CHANGES or (dead > 0 and self.is_swept):
             del self._log[:dead]
             self._log_base = Revision(self._log_base + dead)
 

@@ -331,8 +331,9 @@ def test_the_key_space_does_what_the_model_does_and_so_does_its_replica(
         assert replica.state_hash == space.state_hash
         compare_reads(model, space, replica, get)
     for each in (space, replica, through_bytes(space)):
+        compare_everything(model, each)
         while each.sweep(1):
-            pass
+            compare_everything(model, each)
         compare_everything(model, each)
     assert list(through_bytes(space).dump()) == list(through_bytes(replica).dump())
 

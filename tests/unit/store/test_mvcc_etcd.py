@@ -209,6 +209,14 @@ CASES: dict[str, Case] = {
         [b"1", ([(b"m", b"1", 2)], 3), ([(b"m", b"2", 3)], 3)],
         3,
     ),
+    "a read of a past range inside a transaction": Case(
+        [
+            do(Put(b"m", b"1")),
+            do(Put(b"a", b"2"), Put(b"m", b"2"), Get(b"a", b"z", revision=Revision(2)), Get(b"a", b"z")),
+        ],
+        [None, b"1", ([(b"m", b"1", 2)], 3), ([(b"a", b"2", 3), (b"m", b"2", 3)], 3)],
+        3,
+    ),
     "a read of a transaction's own revision": Case(
         [do(Put(b"m", b"1"), Get(b"m", revision=Revision(2)))], FutureRevisionError, 1
     ),
