@@ -101,7 +101,12 @@ class _Group:
         events = self._events(versions)
         if not events:
             return []
-        woken = self.wake(revision)
+        # Whoever is idle has seen all that matched before this revision.
+        before = Revision(revision - 1)
+        woken = [each for each in self.idle if each.seen < revision]
+        for watcher in woken:
+            watcher.seen = before
+        self._wake(woken)
         if not self.waiting:
             self.floor = revision
             return woken
@@ -112,12 +117,16 @@ class _Group:
             del self.matched[:dropped]
         return woken
 
-    def wake(self, revision: Revision) -> list[Watcher]:
-        """Those who had nothing to take before this revision have something now."""
-        before = Revision(revision - 1)
-        woken = [each for each in self.idle if each.seen < revision]
+    def lose(self, matched: Revision, oldest: Revision) -> list[Watcher]:
+        """What happened after `matched` and before `oldest` is unknown; who must read anew because of it."""
+        for watcher in self.idle:
+            watcher.seen = Revision(max(watcher.seen, matched))
+        self.matched.clear()
+        self.floor = Revision(oldest - 1)
+        return self._wake([each for each in self.idle if each.seen < self.floor])
+
+    def _wake(self, woken: list[Watcher]) -> list[Watcher]:
         for watcher in woken:
-            watcher.seen = before
             self.waiting[watcher] = None
         if len(woken) == len(self.idle):
             self.idle.clear()
@@ -251,9 +260,7 @@ class WatchHub:
         oldest = self.versions.oldest_known_change
         if self.revision + 1 < oldest:
             for group in self._groups.values():
-                woken += group.wake(Revision(self.revision + 1))
-                group.matched.clear()
-                group.floor = Revision(oldest - 1)
+                woken += group.lose(self.revision, oldest)
         for at in range(max(self.revision + 1, oldest), new_revision + 1):
             revision = Revision(at)
             self.revision = revision

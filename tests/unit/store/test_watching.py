@@ -192,6 +192,19 @@ def test_a_compaction_that_overtakes_the_hub_itself_makes_everybody_read_anew(sc
         watcher.take(10)
 
 
+def test_a_watcher_from_between_is_told_of_that_compaction_too(scene: Scene) -> None:
+    for _ in range(5):
+        scene.space.apply(Txn((), (Put(b"k", b""),)))
+    watcher = scene.hub.add(b"k", start_revision=Revision(4))
+    later = scene.hub.add(b"k", start_revision=Revision(6))
+    scene.space.apply(Compact(Revision(6)))
+    scene.space.sweep(100)
+    assert set(scene.hub.collect(scene.space.revision)) == {watcher, later}
+    with pytest.raises(CompactedError):
+        watcher.take(10)
+    assert told(later) == [(6, b"k")]
+
+
 def test_a_watch_of_the_future_takes_nothing_from_one_of_the_past(scene: Scene) -> None:
     future = scene.hub.add(b"k", start_revision=Revision(4))
     scene.put(b"k")
