@@ -1,0 +1,301 @@
+"""etcd's Watch service: one stream carries many watches, made and cancelled by the client as it goes.
+
+```
+ requests ─▶ reader ─▶ a task a watch, each on its own `Store.watch` ─▶ outbox ─▶ writer ─▶ responses
+```
+The outbox is short. When a client does not read, the writer waits for it, then the outbox is full, then this
+stream's watches stand still. They are cursors on the store's log: nothing is buffered for them and no other
+stream notices. When compaction overtakes such a watch it is cancelled with the revision to read again from.
+
+An event is encoded once, however many watches it goes to: a response is its header, a watch id and bytes
+that are shared (`EventCache`).
+
+Invariant: what is put into the outbox for a watch is in the order of revisions, and `_Watch.seen` is moved on
+only after that; a progress response, which says "all up to R was sent", looks at `seen`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from gitkube.clock import Clock
+from gitkube.store.door.headers import Headers
+from gitkube.store.etcd import convert, errors
+from gitkube.store.etcd.wire import grpc, rpc
+from gitkube.store.protocol import (
+    CompactedError,
+    Event,
+    EventType,
+    Revision,
+    Store,
+    StoreError,
+    WatchBatch,
+)
+
+OUTBOX_RESPONSES = 64
+MAX_WATCHES = 10_000
+"""Of one stream: a watch costs a task, and a client that wants more has lost count."""
+MAX_RESPONSE_BYTES = 3 * 1024 * 1024 // 2
+"""etcd's own limit. What is more is sent as several responses, divided between revisions; within one only if
+the client has said that it understands fragments."""
+PROGRESS_S = 600.0
+"""How often a watch without events is told the revision, if it asked for that; as etcd."""
+CACHE_BYTES = 16 * 1024 * 1024
+
+_FILTERS = (EventType.PUT, EventType.DELETE)
+_NO_WATCH = -1
+_NEVER = Revision(0)
+_EVENTS_TAG = b"\x5a"  # field 11 of a WatchResponse, length-delimited
+
+
+class EventCache:
+    """Events as they stand in a response. Bounded: when it is full it begins anew."""
+
+    def __init__(self, size_bytes: int = CACHE_BYTES) -> None:
+        self._limit_bytes = size_bytes
+        self._size_bytes = 0
+        self._encoded: dict[tuple[Revision, bytes, bool], bytes] = {}
+
+    def encoded(self, event: Event) -> bytes:
+        # A key changes once in a revision, so these name the event.
+        name = (event.kv.mod_revision, event.kv.key, event.previous is not None)
+        found = self._encoded.get(name)
+        if found is None:
+            body = convert.event_message(event).SerializeToString()
+            found = _EVENTS_TAG + _varint(len(body)) + body
+            if self._size_bytes + len(found) > self._limit_bytes:
+                self._encoded.clear()
+                self._size_bytes = 0
+            self._encoded[name] = found
+            self._size_bytes += len(found)
+        return found
+
+
+@dataclass(slots=True)
+class _Watch:
+    id: int
+    request: Any
+    start_revision: Revision
+    seen: Revision = _NEVER
+    last_sent_s: float = 0.0
+    task: asyncio.Task[None] | None = field(default=None)
+
+
+class WatchStream:
+    """One stream of one client; `serve` it until it ends."""
+
+    def __init__(
+        self,
+        store: Store,
+        headers: Headers,
+        events: EventCache,
+        context: Any,
+        *,
+        clock: Clock,
+        progress_s: float = PROGRESS_S,
+    ) -> None:
+        self._store = store
+        self._headers = headers
+        self._events = events
+        self._context = context
+        self._clock = clock
+        self._progress_s = progress_s
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_RESPONSES)
+        self._watches: dict[int, _Watch] = {}
+        self._next_id = 0
+        self._progress_due: Revision | None = None
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def serve(self) -> None:
+        """Until the client goes, or the store fails.
+
+        Raises:
+            StoreError: the store failed; the client should look for another member.
+        """
+        reader = asyncio.create_task(self._read(), name="door-watch-reader")
+        writer = asyncio.create_task(self._write(), name="door-watch-writer")
+        try:
+            # A client that has said its last word still listens: the reader's end is not the stream's.
+            await asyncio.wait({writer, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                await self._failed
+            await writer
+        finally:
+            tasks = [reader, writer, *(each.task for each in self._watches.values() if each.task)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._failed.cancel()
+
+    async def _read(self) -> None:
+        try:
+            while (data := await self._context.read()) is not grpc.aio.EOF:
+                request = rpc.WatchRequest.FromString(data)
+                match request.WhichOneof("request_union"):
+                    case "create_request":
+                        await self._create(request.create_request)
+                    case "cancel_request":
+                        await self._cancel(request.cancel_request.watch_id)
+                    case "progress_request":
+                        await self._request_progress()
+        except Exception as error:
+            self._fail(error)
+
+    async def _write(self) -> None:
+        while True:
+            await self._context.write(await self._outbox.get())
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    # ------------------------------------------------------------------ requests
+
+    async def _create(self, request: Any) -> None:
+        if not request.key:
+            request.key = convert.ALL
+        if request.range_end not in (b"", convert.ALL) and request.key >= request.range_end:
+            await self._refuse(errors.EMPTY_WATCH_RANGE)
+            return
+        if request.watch_id in self._watches and request.watch_id != 0:
+            await self._refuse(errors.DUPLICATE_WATCH_ID)
+            return
+        if len(self._watches) >= MAX_WATCHES:
+            await self._refuse(f"etcdserver: {MAX_WATCHES} watches on one stream; the limit is reached")
+            return
+        watch = _Watch(request.watch_id or self._free_id(), request, Revision(max(0, request.start_revision)))
+        self._watches[watch.id] = watch
+        now = await self._headers.revision()
+        # A start in the future is etcd's way to say "wait": what comes before it is left out on the way.
+        start = watch.start_revision if watch.start_revision <= now else Revision(0)
+        batches = self._store.watch(
+            request.key,
+            request.range_end or None,
+            start_revision=start,
+            previous=request.prev_kv,
+            without=frozenset(_FILTERS[each] for each in request.filters),
+            progress_s=self._progress_s if request.progress_notify else 0.0,
+        )
+        try:
+            first = await anext(batches)
+        except CompactedError as error:
+            await self._outbox.put(self._response(now, watch.id, created=True))
+            await self._end_compacted(watch, error)
+            return
+        watch.seen = first.revision
+        watch.last_sent_s = self._clock.monotonic()
+        await self._outbox.put(self._response(max(now, first.revision), watch.id, created=True))
+        watch.task = asyncio.create_task(self._follow(watch, first, batches), name="door-watch")
+
+    def _free_id(self) -> int:
+        while self._next_id in self._watches:
+            self._next_id += 1
+        self._next_id += 1
+        return self._next_id - 1
+
+    async def _refuse(self, reason: str) -> None:
+        now = await self._headers.revision()
+        await self._outbox.put(
+            self._response(now, _NO_WATCH, created=True, canceled=True, cancel_reason=reason)
+        )
+
+    async def _cancel(self, watch_id: int) -> None:
+        watch = self._watches.pop(watch_id, None)
+        if watch is None:
+            return  # as etcd: it has ended by itself meanwhile, and the client was told so
+        if watch.task is not None:
+            watch.task.cancel()
+            await asyncio.gather(watch.task, return_exceptions=True)
+        now = await self._headers.revision()
+        await self._outbox.put(self._response(now, watch_id, canceled=True))
+        await self._answer_progress()
+
+    async def _request_progress(self) -> None:
+        self._progress_due = await self._headers.revision()
+        await self._answer_progress()
+
+    async def _answer_progress(self) -> None:
+        """Once all watches have sent everything up to the revision at which it was asked for."""
+        due = self._progress_due
+        if due is not None and all(watch.seen >= due for watch in self._watches.values()):
+            self._progress_due = None
+            await self._outbox.put(self._response(due, _NO_WATCH))
+
+    # ------------------------------------------------------------------ one watch
+
+    async def _follow(self, watch: _Watch, first: WatchBatch, batches: AsyncIterator[WatchBatch]) -> None:
+        try:
+            async with aclosing(cast(Any, batches)):
+                await self._send(watch, first)
+                async for batch in batches:
+                    await self._send(watch, batch)
+                    watch.seen = batch.revision
+                    if self._progress_due is not None:
+                        await self._answer_progress()
+        except CompactedError as error:
+            await self._end_compacted(watch, error)
+        except StoreError as error:
+            self._fail(error)
+
+    async def _send(self, watch: _Watch, batch: WatchBatch) -> None:
+        events: Sequence[Event] = batch.events
+        if watch.start_revision > watch.seen + 1:
+            events = [event for event in events if event.kv.mod_revision >= watch.start_revision]
+        if not events:
+            if self._is_progress_due(watch):
+                await self._put(watch, self._response(batch.revision, watch.id))
+            return
+        may_fragment = watch.request.fragment
+        for revision, tail, is_fragment in self._pieces(events, batch.revision, may_fragment=may_fragment):
+            await self._put(watch, self._response(revision, watch.id, fragment=is_fragment) + tail)
+
+    async def _put(self, watch: _Watch, response: bytes) -> None:
+        await self._outbox.put(response)
+        watch.last_sent_s = self._clock.monotonic()
+
+    def _is_progress_due(self, watch: _Watch) -> bool:
+        if not watch.request.progress_notify:
+            return False
+        return self._clock.monotonic() - watch.last_sent_s >= self._progress_s
+
+    def _pieces(
+        self, events: Iterable[Event], last: Revision, *, may_fragment: bool
+    ) -> Iterator[tuple[Revision, bytes, bool]]:
+        """The events as responses of a bearable size: the revision, the bytes, whether more of it follows."""
+        piece: list[bytes] = []
+        size_bytes, at = 0, Revision(0)
+        for event in events:
+            encoded = self._events.encoded(event)
+            revision = event.kv.mod_revision
+            if piece and size_bytes + len(encoded) > MAX_RESPONSE_BYTES and (may_fragment or revision != at):
+                yield at, b"".join(piece), may_fragment
+                piece, size_bytes = [], 0
+            piece.append(encoded)
+            size_bytes += len(encoded)
+            at = revision
+        yield last, b"".join(piece), False
+
+    async def _end_compacted(self, watch: _Watch, error: CompactedError) -> None:
+        self._watches.pop(watch.id, None)
+        await self._outbox.put(
+            self._response(Revision(0), watch.id, canceled=True, compact_revision=error.compact_revision)
+        )
+        await self._answer_progress()
+
+    def _response(self, revision: Revision, watch_id: int, **fields: Any) -> bytes:
+        response = rpc.WatchResponse(header=self._headers.at(revision), watch_id=watch_id, **fields)
+        return cast(bytes, response.SerializeToString())
+
+
+def _varint(number: int) -> bytes:
+    """Protobuf's encoding of an unsigned number: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
