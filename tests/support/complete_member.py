@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-from gitkube.store.command import LeaseGrant
+from gitkube.store.command import LeaseGrant, Txn
 from gitkube.store.member import Member
 from gitkube.store.protocol import (
     NO_LEASE,
     Compare,
     EventType,
     Get,
-    KeyValue,
     Lease,
     LeaseExistsError,
     LeaseId,
@@ -24,26 +21,21 @@ from gitkube.store.protocol import (
     Operation,
     RangeResult,
     Revision,
-    SortBy,
     StateHash,
+    StoreError,
     StoreStatus,
     TxnResult,
     WatchBatch,
 )
+from gitkube.store.watching import WatchHub
 
 CLUSTER_ID, MEMBER_ID = 0xC1, 0x3E
-_SORT_KEYS: dict[SortBy, Any] = {
-    SortBy.KEY: lambda kv: kv.key,
-    SortBy.VERSION: lambda kv: kv.version,
-    SortBy.CREATE: lambda kv: kv.create_revision,
-    SortBy.MOD: lambda kv: kv.mod_revision,
-    SortBy.VALUE: lambda kv: kv.value,
-}
 
 
 class CompleteMember:
     def __init__(self, member: Member) -> None:
         self._member = member
+        self._hub = WatchHub(member._space.versions)
         self.has_disarmed = False
 
     async def range(
@@ -62,20 +54,17 @@ class CompleteMember:
         )
 
     async def read(self, get: Get, *, serializable: bool = False) -> RangeResult:
-        everything = await self._member.range(
-            get.key, get.end, revision=Revision(max(0, get.revision)), count_only=get.count_only
-        )
-        kvs = [kv for kv in everything.kvs if _is_within(get, kv)]
-        kvs.sort(key=_SORT_KEYS[get.sort_by], reverse=get.descending)
-        more = 0 < get.limit < len(kvs)
-        kvs = kvs[: get.limit] if get.limit > 0 else kvs
-        if get.keys_only:
-            kvs = [replace(kv, value=b"") for kv in kvs]
-        return RangeResult(kvs, everything.revision, everything.count, more)
+        return self._member._space.read(get)
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
     ) -> TxnResult:
+        if all(isinstance(operation, Get) for operation in (*success, *failure)):
+            result = self._member._space.apply(Txn(tuple(compare), tuple(success), tuple(failure)))
+            if isinstance(result, StoreError):
+                raise result
+            assert isinstance(result, TxnResult)
+            return result
         return await self._member.txn(compare, success, failure)
 
     async def watch(
@@ -88,8 +77,24 @@ class CompleteMember:
         without: frozenset[EventType] = frozenset(),
         progress_s: float = 0.0,
     ) -> AsyncIterator[WatchBatch]:
-        async for batch in self._member.watch(key, end, start_revision=start_revision, previous=previous):
-            yield replace(batch, events=[event for event in batch.events if event.type not in without])
+        space, hub = self._member._space, self._hub
+        hub.collect(space.revision)
+        watcher = hub.add(key, end, start_revision=start_revision, previous=previous, without=without)
+        try:
+            yield WatchBatch(watcher.seen)
+            while True:
+                changed = self._member._changed
+                hub.collect(space.revision)
+                before = watcher.seen
+                batch = watcher.take(1000)
+                if batch.revision > before:
+                    watcher.seen = batch.revision
+                    yield batch
+                else:
+                    await changed.wait()
+                    self._member._check_alive()
+        finally:
+            hub.remove(watcher)
 
     async def lease_grant(self, ttl_s: int, lease: LeaseId = NO_LEASE) -> Lease:
         if lease == NO_LEASE:
@@ -155,19 +160,7 @@ class CompleteMember:
         yield b""
 
     async def hash(self, revision: Revision = Revision(0)) -> StateHash:  # noqa: B008
-        space = self._member._space
-        at = Revision(revision or space.revision)
-        found = space.range(b"\0", b"\0", revision=at)
-        return StateHash(at, space.compact_revision, zlib.crc32(repr(found.kvs).encode()))
+        return self._member._space.hash_at(revision)
 
     async def disarm(self) -> None:
         self.has_disarmed = True
-
-
-def _is_within(get: Get, kv: KeyValue) -> bool:
-    return (
-        (not get.min_mod_revision or kv.mod_revision >= get.min_mod_revision)
-        and (not get.max_mod_revision or kv.mod_revision <= get.max_mod_revision)
-        and (not get.min_create_revision or kv.create_revision >= get.min_create_revision)
-        and (not get.max_create_revision or kv.create_revision <= get.max_create_revision)
-    )

@@ -19,11 +19,8 @@ from gitkube.store.protocol import (
     MAX_KEY_BYTES,
     MAX_TXN_OPERATIONS,
     MAX_VALUE_BYTES,
-    Delete,
     DeleteResult,
-    InvalidRequestError,
     OperationResult,
-    Put,
     PutResult,
     RangeResult,
     Revision,
@@ -48,7 +45,7 @@ class KeyService:
 
     async def put(self, request: Any) -> Any:
         check_put(request)
-        result = await self._txn_of(convert.put(request))
+        result = await self._store.txn((), (convert.put(request),))
         answer = rpc.PutResponse(header=self._headers.at(result.revision))
         (done,) = result.results
         if request.prev_kv and isinstance(done, PutResult) and done.previous is not None:
@@ -57,7 +54,7 @@ class KeyService:
 
     async def delete_range(self, request: Any) -> Any:
         check_delete(request)
-        result = await self._txn_of(convert.delete(request))
+        result = await self._store.txn((), (convert.delete(request),))
         (done,) = result.results
         assert isinstance(done, DeleteResult)
         return _delete_answer(done, self._headers.at(result.revision), with_previous=request.prev_kv)
@@ -71,14 +68,7 @@ class KeyService:
         except convert.UnsupportedError as error:
             unsupported = EtcdStatus(grpc.StatusCode.UNIMPLEMENTED, f"etcdserver: {error}")
             raise EtcdError(unsupported) from error
-        try:
-            result = await self._store.txn(compares, success, failure)
-        except InvalidRequestError as error:
-            ignores = any(
-                isinstance(each, Put) and (each.ignore_value or each.ignore_lease)
-                for each in (*success, *failure)
-            )
-            raise _as_key_not_found(error, ignores) from error
+        result = await self._store.txn(compares, success, failure)
         chosen = request.success if result.succeeded else request.failure
         return rpc.TxnResponse(
             header=self._headers.at(result.revision),
@@ -89,18 +79,6 @@ class KeyService:
     async def compact(self, request: Any) -> Any:
         await self._store.compact(Revision(request.revision))
         return rpc.CompactionResponse(header=await self._headers.now())
-
-    async def _txn_of(self, operation: Put | Delete) -> TxnResult:
-        try:
-            return await self._store.txn((), (operation,))
-        except InvalidRequestError as error:
-            ignores = isinstance(operation, Put) and (operation.ignore_value or operation.ignore_lease)
-            raise _as_key_not_found(error, ignores) from error
-
-
-def _as_key_not_found(error: InvalidRequestError, ignores: bool) -> Exception:
-    """All else that can be wrong with a put that keeps something was refused before."""
-    return EtcdError(errors.KEY_NOT_FOUND) if ignores else error
 
 
 # ---------------------------------------------------------------------- answers

@@ -58,11 +58,13 @@ class EventCache:
     def __init__(self, size_bytes: int = CACHE_BYTES) -> None:
         self._limit_bytes = size_bytes
         self._size_bytes = 0
-        self._encoded: dict[tuple[Revision, bytes, bool], bytes] = {}
+        self._encoded: dict[tuple[Revision, bytes, EventType, Revision], bytes] = {}
 
     def encoded(self, event: Event) -> bytes:
-        # A key changes once in a revision, so these name the event.
-        name = (event.kv.mod_revision, event.kv.key, event.previous is not None)
+        # A transaction may put and delete one key, in a revision: so the kind and what was before belong to
+        # the name of an event.
+        before = event.previous.mod_revision if event.previous is not None else _NEVER
+        name = (event.kv.mod_revision, event.kv.key, event.type, before)
         found = self._encoded.get(name)
         if found is None:
             body = convert.event_message(event).SerializeToString()

@@ -17,9 +17,11 @@ from gitkube.store.etcd.wire import grpc
 from gitkube.store.protocol import (
     CompactedError,
     CorruptError,
+    DuplicateKeyError,
     FutureRevisionError,
     IdentityError,
     InvalidRequestError,
+    KeyNotFoundError,
     LeaseExistsError,
     LeaseNotFoundError,
     MembershipError,
@@ -85,11 +87,11 @@ _OURS: tuple[tuple[EtcdStatus, type[StoreError]], ...] = (
     (NO_SPACE, NoSpaceError),
     (CORRUPT_CLUSTER, CorruptError),
     (EMPTY_KEY, InvalidRequestError),
-    (KEY_NOT_FOUND, InvalidRequestError),
+    (KEY_NOT_FOUND, KeyNotFoundError),
     (VALUE_PROVIDED, InvalidRequestError),
     (LEASE_PROVIDED, InvalidRequestError),
     (TOO_MANY_OPERATIONS, InvalidRequestError),
-    (DUPLICATE_KEY, InvalidRequestError),
+    (DUPLICATE_KEY, DuplicateKeyError),
     (REQUEST_TOO_LARGE, InvalidRequestError),
     (INVALID_SORT, InvalidRequestError),
     (LEASE_TTL_TOO_LARGE, InvalidRequestError),
@@ -99,8 +101,8 @@ _OURS: tuple[tuple[EtcdStatus, type[StoreError]], ...] = (
 def to_etcd(error: StoreError) -> EtcdStatus:
     """What a client of etcd is told instead of an error of ours.
 
-    An `InvalidRequestError` keeps our sentence: the door has refused before, in etcd's words, all that etcd
-    has words for.
+    An `InvalidRequestError` keeps our sentence: etcd's words for a malformed request are the door's to say,
+    before it asks the store.
     """
     match error:
         case CompactedError():
@@ -115,6 +117,10 @@ def to_etcd(error: StoreError) -> EtcdStatus:
             return NO_SPACE
         case CorruptError():
             return EtcdStatus(CORRUPT_CLUSTER.code, f"{CORRUPT_CLUSTER.text}: {error}")
+        case KeyNotFoundError():
+            return KEY_NOT_FOUND
+        case DuplicateKeyError():
+            return DUPLICATE_KEY
         case InvalidRequestError():
             return EtcdStatus(_INVALID, f"etcdserver: {error}")
         case MembershipError() | IdentityError():

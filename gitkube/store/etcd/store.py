@@ -27,12 +27,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 from gitkube.clock import Clock
+from gitkube.store.checks import check_command
 from gitkube.store.command import Txn
 from gitkube.store.etcd import convert
 from gitkube.store.etcd.connection import ClientTls, Connection
 from gitkube.store.etcd.feed import Feed
 from gitkube.store.etcd.wire import rpc
-from gitkube.store.mvcc import NOW, KeySpace
+from gitkube.store.mvcc import NOW
 from gitkube.store.protocol import (
     NO_LEASE,
     Compare,
@@ -65,7 +66,6 @@ class EtcdStore:
         self._connection = Connection(endpoints, clock=clock, tls=tls)
         self._feed = Feed(self._connection, clock=clock)
         self._clock = clock
-        self._limits = KeySpace()  # empty: only its `check` is used
         self._names: dict[int, str] = {}
 
     # ------------------------------------------------------------------ keys
@@ -92,7 +92,7 @@ class EtcdStore:
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
     ) -> TxnResult:
-        self._limits.check(Txn(tuple(compare), tuple(success), tuple(failure)))
+        check_command(Txn(tuple(compare), tuple(success), tuple(failure)))
         request = convert.txn_message(compare, success, failure)
         changes = any(not isinstance(operation, Get) for operation in (*success, *failure))
         send = self._connection.write if changes else self._connection.read

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gitkube.clock import SystemClock
@@ -49,10 +49,9 @@ def fields(required: dict[str, Any], optional: dict[str, Any] | None = None) -> 
     return st.fixed_dictionaries(required, optional=optional or {})
 
 
-bounds = {
-    name: revisions
-    for name in ("min_mod_revision", "max_mod_revision", "min_create_revision", "max_create_revision")
-}
+bounds = dict.fromkeys(
+    ("min_mod_revision", "max_mod_revision", "min_create_revision", "max_create_revision"), revisions
+)
 ranges = fields(
     {"key": any_keys, "range_end": ends},
     {
@@ -165,11 +164,8 @@ async def _start(runner: asyncio.Runner, stack: AsyncExitStack, directory: Path)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
-    suppress_health_check=[
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-        HealthCheck.function_scoped_fixture,
-    ],
+    phases=[Phase.generate] if os.environ.get("NOSHRINK") else list(Phase),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(scenario=st.lists(steps, min_size=1, max_size=MAX_STEPS))
 def test_every_answer_and_event_is_the_one_that_etcd_gives(pair: Pair, scenario: Sequence[Step]) -> None:
@@ -202,8 +198,8 @@ async def play(pair: Pair, scenario: Sequence[Step]) -> None:
 async def read_all(pair: Pair, watching: Watching, theirs: Watcher, ours: Watcher) -> None:
     """Change what is watched, and read until that is seen: then nothing is under way any more.
 
-    etcd serves a watch that starts in the past from a loop of its own; if it were not waited for, a compaction
-    could come before or after, as chance will have it.
+    etcd serves a watch that starts in the past from a loop of its own; if it were not waited for, a
+    compaction could come before or after, as chance will have it.
     """
     key = watching.fields["key"] or b"\x00"
     asked = Request("Put", {"key": key, "value": b"seen"}), Request("DeleteRange", {"key": key})
