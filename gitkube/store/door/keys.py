@@ -20,6 +20,8 @@ from gitkube.store.protocol import (
     MAX_TXN_OPERATIONS,
     MAX_VALUE_BYTES,
     DeleteResult,
+    KeyNotFoundError,
+    LeaseId,
     OperationResult,
     PutResult,
     RangeResult,
@@ -45,7 +47,13 @@ class KeyService:
 
     async def put(self, request: Any) -> Any:
         check_put(request)
-        result = await self._store.txn((), (convert.put(request),))
+        try:
+            result = await self._store.txn((), (convert.put(request),))
+        except KeyNotFoundError:
+            if request.lease:
+                # A put by itself looks at the lease first; one in a transaction at the key, as our store.
+                await self._store.lease_time_to_live(LeaseId(request.lease))
+            raise
         answer = rpc.PutResponse(header=self._headers.at(result.revision))
         (done,) = result.results
         if request.prev_kv and isinstance(done, PutResult) and done.previous is not None:
