@@ -14,7 +14,7 @@ from gitkube.store.door.headers import Headers
 from gitkube.store.etcd import errors
 from gitkube.store.etcd.errors import EtcdError, EtcdStatus
 from gitkube.store.etcd.wire import grpc, rpc
-from gitkube.store.protocol import MemberInfo, Revision, Store, StoreAdmin
+from gitkube.store.protocol import MemberInfo, MembershipError, Revision, Store, StoreAdmin
 
 API_VERSION = "3.4.0"
 """Of etcd's API that this door speaks; clients choose by it what they may ask."""
@@ -145,7 +145,10 @@ class MaintenanceService:
     async def move_leader(self, request: Any) -> Any:
         if not (await self._store.status()).is_leader:
             raise EtcdError(errors.NOT_LEADER)
-        await self._admin.transfer_leadership(request.targetID)
+        try:
+            await self._admin.transfer_leadership(request.targetID)
+        except MembershipError as error:
+            raise EtcdError(errors.BAD_LEADER_TRANSFEREE) from error
         return rpc.MoveLeaderResponse(header=await self._headers.now())
 
 

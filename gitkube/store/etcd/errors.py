@@ -71,6 +71,7 @@ MEMBER_NOT_FOUND = EtcdStatus(grpc.StatusCode.NOT_FOUND, "etcdserver: member not
 MEMBER_NOT_LEARNER = EtcdStatus(_PRECONDITION, "etcdserver: can only promote a learner member")
 MEMBER_BAD_URLS = EtcdStatus(_INVALID, "etcdserver: given member URLs are invalid")
 NOT_LEADER = EtcdStatus(_PRECONDITION, "etcdserver: not leader")
+BAD_LEADER_TRANSFEREE = EtcdStatus(_PRECONDITION, "etcdserver: bad leader transferee")
 NO_LEADER = EtcdStatus(_UNAVAILABLE, "etcdserver: no leader")
 CORRUPT_CLUSTER = EtcdStatus(grpc.StatusCode.DATA_LOSS, "etcdserver: corrupt cluster")
 
