@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from gitkube.store.door.headers import Headers
+from gitkube.store.door.http2.server import Call
 from gitkube.store.etcd import convert, errors
 from gitkube.store.etcd.errors import EtcdError, EtcdStatus
 from gitkube.store.etcd.wire import election, grpc, lock
@@ -106,16 +107,16 @@ class RecipeService:
             raise EtcdError(NO_LEADER)
         return _leader_response(self._headers.at(result.revision), result.kvs[0])
 
-    async def observe(self, context: Any) -> None:
+    async def observe(self, call: Call) -> None:
         """A stream: who leads now, and each change of that or of what the leader proclaims."""
-        request = election.LeaderRequest.FromString(await context.read())
+        request = election.LeaderRequest.FromString(await call.read() or b"")
         told: tuple[bytes, Revision] | None = None
         async with aclosing(self._leaders(request.name)) as leaders:
             async for revision, kv in leaders:
                 if told != (kv.key, kv.mod_revision):
                     told = (kv.key, kv.mod_revision)
                     response = _leader_response(self._headers.at(revision), kv)
-                    await context.write(response.SerializeToString())
+                    await call.write(response.SerializeToString())
 
     async def _if_leader(self, leader: Any, operation: Operation) -> Revision:
         if not leader.key:

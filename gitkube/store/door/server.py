@@ -1,8 +1,8 @@
-"""The gRPC server of the door: which method is answered by which function, over which connection.
+"""The door itself: which method of etcd's is answered by which function, and where it listens.
 
-Each method is a function from a request to an answer; here alone they become bytes, and here alone an error
-of the store becomes a status of gRPC. Messages are read and written by the functions themselves or by
-`_unary`, never by grpc: streams hand over bytes that are encoded once for many clients.
+Each method is a function from a request to an answer. Here alone they become bytes, and here alone an error
+of the store becomes a status of gRPC; streams read and write bytes themselves, as one response may be
+encoded once for many clients. `http2/` carries them.
 
 Invariant: a method that etcd has and this door has not is listed all the same, with a sentence.
 """
@@ -20,34 +20,32 @@ from gitkube.clock import Clock
 from gitkube.store.door import cluster, watches
 from gitkube.store.door.cluster import ClusterService, MaintenanceService, unimplemented
 from gitkube.store.door.headers import Headers
+from gitkube.store.door.http2.server import (
+    INTERNAL,
+    Call,
+    GrpcServer,
+    Method,
+    RefusedError,
+    ServerTls,
+    Streaming,
+    Unary,
+)
 from gitkube.store.door.keys import KeyService
 from gitkube.store.door.leases import LeaseService
 from gitkube.store.door.recipes import RecipeService
 from gitkube.store.door.watches import EventCache, WatchStream
 from gitkube.store.etcd.errors import EtcdError, to_etcd
-from gitkube.store.etcd.wire import election, grpc, lock, service_methods
+from gitkube.store.etcd.wire import DecodeError, election, lock, method_path, service_methods
 from gitkube.store.protocol import InvalidRequestError, Store, StoreAdmin, StoreError
 
 log = structlog.get_logger()
 
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 """As etcd: its largest request (1.5 MiB) and 512 KiB for what is around it."""
-MAX_CALLS = 10_000
-"""At once, streams included; more are refused with RESOURCE_EXHAUSTED."""
 CLOSE_GRACE_S = 1.0
 
-_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),  # a second door on the same port is an error, not a lottery
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # as etcd
-    ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.keepalive_time_ms", 7_200_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-)
-
 _Handler = Callable[[Any], Awaitable[Any]]
-_StreamHandler = Callable[[Any], Awaitable[None]]
+_StreamHandler = Callable[[Call], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class DoorTls:
 class Door:
     """A door that is open; `close` it."""
 
-    def __init__(self, server: Any, headers: Headers, address: str) -> None:
+    def __init__(self, server: GrpcServer, headers: Headers, address: str) -> None:
         self._server = server
         self._headers = headers
         self.address = address
@@ -74,7 +72,7 @@ class Door:
     async def close(self) -> None:
         """End what is being answered, and listen no more."""
         await self._headers.close()
-        await self._server.stop(CLOSE_GRACE_S)
+        await self._server.close(CLOSE_GRACE_S)
 
 
 async def serve_door(
@@ -91,73 +89,42 @@ async def serve_door(
     Args:
         listen: HOST:PORT; port 0 takes a free one, which `Door.address` then tells.
         tls: without it whoever reaches the port has the whole store: only for loopback.
+        watch_progress_s: how often a watch that asked for it and has no events is told the revision.
 
     Raises:
         UnavailableError: the store does not answer.
         InvalidRequestError: the address is taken or no address, or a certificate cannot be read.
     """
+    host, _, port = listen.rpartition(":")
     headers = Headers(store, clock=clock)
+    methods = _methods(store, admin, headers, clock, watch_progress_s)
+    server = GrpcServer(methods, max_request_bytes=MAX_REQUEST_BYTES)
     await headers.start()
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
-    server.add_generic_rpc_handlers(
-        _handlers(store, admin, headers, clock=clock, watch_progress_s=watch_progress_s)
-    )
-    host = listen.rsplit(":", 1)[0]
     try:
-        port = server.add_secure_port(listen, _credentials(tls)) if tls else server.add_insecure_port(listen)
-    except (RuntimeError, OSError) as error:
+        server_tls = ServerTls(tls.certificate, tls.key, tls.client_authority) if tls else None
+        bound_port = await server.start(host.strip("[]"), int(port), server_tls)
+    except (OSError, ValueError) as error:
         await headers.close()
-        raise InvalidRequestError(f"the etcd API cannot be served on {listen}: {error}") from error
-    await server.start()
-    log.info("door_opened", address=f"{host}:{port}", mutual_tls=tls is not None)
-    return Door(server, headers, f"{host}:{port}")
-
-
-def _credentials(tls: DoorTls) -> Any:
-    current = _read_certificates(tls)
-
-    def changed() -> Any:
-        """Called by gRPC at each handshake; None: go on with what there is."""
-        nonlocal current
-        try:
-            found = _read_certificates(tls)
-        except OSError as error:
-            log.error("door_certificates_unreadable", error=str(error))
-            return None
-        if found == current:
-            return None
-        current = found
-        return _configuration(found)
-
-    return grpc.dynamic_ssl_server_credentials(
-        _configuration(current), changed, require_client_authentication=True
-    )
-
-
-def _read_certificates(tls: DoorTls) -> tuple[bytes, bytes, bytes]:
-    return tls.key.read_bytes(), tls.certificate.read_bytes(), tls.client_authority.read_bytes()
-
-
-def _configuration(files: tuple[bytes, bytes, bytes]) -> Any:
-    key, certificate, authority = files
-    return grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
+        raise InvalidRequestError(f"the etcd API cannot be served on {listen!r}: {error}") from error
+    log.info("door_opened", address=f"{host}:{bound_port}", mutual_tls=tls is not None)
+    return Door(server, headers, f"{host}:{bound_port}")
 
 
 # ---------------------------------------------------------------------- methods
 
 
-def _handlers(
-    store: Store, admin: StoreAdmin, headers: Headers, *, clock: Clock, watch_progress_s: float
-) -> tuple[Any, ...]:
+def _methods(
+    store: Store, admin: StoreAdmin, headers: Headers, clock: Clock, watch_progress_s: float
+) -> dict[str, Method]:
     keys, leases = KeyService(store, headers), LeaseService(store, headers)
     members, upkeep = ClusterService(admin, headers), MaintenanceService(store, admin, headers)
     recipes, events = RecipeService(store, headers), EventCache()
 
-    async def watch(context: Any) -> None:
-        stream = WatchStream(store, headers, events, context, clock=clock, progress_s=watch_progress_s)
+    async def watch(call: Call) -> None:
+        stream = WatchStream(store, headers, events, call, clock=clock, progress_s=watch_progress_s)
         await stream.serve()
 
-    return (
+    services = (
         _etcd_service(
             "KV",
             {
@@ -219,6 +186,7 @@ def _handlers(
             {"Observe": recipes.observe},
         ),
     )
+    return {path: method for service in services for path, method in service.items()}
 
 
 def _refusing(sentence: str) -> Callable[[Any], Awaitable[NoReturn]]:
@@ -230,48 +198,49 @@ def _refusing(sentence: str) -> Callable[[Any], Awaitable[NoReturn]]:
 
 def _etcd_service(
     name: str, unary: Mapping[str, _Handler], streams: Mapping[str, _StreamHandler] | None = None
-) -> Any:
+) -> dict[str, Method]:
     methods = service_methods(name)
-    return _service(
-        f"etcdserverpb.{name}",
-        {method: (methods[method][0], handler) for method, handler in unary.items()},
-        streams or {},
-    )
+    requests = {method: (methods[method][0], handler) for method, handler in unary.items()}
+    return _service(f"etcdserverpb.{name}", requests, streams or {})
 
 
 def _service(
     name: str, unary: Mapping[str, tuple[Any, _Handler]], streams: Mapping[str, _StreamHandler]
-) -> Any:
-    handlers = {method: _unary(request, handler) for method, (request, handler) in unary.items()}
-    handlers |= {method: _stream(handler) for method, handler in streams.items()}
-    return grpc.method_handlers_generic_handler(name, handlers)
+) -> dict[str, Method]:
+    methods: dict[str, Method] = {
+        method_path(name, method): _unary(request, handler) for method, (request, handler) in unary.items()
+    }
+    return methods | {method_path(name, method): _stream(handler) for method, handler in streams.items()}
 
 
-def _unary(request_class: Any, handler: _Handler) -> Any:
-    async def call(request: Any, context: Any) -> bytes:
+def _unary(request_class: Any, handler: _Handler) -> Unary:
+    read = request_class.FromString
+
+    async def handle(data: bytes) -> bytes:
         try:
-            answer = await handler(request)
+            answer = await handler(read(data))
         except (StoreError, EtcdError) as error:
-            await _abort(context, error)
+            raise _refused(error) from error
+        except DecodeError as error:
+            raise RefusedError(INTERNAL, f"the request is no message of its type: {error}") from error
         encoded: bytes = answer.SerializeToString()
         return encoded
 
-    return grpc.unary_unary_rpc_method_handler(call, request_deserializer=request_class.FromString)
+    return Unary(handle)
 
 
-def _stream(handler: _StreamHandler) -> Any:
-    """A method with a stream of requests or responses; one request alone is a stream of one, on the wire."""
-
-    async def call(requests: Any, context: Any) -> None:
+def _stream(handler: _StreamHandler) -> Streaming:
+    async def handle(call: Call) -> None:
         try:
-            await handler(context)
+            await handler(call)
         except (StoreError, EtcdError) as error:
-            await _abort(context, error)
+            raise _refused(error) from error
+        except DecodeError as error:
+            raise RefusedError(INTERNAL, f"a request is no message of its type: {error}") from error
 
-    return grpc.stream_stream_rpc_method_handler(call)
+    return Streaming(handle)
 
 
-async def _abort(context: Any, error: StoreError | EtcdError) -> NoReturn:
+def _refused(error: StoreError | EtcdError) -> RefusedError:
     status = error.status if isinstance(error, EtcdError) else to_etcd(error)
-    await context.abort(status.code, status.text)
-    raise AssertionError("abort does not return")
+    return RefusedError(status.code.value[0], status.text)

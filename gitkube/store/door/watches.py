@@ -24,8 +24,9 @@ from typing import Any, cast
 
 from gitkube.clock import Clock
 from gitkube.store.door.headers import Headers
+from gitkube.store.door.http2.server import Call
 from gitkube.store.etcd import convert, errors
-from gitkube.store.etcd.wire import grpc, rpc
+from gitkube.store.etcd.wire import rpc
 from gitkube.store.protocol import (
     CompactedError,
     Event,
@@ -95,7 +96,7 @@ class WatchStream:
         store: Store,
         headers: Headers,
         events: EventCache,
-        context: Any,
+        call: Call,
         *,
         clock: Clock,
         progress_s: float = PROGRESS_S,
@@ -103,7 +104,7 @@ class WatchStream:
         self._store = store
         self._headers = headers
         self._events = events
-        self._context = context
+        self._call = call
         self._clock = clock
         self._progress_s = progress_s
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_RESPONSES)
@@ -135,7 +136,7 @@ class WatchStream:
 
     async def _read(self) -> None:
         try:
-            while (data := await self._context.read()) is not grpc.aio.EOF:
+            while (data := await self._call.read()) is not None:
                 request = rpc.WatchRequest.FromString(data)
                 match request.WhichOneof("request_union"):
                     case "create_request":
@@ -149,7 +150,7 @@ class WatchStream:
 
     async def _write(self) -> None:
         while True:
-            await self._context.write(await self._outbox.get())
+            await self._call.write(await self._outbox.get())
 
     def _fail(self, error: Exception) -> None:
         if not self._failed.done():

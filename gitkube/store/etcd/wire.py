@@ -21,9 +21,10 @@ from google.protobuf import (  # type: ignore[import-untyped, unused-ignore]
     descriptor_pool,
     message_factory,
 )
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
 __all__ = [
-    "LEASE_ID_MASK",
+    "DecodeError",
     "election",
     "grpc",
     "lock",
@@ -37,8 +38,6 @@ mvcc: Any = kv_pb2
 """KeyValue and Event."""
 rpc: Any = rpc_pb2
 """Requests and responses of the services in `etcdserverpb`."""
-
-LEASE_ID_MASK = 2**63 - 1
 
 _TYPES: Mapping[str, int] = {
     "bytes": descriptor_pb2.FieldDescriptorProto.TYPE_BYTES,
