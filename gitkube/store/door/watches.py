@@ -1,17 +1,17 @@
 """etcd's Watch service: one stream carries many watches, made and cancelled by the client as it goes.
 
 ```
- requests ─▶ reader ─▶ a task a watch, each on its own `Store.watch` ─▶ outbox ─▶ writer ─▶ responses
+ requests ─▶ reader ─▶ a task a watch, each on its own `Store.watch` ─▶ Call.send ─▶ responses
 ```
-The outbox is short. When a client does not read, the writer waits for it, then the outbox is full, then this
-stream's watches stand still. They are cursors on the store's log: nothing is buffered for them and no other
-stream notices. When compaction overtakes such a watch it is cancelled with the revision to read again from.
+When a client does not read, each watch of its stream has one response more under way and then stands still.
+They are cursors on the store's log: nothing else is kept for them, and no other stream notices. When
+compaction overtakes such a watch it is cancelled with the revision to read again from.
 
-An event is encoded once, however many watches it goes to: a response is its header, a watch id and bytes
-that are shared (`EventCache`).
+An event is encoded once, however many watches it goes to: a response is a header, a watch id and bytes that
+are shared (`EventCache`).
 
-Invariant: what is put into the outbox for a watch is in the order of revisions, and `_Watch.seen` is moved on
-only after that; a progress response, which says "all up to R was sent", looks at `seen`.
+Invariant: the responses of a watch are sent in the order of revisions, and `_Watch.seen` is moved on only
+after that; a progress response, which says "all up to R was sent", looks at `seen`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from gitkube.store.protocol import (
     WatchBatch,
 )
 
-OUTBOX_RESPONSES = 64
 MAX_WATCHES = 10_000
 """Of one stream: a watch costs a task, and a client that wants more has lost count."""
 MAX_RESPONSE_BYTES = 3 * 1024 * 1024 // 2
@@ -50,18 +49,58 @@ CACHE_BYTES = 16 * 1024 * 1024
 _FILTERS = (EventType.PUT, EventType.DELETE)
 _NO_WATCH = -1
 _NEVER = Revision(0)
-_EVENTS_TAG = b"\x5a"  # field 11 of a WatchResponse, length-delimited
+_REMEMBERED_BATCHES = 8
+_UNSIGNED = 2**64 - 1  # how protobuf writes a negative number
+# Fields of a WatchResponse: 11 and 1 have a length, 2 is a number.
+_EVENTS_TAG, _HEADER_TAG, _WATCH_ID_TAG = b"\x5a", b"\x0a", b"\x10"
+
+
+Piece = tuple[Revision, bytes, bool]
+"""Events as they stand in one response: its revision, their bytes, whether more of the revision follows."""
 
 
 class EventCache:
-    """Events as they stand in a response. Bounded: when it is full it begins anew."""
+    """Encoded events, for all streams. Bounded: when it is full it begins anew."""
 
     def __init__(self, size_bytes: int = CACHE_BYTES) -> None:
         self._limit_bytes = size_bytes
         self._size_bytes = 0
         self._encoded: dict[tuple[Revision, bytes, EventType, Revision], bytes] = {}
+        self._pieces: dict[tuple[int, Revision, bool], tuple[Sequence[Event], list[Piece]]] = {}
 
-    def encoded(self, event: Event) -> bytes:
+    def pieces(self, events: Sequence[Event], last: Revision, *, may_fragment: bool) -> list[Piece]:
+        """The events as responses of a bearable size.
+
+        A store gives watches of one range the same list of events; its pieces are remembered with it.
+
+        Args:
+            last: the revision of the last response: all up to it was seen.
+        """
+        name = (id(events), last, may_fragment)
+        found = self._pieces.get(name)
+        if found is not None:
+            return found[1]
+        pieces = list(self._cut(events, last, may_fragment=may_fragment))
+        if len(self._pieces) >= _REMEMBERED_BATCHES:
+            del self._pieces[next(iter(self._pieces))]
+        self._pieces[name] = (events, pieces)  # with the events, so that their id stays theirs
+        return pieces
+
+    def _cut(self, events: Iterable[Event], last: Revision, *, may_fragment: bool) -> Iterator[Piece]:
+        piece: list[bytes] = []
+        size_bytes, at = 0, _NEVER
+        for event in events:
+            encoded = self._event(event)
+            revision = event.kv.mod_revision
+            if piece and size_bytes + len(encoded) > MAX_RESPONSE_BYTES and (may_fragment or revision != at):
+                yield at, b"".join(piece), may_fragment
+                piece, size_bytes = [], 0
+            piece.append(encoded)
+            size_bytes += len(encoded)
+            at = revision
+        yield last, b"".join(piece), False
+
+    def _event(self, event: Event) -> bytes:
         # A transaction may put and delete one key, in a revision: so the kind and what was before belong to
         # the name of an event.
         before = event.previous.mod_revision if event.previous is not None else _NEVER
@@ -81,6 +120,7 @@ class EventCache:
 @dataclass(slots=True)
 class _Watch:
     id: int
+    encoded_id: bytes
     request: Any
     start_revision: Revision
     seen: Revision = _NEVER
@@ -107,7 +147,6 @@ class WatchStream:
         self._call = call
         self._clock = clock
         self._progress_s = progress_s
-        self._outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_RESPONSES)
         self._watches: dict[int, _Watch] = {}
         self._next_id = 0
         self._progress_due: Revision | None = None
@@ -120,15 +159,11 @@ class WatchStream:
             StoreError: the store failed; the client should look for another member.
         """
         reader = asyncio.create_task(self._read(), name="door-watch-reader")
-        writer = asyncio.create_task(self._write(), name="door-watch-writer")
         try:
             # A client that has said its last word still listens: the reader's end is not the stream's.
-            await asyncio.wait({writer, self._failed}, return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                await self._failed
-            await writer
+            await self._failed
         finally:
-            tasks = [reader, writer, *(each.task for each in self._watches.values() if each.task)]
+            tasks = [reader, *(each.task for each in self._watches.values() if each.task)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -148,10 +183,6 @@ class WatchStream:
         except Exception as error:
             self._fail(error)
 
-    async def _write(self) -> None:
-        while True:
-            await self._call.write(await self._outbox.get())
-
     def _fail(self, error: Exception) -> None:
         if not self._failed.done():
             self._failed.set_exception(error)
@@ -170,7 +201,9 @@ class WatchStream:
         if len(self._watches) >= MAX_WATCHES:
             await self._refuse(f"etcdserver: {MAX_WATCHES} watches on one stream; the limit is reached")
             return
-        watch = _Watch(request.watch_id or self._free_id(), request, Revision(max(0, request.start_revision)))
+        watch_id = request.watch_id or self._free_id()
+        encoded_id = _WATCH_ID_TAG + _varint(watch_id & _UNSIGNED)
+        watch = _Watch(watch_id, encoded_id, request, Revision(max(0, request.start_revision)))
         self._watches[watch.id] = watch
         now = await self._headers.revision()
         # A start in the future is etcd's way to say "wait": what comes before it is left out on the way.
@@ -186,12 +219,12 @@ class WatchStream:
         try:
             first = await anext(batches)
         except CompactedError as error:
-            await self._outbox.put(self._response(now, watch.id, created=True))
+            await self._call.write(self._response(now, watch.id, created=True))
             await self._end_compacted(watch, error)
             return
         watch.seen = first.revision
         watch.last_sent_s = self._clock.monotonic()
-        await self._outbox.put(self._response(max(now, first.revision), watch.id, created=True))
+        await self._call.write(self._response(max(now, first.revision), watch.id, created=True))
         watch.task = asyncio.create_task(self._follow(watch, first, batches), name="door-watch")
 
     def _free_id(self) -> int:
@@ -202,7 +235,7 @@ class WatchStream:
 
     async def _refuse(self, reason: str) -> None:
         now = await self._headers.revision()
-        await self._outbox.put(
+        await self._call.write(
             self._response(now, _NO_WATCH, created=True, canceled=True, cancel_reason=reason)
         )
 
@@ -214,7 +247,7 @@ class WatchStream:
             watch.task.cancel()
             await asyncio.gather(watch.task, return_exceptions=True)
         now = await self._headers.revision()
-        await self._outbox.put(self._response(now, watch_id, canceled=True))
+        await self._call.write(self._response(now, watch_id, canceled=True))
         await self._answer_progress()
 
     async def _request_progress(self) -> None:
@@ -226,7 +259,7 @@ class WatchStream:
         due = self._progress_due
         if due is not None and all(watch.seen >= due for watch in self._watches.values()):
             self._progress_due = None
-            await self._outbox.put(self._response(due, _NO_WATCH))
+            await self._call.write(self._response(due, _NO_WATCH))
 
     # ------------------------------------------------------------------ one watch
 
@@ -250,41 +283,34 @@ class WatchStream:
             events = [event for event in events if event.kv.mod_revision >= watch.start_revision]
         if not events:
             if self._is_progress_due(watch):
-                await self._put(watch, self._response(batch.revision, watch.id))
+                await self._write(watch, self._response(batch.revision, watch.id))
             return
-        may_fragment = watch.request.fragment
-        for revision, tail, is_fragment in self._pieces(events, batch.revision, may_fragment=may_fragment):
-            await self._put(watch, self._response(revision, watch.id, fragment=is_fragment) + tail)
+        pieces = self._events.pieces(events, batch.revision, may_fragment=watch.request.fragment)
+        for revision, encoded, is_fragment in pieces:
+            if is_fragment:
+                response = self._response(revision, watch.id, fragment=True)
+            else:
+                response = self._headers_encoded(revision) + watch.encoded_id
+            await self._write(watch, response + encoded)
 
-    async def _put(self, watch: _Watch, response: bytes) -> None:
-        await self._outbox.put(response)
-        watch.last_sent_s = self._clock.monotonic()
+    async def _write(self, watch: _Watch, response: bytes) -> None:
+        await self._call.write(response)
+        if watch.request.progress_notify:
+            watch.last_sent_s = self._clock.monotonic()
 
     def _is_progress_due(self, watch: _Watch) -> bool:
         if not watch.request.progress_notify:
             return False
         return self._clock.monotonic() - watch.last_sent_s >= self._progress_s
 
-    def _pieces(
-        self, events: Iterable[Event], last: Revision, *, may_fragment: bool
-    ) -> Iterator[tuple[Revision, bytes, bool]]:
-        """The events as responses of a bearable size: the revision, the bytes, whether more of it follows."""
-        piece: list[bytes] = []
-        size_bytes, at = 0, Revision(0)
-        for event in events:
-            encoded = self._events.encoded(event)
-            revision = event.kv.mod_revision
-            if piece and size_bytes + len(encoded) > MAX_RESPONSE_BYTES and (may_fragment or revision != at):
-                yield at, b"".join(piece), may_fragment
-                piece, size_bytes = [], 0
-            piece.append(encoded)
-            size_bytes += len(encoded)
-            at = revision
-        yield last, b"".join(piece), False
+    def _headers_encoded(self, revision: Revision) -> bytes:
+        """The field of the header, as it stands in each response at a revision."""
+        header = self._headers.encoded_at(revision)
+        return _HEADER_TAG + _varint(len(header)) + header
 
     async def _end_compacted(self, watch: _Watch, error: CompactedError) -> None:
         self._watches.pop(watch.id, None)
-        await self._outbox.put(
+        await self._call.write(
             self._response(Revision(0), watch.id, canceled=True, compact_revision=error.compact_revision)
         )
         await self._answer_progress()

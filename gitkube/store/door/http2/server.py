@@ -117,7 +117,8 @@ class Call:
 
     async def write(self, message: bytes) -> None:
         """Send a message. Waits while the client does not take what was sent before."""
-        await self._protocol.write(self.stream, message)
+        if not self._protocol.write(self.stream, message):
+            await self._protocol.drained(self.stream)
 
     def feed(self, data: bytes, *, is_last: bool, limit_bytes: int) -> None:
         """Data of the request.
@@ -272,7 +273,7 @@ class _ServerProtocol(asyncio.Protocol):
         self._is_flush_due = False
         self._resumed: asyncio.Event = asyncio.Event()
         self._resumed.set()
-        self._writable: dict[int, asyncio.Future[None]] = {}
+        self._writable: dict[int, asyncio.Event] = {}
 
     # ------------------------------------------------------------------ asyncio.Protocol
 
@@ -319,17 +320,21 @@ class _ServerProtocol(asyncio.Protocol):
         self._http2.consumed(stream, size)
         self._flush_soon()
 
-    async def write(self, stream: int, message: bytes) -> None:
+    def write(self, stream: int, message: bytes) -> bool:
+        """Send a message; whether the client takes what was sent so far."""
         self._http2.send(stream, b"\x00" + len(message).to_bytes(4, "big") + message)
-        self._flush_soon()
-        if self._http2.is_waiting(stream):
-            future = self._writable[stream] = self._loop.create_future()
-            try:
-                await future
-            finally:
-                del self._writable[stream]
-        if not self._resumed.is_set():
-            await self._resumed.wait()
+        if not self._is_flush_due:
+            self._flush_soon()
+        return self._resumed.is_set() and not self._http2.is_waiting(stream)
+
+    async def drained(self, stream: int) -> None:
+        """Return when the client has taken what was sent on a stream."""
+        while self._http2.is_waiting(stream):
+            event = self._writable.get(stream)
+            if event is None:
+                event = self._writable[stream] = asyncio.Event()
+            await event.wait()
+        await self._resumed.wait()
 
     # ------------------------------------------------------------------ the end
 
@@ -363,9 +368,9 @@ class _ServerProtocol(asyncio.Protocol):
             else:
                 self._cancel(call)
         else:
-            future = self._writable.get(event.stream)
-            if future is not None and not future.done():
-                future.set_result(None)
+            waiting = self._writable.pop(event.stream, None)
+            if waiting is not None:
+                waiting.set()
 
     def _request_came(self, request: Request) -> None:
         fields = dict(request.fields)
