@@ -11,6 +11,7 @@ list of endpoints that mixes two clusters would otherwise mix their revisions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -180,15 +181,13 @@ class Connection:
             endpoint = self._endpoint()
             if endpoint.channel.get_state() is grpc.ChannelConnectivity.READY:
                 return
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await _ready(endpoint.channel)
+            if await _becomes_ready(endpoint.channel):
                 return
-            except TimeoutError:
-                self.give_up(endpoint)
-                if self._clock.monotonic() >= deadline:
-                    tried = ", ".join(self._addresses)
-                    raise UnavailableError(f"no member of etcd can be reached; tried {tried}") from None
+            self.give_up(endpoint)
+            if self._clock.monotonic() >= deadline:
+                tried = ", ".join(self._addresses)
+                raise UnavailableError(f"no member of etcd can be reached; tried {tried}")
+            await self._clock.sleep(RETRY_PAUSE_S)
 
     @asynccontextmanager
     async def stream(self, service: str, method: str) -> AsyncIterator[Stream]:
@@ -311,8 +310,15 @@ class Connection:
         return call
 
 
-async def _ready(channel: Any) -> None:
-    state = channel.get_state(try_to_connect=True)
-    while state is not grpc.ChannelConnectivity.READY:
-        await channel.wait_for_state_change(state)
-        state = channel.get_state(try_to_connect=True)
+async def _becomes_ready(channel: Any) -> bool:
+    """False as soon as it has failed; a channel that neither fails nor succeeds has `CONNECT_TIMEOUT_S`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            while True:
+                state = channel.get_state(try_to_connect=True)
+                if state is grpc.ChannelConnectivity.READY:
+                    return True
+                if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                    return False
+                await channel.wait_for_state_change(state)
+    return False
