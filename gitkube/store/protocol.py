@@ -91,6 +91,10 @@ class IdentityError(StoreError):
     """Another cluster's member or data directory, or one that was removed from this cluster."""
 
 
+class RemovedError(IdentityError):
+    """This member was removed from its cluster, and is told so by those who are left."""
+
+
 class KeyValue(NamedTuple):
     """One version of a key. A tuple, as hundreds of thousands of them are made and kept."""
 
@@ -453,6 +457,10 @@ class StoreAdmin(Protocol):
     async def disarm(self) -> None:
         """Lift the alarms; those whose cause is still there come back."""
         ...
+
+
+EVERYTHING = (b"\x00", b"\x00")
+"""`key` and `end` of the range of all keys, by etcd's convention."""
 
 
 def prefix_end(prefix: bytes) -> bytes:
