@@ -100,15 +100,35 @@ def reject_vote_of_older_term(state: RaftState, message: Message) -> None:
 def _answer_vote(state: RaftState, message: Message, *, term: int, reject: bool) -> None:
     is_pre_vote = message.kind is MessageKind.PRE_VOTE
     kind = MessageKind.PRE_VOTE_ANSWER if is_pre_vote else MessageKind.VOTE_ANSWER
-    state.messages.append(Message(kind, message.sender, state.id, term, reject=reject))
+    answer = Message(kind, message.sender, state.id, term, reject=reject)
+    if reject:
+        answer.commit = state.log.committed
+        answer.log_term = state.log.term(answer.commit) or 0
+    state.messages.append(answer)
 
 
 def on_vote_answer(state: RaftState, message: Message) -> None:
     """VOTE_ANSWER to a candidate, PRE_VOTE_ANSWER to a pre-candidate."""
     if message.kind is MessageKind.PRE_VOTE_ANSWER and not message.reject and message.term != state.term + 1:
         return  # granted for another term than the one we ask about now
+    if message.reject and _learns_of_other_members(state, message):
+        roles.become_follower(state, state.term, NOBODY)
+        return
     state.votes.setdefault(message.sender, not message.reject)
     _count(state)
+
+
+def _learns_of_other_members(state: RaftState, message: Message) -> bool:
+    """Take up the commit index of whoever rejects us; whether that makes a change of the members effective.
+
+    The paper needs no such rule, as its configurations count from when they are written; ours count from when
+    they are committed. Without it a leader could commit its own demotion, tell nobody, and then, with entries
+    that nobody else has, refuse its vote for ever to those who still believe that they need it.
+    """
+    log = state.log
+    if message.log_term and log.term(message.commit) == message.log_term:
+        log.commit_to(message.commit)
+    return log.has_conf_change_to_apply()
 
 
 def _count(state: RaftState) -> None:

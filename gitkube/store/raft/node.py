@@ -163,14 +163,16 @@ class RaftNode:
 
     def report_unreachable(self, member: MemberId) -> None:
         """The last message to `member` could not be sent."""
-        replication.report_unreachable(self._state, member)
+        if self._state.role is _LEADER:
+            replication.report_unreachable(self._state, member)
 
     def report_snapshot(self, member: MemberId, *, ok: bool) -> None:
         """The state that a SNAPSHOT message announced has been handed to `member`, or could not be.
 
         Each SNAPSHOT message must be followed by this or by the member's answer, else it gets nothing more.
         """
-        replication.report_snapshot(self._state, member, ok=ok)
+        if self._state.role is _LEADER:
+            replication.report_snapshot(self._state, member, ok=ok)
 
     def compact(self, index: int) -> None:
         """Forget the entries up to `index`, which must be in the snapshot given by `set_snapshot`."""
