@@ -79,7 +79,7 @@ class Checks:
         self.checked_reads = 0
         self.elections = 0
         self._leaders: dict[int, tuple[MemberId, str]] = {}
-        self._log: dict[tuple[int, int], tuple[EntryKind, bytes, int]] = {}
+        self._log: dict[tuple[int, int], tuple[EntryKind, bytes, int | None]] = {}
         self._committed_in_term: dict[int, int] = {}
         """Term of whoever first applied -> the highest index: it was committed in that term or before."""
 

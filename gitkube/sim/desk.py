@@ -57,6 +57,7 @@ class Desk:
     run_name: str
     """Of this member and this run: makes the contexts of its reads its own."""
     lessor: Lessor = field(default_factory=lambda: Lessor(1))
+    _counted: set[LeaseId] = field(default_factory=set)
     _leading_term: int = 0
     _writes: dict[tuple[int, int], Reply] = field(default_factory=dict)
     _queued_reads: list[_Read] = field(default_factory=list)
@@ -139,11 +140,12 @@ class Desk:
 
     def _follow_leases(self, now_s: float) -> None:
         leases = self.replica.space.leases
-        for lease in [lease for lease in self.lessor.leases() if lease not in leases]:
+        for lease in [lease for lease in self._counted if lease not in leases]:
+            self._counted.discard(lease)
             self.lessor.revoked(lease)
-        known = set(self.lessor.leases())
         for lease, ttl_s in leases.items():
-            if lease not in known:
+            if lease not in self._counted:
+                self._counted.add(lease)
                 self.lessor.granted(lease, ttl_s, now_s)
 
     def follow_leadership(self, now_s: float) -> None:
@@ -154,6 +156,7 @@ class Desk:
             return
         self._leading_term = term
         if term:
+            self._counted = set(self.replica.space.leases)
             self.lessor.promote(self.replica.space.leases, now_s)
         else:
             self.lessor.demote()

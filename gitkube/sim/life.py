@@ -78,6 +78,7 @@ class Life(Hooks):
         self.world = World(schedule, rng, network, Checks(), tell)
         self.members: dict[MemberId, SimMember] = {}
         self._is_peaceful = False
+        self._max_steps = MAX_STEPS
         self._answered_leases: dict[LeaseId, int] = {}
         """Lease -> the true time before which it may not be expired, by what clients were told."""
         self._expiries_asked: dict[LeaseId, int] = {}
@@ -188,9 +189,10 @@ class Life(Hooks):
 
     # ------------------------------------------------------------------ the life
 
-    def run(self) -> Outcome:
-        """Live it."""
+    def run(self, *, max_steps: int | None = None) -> Outcome:
+        """Live it; at most `max_steps` of it, if they are given."""
         outcome = Outcome(self.seed)
+        self._max_steps = max_steps or MAX_STEPS
         try:
             self.faults.begin()
             self._run_until(lambda: self.world.schedule.now_us >= self.plan.duration_us)
@@ -212,8 +214,8 @@ class Life(Hooks):
         while not is_enough():
             if deadline_us is not None and schedule.now_us > deadline_us:
                 raise Violation(f"liveness: {PEACE_US / SECOND_US:.0f} s of peace, and {self._what_is_missing()}")
-            if schedule.steps >= MAX_STEPS:
-                raise Violation(f"stuck: {MAX_STEPS} steps, and {self._what_is_missing()}")
+            if schedule.steps >= self._max_steps:
+                raise Violation(f"stuck: {self._max_steps} steps, and {self._what_is_missing()}")
             schedule.run_next()
             if schedule.steps % DEAR_CHECKS_EVERY_STEPS == 0:
                 self._check_dearly()

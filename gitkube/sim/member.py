@@ -127,6 +127,11 @@ class SimMember:
             world.note(self.name, "loses power while it starts")
             self._die()
             return
+        except OSError as error:
+            world.counts.disk_errors += 1
+            world.note(self.name, f"cannot start: {error}")
+            self._die(is_power_cut=world.chance(0.5))
+            return
         except CorruptError as error:
             if not self.is_damaged:
                 raise

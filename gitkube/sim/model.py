@@ -10,8 +10,8 @@ Invariant: nothing is ever forgotten or changed: `events[r]` and the versions of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from gitkube.store.command import Command, Compact, LeaseGrant, LeaseRevoke, Origin, Txn
 from gitkube.store.protocol import (
@@ -59,7 +59,8 @@ class Model:
     """See the module's text."""
 
     revision: Revision = Revision(1)
-    compact_revision: Revision = Revision(0)
+    compact_revision: Revision = Revision(-1)
+    """-1: there was no compaction yet."""
     current: dict[bytes, KeyValue] = field(default_factory=dict)
     versions: dict[bytes, list[tuple[Revision, KeyValue | None]]] = field(default_factory=dict)
     events: dict[int, tuple[Event, ...]] = field(default_factory=dict)
@@ -192,11 +193,11 @@ class Model:
                 found.append(kv)
         kvs = [] if get.count_only else found[: get.limit or None]
         if get.keys_only:
-            kvs = [replace(kv, value=b"") for kv in kvs]
+            kvs = [kv._replace(value=b"") for kv in kvs]
         return RangeResult(kvs, revision, len(found), more=not get.count_only and len(kvs) < len(found))
 
 
-def _keys_in(candidates: dict[bytes, object] | dict[bytes, KeyValue], key: bytes, end: bytes | None) -> list[bytes]:
+def _keys_in(candidates: Iterable[bytes], key: bytes, end: bytes | None) -> list[bytes]:
     if end is None:
         return [key] if key in candidates else []
     return sorted(each for each in candidates if key <= each and (end == b"\x00" or each < end))

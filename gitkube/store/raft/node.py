@@ -294,6 +294,11 @@ class RaftNode:
         return self._state.term
 
     @property
+    def vote(self) -> MemberId:
+        """Whom this member has given its vote in this term."""
+        return self._state.vote
+
+    @property
     def leader(self) -> MemberId:
         """`NOBODY` while there is none, as far as this member knows."""
         return self._state.leader
@@ -331,6 +336,10 @@ class RaftNode:
     def progress(self) -> Mapping[MemberId, Progress]:
         """Of all members, as this leader sees them; empty on others."""
         return MappingProxyType(self._state.progress if self._state.role is _LEADER else {})
+
+    def term_of(self, index: int) -> int | None:
+        """Of the entry at an index; also of the one before `first_index`. None when it isn't known here."""
+        return self._state.log.term(index)
 
     def entries(self) -> Sequence[Entry]:
         """The entries that are not compacted, for tests and for looking in; don't change them."""
