@@ -26,6 +26,7 @@ from gitkube.clock import Clock, SystemClock
 from gitkube.store import command
 from gitkube.store.command import Command, Compact, LeaseGrant, LeaseRevoke, Txn
 from gitkube.store.directory import check_format, lock_directory
+from gitkube.store.disk import SystemDisk
 from gitkube.store.mvcc import NOW, KeySpace, Result
 from gitkube.store.protocol import (
     CompactedError,
@@ -46,14 +47,9 @@ from gitkube.store.protocol import (
     UnavailableError,
     WatchBatch,
 )
-from gitkube.store.snapshot import (
-    SnapshotId,
-    newest_snapshot,
-    read_snapshot,
-    snapshot_bytes,
-    write_snapshot,
-)
-from gitkube.store.wal import Entry, HardState, Wal
+from gitkube.store.raft.types import Entry, HardState, MemberId, SnapshotMeta
+from gitkube.store.snapshot import newest_snapshot, read_snapshot, snapshot_bytes, write_snapshot
+from gitkube.store.wal import Wal
 
 log = structlog.get_logger()
 
@@ -142,16 +138,19 @@ class Member:
         clock = clock or SystemClock()
         lock = await lock_directory(directory, clock, settings.lock_wait_s)
         try:
-            check_format(directory)
-            identity = newest_snapshot(directory / "snap")
-            space = KeySpace.load(read_snapshot(directory / "snap", identity)) if identity else KeySpace()
-            wal = Wal(directory / "wal", segment_bytes=settings.segment_bytes)
-            entries = wal.open(identity.last_index if identity else 0)
+            disk = SystemDisk()
+            check_format(disk, directory)
+            meta = newest_snapshot(disk, directory / "snap")
+            space = KeySpace.load(read_snapshot(disk, directory / "snap", meta)) if meta else KeySpace()
+            wal = Wal(disk, directory / "wal", segment_bytes=settings.segment_bytes)
+            entries = wal.open(meta.index if meta else 0)
             for entry in entries:
                 if entry.data:
                     space.apply(*command.decode(entry.data))
             term = wal.hard_state.term + 1
-            wal.append([Entry(wal.last_index + 1, term, b"")], HardState(term, 1, wal.last_index + 1))
+            wal.append(
+                [Entry(wal.last_index + 1, term, b"")], HardState(term, MemberId(1), wal.last_index + 1)
+            )
             wal.sync()
         except BaseException:
             os.close(lock)
@@ -166,7 +165,7 @@ class Member:
             clock=clock,
             rng=rng or random.SystemRandom(),
             settings=settings,
-            snapshot_index=identity.last_index if identity else 0,
+            snapshot_index=meta.index if meta else 0,
         )
         member._tasks = [
             asyncio.create_task(member._write_loop(), name="store-writer"),
@@ -271,7 +270,7 @@ class Member:
             revision=self._space.revision,
             compact_revision=self._space.compact_revision,
             keys=len(self._space),
-            size_bytes=self._wal.size_bytes + snapshot_bytes(self._directory / "snap"),
+            size_bytes=self._wal.size_bytes + snapshot_bytes(SystemDisk(), self._directory / "snap"),
         )
 
     async def close(self) -> None:
@@ -396,13 +395,13 @@ class Member:
             self._snapshot_task = asyncio.create_task(self._snapshot(), name="store-snapshot")
 
     async def _snapshot(self) -> None:
-        identity = SnapshotId(self._index, self._wal.hard_state.term)
+        meta = SnapshotMeta(self._index, self._wal.hard_state.term)
         parts = self._space.dump()
         try:
-            await asyncio.to_thread(write_snapshot, self._directory / "snap", identity, parts)
-            self._snapshot_index = identity.last_index
-            self._wal.trim(identity.last_index)
-            log.info("store_snapshot_written", index=identity.last_index, revision=self._space.revision)
+            await asyncio.to_thread(write_snapshot, SystemDisk(), self._directory / "snap", meta, parts)
+            self._snapshot_index = meta.index
+            self._wal.trim(meta.index)
+            log.info("store_snapshot_written", index=meta.index, revision=self._space.revision)
         except OSError as error:
             # The log still has everything: writing goes on, and the next round tries again.
             log.error("store_snapshot_failed", error=str(error), directory=str(self._directory))
