@@ -4,8 +4,8 @@ The core decides by ids only. What a person or a transport needs to know of a me
 the `ConfChange` that adds it, so that it is replicated, and forgotten, together with the membership itself. A
 new address is the same change once more: adding a member that is there changes nothing but its record.
 
-Invariant: a member is in `members` exactly when it is in the core's configuration; `removed` remembers ids for
-ever, because one that comes back after its removal must be told so, not taken for a stranger.
+Invariant: a member is in `members` exactly when it is in the core's configuration; `removed` remembers ids
+for ever, because one that comes back after its removal must be told so, not taken for a stranger.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Membership:
                 self.removed.add(step.member)
                 continue
             is_learner = step.kind is ConfChangeKind.ADD_LEARNER
-            known = record if record is not None and record.id == step.member else self.members.get(step.member)
+            known = (
+                record if record is not None and record.id == step.member else self.members.get(step.member)
+            )
             self.members[step.member] = replace(
                 known or MemberInfo(step.member, f"{step.member:x}", ""), is_learner=is_learner
             )
@@ -74,7 +76,9 @@ def removal_of(member: int, *, request: int) -> ConfChange:
 
 
 def decode_context(context: bytes) -> tuple[int, MemberInfo | None]:
-    """The request's number and the member's record; (0, None) for a change that leaves a joint configuration."""
+    """The request's number and the member's record; (0, None) for a change that leaves a joint
+    configuration.
+    """
     if not context:
         return 0, None
     request, item = msgpack.unpackb(context)

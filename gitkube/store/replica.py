@@ -21,18 +21,19 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gitkube.store import command
-from gitkube.store.command import Origin
-from gitkube.store.directory import Identity
+from gitkube.store.command import Command, Origin
+from gitkube.store.directory import SNAPSHOTS, WAL, Identity, create_member
 from gitkube.store.disk import Disk
 from gitkube.store.membership import PART as MEMBERS_PART
 from gitkube.store.membership import Membership, lone
 from gitkube.store.mvcc import KeySpace, Result
 from gitkube.store.protocol import CorruptError, MemberInfo
-from gitkube.store.raft import ConfChange, RaftConfig, RaftNode
+from gitkube.store.raft import ConfChangeError, RaftConfig, RaftNode
 from gitkube.store.raft.types import (
+    ConfChange,
     EntryKind,
     MemberId,
     Message,
@@ -43,7 +44,14 @@ from gitkube.store.raft.types import (
     SnapshotMeta,
     SoftState,
 )
-from gitkube.store.snapshot import SnapshotReceiver, newest_snapshot, read_snapshot, write_snapshot
+from gitkube.store.snapshot import (
+    SnapshotReceiver,
+    newest_snapshot,
+    read_snapshot,
+    snapshot_bytes,
+    snapshot_chunks,
+    write_snapshot,
+)
 from gitkube.store.wal import SEGMENT_BYTES, Wal
 
 HASHES_KEPT = 8192
@@ -51,7 +59,9 @@ HASHES_KEPT = 8192
 
 
 class DivergedError(CorruptError):
-    """This member's state differs from the leader's at the same index: it must not answer anything any more."""
+    """This member's state differs from the leader's at the same index: it must not answer anything any
+    more.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,9 @@ class ReplicaSettings:
     snapshot_entries: int = 20_000
     """A snapshot is due after so many applied entries: bounds both the log's size and the time of a start."""
     keep_entries: int = 5_000
-    """Entries kept in memory behind a snapshot, for a follower that is a little behind: cheaper than the state."""
+    """Entries kept in memory behind a snapshot, for a follower that is a little behind: cheaper than the
+    state.
+    """
     election_ticks: int = 10
     heartbeat_ticks: int = 1
 
@@ -79,7 +91,7 @@ class Outcome:
     """What a finished turn gives out."""
 
     messages: Sequence[Message]
-    applied: list[tuple[Origin, Result]] = field(default_factory=list)
+    applied: list[tuple[Origin, Command, Result]] = field(default_factory=list)
     changes: list[int] = field(default_factory=list)
     """Numbers of the requests whose change of the members is in force now."""
     reads: list[ReadState] = field(default_factory=list)
@@ -89,9 +101,10 @@ class Outcome:
     """The key space is another object now: another member's snapshot was taken over."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnSnapshot:
-    """A state to be written by whoever has the time; its parts were copied, so that it may be another thread."""
+class OwnSnapshot(NamedTuple):
+    """A state to be written by whoever has the time; its parts were copied, so that it may be another
+    thread.
+    """
 
     meta: SnapshotMeta
     parts: Iterator[list[Any]]
@@ -145,12 +158,12 @@ class Replica:
             CorruptError: damage that a crash cannot explain; nothing was changed.
         """
         settings = settings or ReplicaSettings()
-        meta = newest_snapshot(disk, directory / "snap") or SnapshotMeta()
+        meta = newest_snapshot(disk, directory / SNAPSHOTS) or SnapshotMeta()
         space, membership = KeySpace(), Membership()
         if meta.index:
             space, membership = _load(disk, directory, meta)
-        wal = Wal(disk, directory / "wal", segment_bytes=settings.segment_bytes)
-        entries = wal.open(meta.index)
+        wal = Wal(disk, directory / WAL, segment_bytes=settings.segment_bytes)
+        entries = wal.open(meta.index, meta.term)
         node = RaftNode(
             RaftConfig(
                 id=MemberId(identity.member_id),
@@ -195,7 +208,7 @@ class Replica:
 
     def snapshot_receiver(self, meta: SnapshotMeta) -> SnapshotReceiver:
         """Where the bytes of a state that another member sends go."""
-        return SnapshotReceiver(self._disk, self._directory / "snap", meta)
+        return SnapshotReceiver(self._disk, self._directory / SNAPSHOTS, meta)
 
     # ------------------------------------------------------------------ a turn
 
@@ -248,12 +261,10 @@ class Replica:
             outcome.replaced = True
         for entry in ready.committed:
             if entry.kind is EntryKind.CONF_CHANGE:
-                change = ConfChange.decode(entry.data)
-                self.node.apply_conf_change(change)
-                outcome.changes.append(self.membership.apply(change))
+                outcome.changes.append(self._change_members(ConfChange.decode(entry.data)))
             elif entry.data:
                 asked, origin = command.decode(entry.data)
-                outcome.applied.append((origin, self.space.apply(asked, origin)))
+                outcome.applied.append((origin, asked, self.space.apply(asked, origin)))
             self._remember_hash(entry.index)
         self.node.advance()
         self._turn = None
@@ -267,6 +278,13 @@ class Replica:
             self._waiting_reads = [read for read in self._waiting_reads if read.index > applied]
         return outcome
 
+    def _change_members(self, change: ConfChange) -> int:
+        try:
+            self.node.apply_conf_change(change)
+        except ConfChangeError:
+            return 0  # it did not fit any more when its turn came; so it is for every member
+        return self.membership.apply(change)
+
     # ------------------------------------------------------------------ snapshots and the log's length
 
     def snapshot_is_due(self) -> bool:
@@ -275,10 +293,7 @@ class Replica:
     def take_snapshot(self) -> OwnSnapshot:
         """The state as it is now, to be written by `write_own`."""
         assert self._turn is None, "the state is between two entries"
-        applied = self.node.applied
-        term = self.node.term_of(applied)
-        assert term is not None, "the core keeps what is applied until a snapshot has it"
-        meta = SnapshotMeta(applied, term, self.node.conf)
+        meta = SnapshotMeta(self.node.applied, self.node.term_of(self.node.applied), self.node.conf)
         return OwnSnapshot(meta, self.state_parts())
 
     def state_parts(self) -> Iterator[list[Any]]:
@@ -291,7 +306,7 @@ class Replica:
         Raises:
             OSError: the disk failed or is full; what was there still is, and the log has everything.
         """
-        write_snapshot(self._disk, self._directory / "snap", own.meta, own.parts)
+        write_snapshot(self._disk, self._directory / SNAPSHOTS, own.meta, own.parts)
 
     def snapshot_written(self, meta: SnapshotMeta) -> None:
         """A state is durable: forget the log before it."""
@@ -306,9 +321,18 @@ class Replica:
         """Make the log's next segment ahead of its need. May run in another thread."""
         self._wal.prepare_next()
 
+    def snapshot_pieces(self, meta: SnapshotMeta, piece_bytes: int) -> Iterator[bytes]:
+        """The bytes of a durable state, for another member's `snapshot_receiver`.
+
+        Raises:
+            OSError: a newer one has replaced it.
+        """
+        return snapshot_chunks(self._disk, self._directory / SNAPSHOTS, meta, piece_bytes)
+
     @property
-    def wal_bytes(self) -> int:
-        return self._wal.size_bytes
+    def disk_bytes(self) -> int:
+        """Of log and snapshots."""
+        return self._wal.size_bytes + snapshot_bytes(self._disk, self._directory / SNAPSHOTS)
 
     def close(self) -> None:
         self._wal.close()
@@ -318,6 +342,11 @@ class Replica:
     @property
     def is_leader(self) -> bool:
         return self.node.role is Role.LEADER
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads and has applied all that leaders before it committed."""
+        return self.node.role is Role.LEADER and self.node.term_of(self.node.applied) == self.node.term
 
     @property
     def is_alone(self) -> bool:
@@ -339,9 +368,9 @@ class Replica:
             return
         if ours != leaders_hash:
             raise DivergedError(
-                f"the state of member {self.identity.name} at log entry {index} has hash {ours:08x}, the leader's "
-                f"{leaders_hash:08x}: they have diverged. This member stops so that nobody reads from it. Keep "
-                f"its directory {self._directory} for a report, and let it rejoin with an empty one."
+                f"the state of member {self.identity.name} at log entry {index} has hash {ours:08x}, the "
+                f"leader's {leaders_hash:08x}: they have diverged. This member stops so that nobody reads "
+                f"from it. Keep its directory {self._directory} for a report, and let it rejoin with an empty one."
             )
 
     def _compare_with_leaders(self) -> None:
@@ -350,14 +379,15 @@ class Replica:
             self._compare(index, leaders_hash)
 
 
-def create(disk: Disk, directory: Path, identity: Identity, info: MemberInfo) -> None:
+def found(disk: Disk, directory: Path, identity: Identity, info: MemberInfo, *, segment_bytes: int) -> None:
     """Begin a cluster of one: its first snapshot is an empty key space with this member as the only voter.
 
-    A crash before the end leaves a directory without a snapshot, and the same call then begins again.
+    Raises:
+        OSError: the disk failed or is full; the directory is still nobody's.
     """
     conf, membership = lone(info)
     parts = _parts(membership.dump(), KeySpace().dump())
-    write_snapshot(disk, directory / "snap", SnapshotMeta(1, 1, conf), parts)
+    create_member(disk, directory, identity, SnapshotMeta(1, 1, conf), parts, segment_bytes=segment_bytes)
 
 
 def _parts(members: list[Any], state: Iterator[list[Any]]) -> Iterator[list[Any]]:
@@ -366,9 +396,11 @@ def _parts(members: list[Any], state: Iterator[list[Any]]) -> Iterator[list[Any]
 
 
 def _load(disk: Disk, directory: Path, meta: SnapshotMeta) -> tuple[KeySpace, Membership]:
-    parts = read_snapshot(disk, directory / "snap", meta)
+    parts = read_snapshot(disk, directory / SNAPSHOTS, meta)
     first = next(parts, None)
     if first is None or first[0] != MEMBERS_PART:
-        raise CorruptError(f"the snapshot of {directory} at entry {meta.index} does not begin with its members")
+        raise CorruptError(
+            f"the snapshot of {directory} at entry {meta.index} does not begin with its members"
+        )
     membership = Membership.load(first)
     return KeySpace.load(parts), membership

@@ -139,8 +139,8 @@ class SnapshotReceiver:
             raise
         self.received_bytes += len(data)
 
-    def install(self) -> Path:
-        """All chunks are there: make it durable, under its name.
+    def complete(self) -> None:
+        """All chunks are there: make them durable, still without the name.
 
         Raises:
             CorruptError: it does not end with its end record; nothing is left of it then.
@@ -154,12 +154,26 @@ class SnapshotReceiver:
         except (CorruptError, OSError):
             self.abort()
             raise
+
+    def install(self) -> Path:
+        """Give it its name, after `complete`; from then on it is what the member starts from.
+
+        Raises:
+            CorruptError, OSError: as for `complete`.
+        """
+        self.complete()
+        assert self._file is not None
         self._file.close()
         self._file = None
         self._disk.rename(self._temporary, self._path)
         self._disk.sync_directory(self._path.parent)
         remove_old(self._disk, self._path.parent, KEPT)
         return self._path
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is neither installed nor given up."""
+        return self._file is not None
 
     def abort(self) -> None:
         """Give up, and leave nothing. Does nothing after `install`."""
