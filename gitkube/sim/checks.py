@@ -22,7 +22,7 @@ from typing import Protocol
 
 from gitkube.sim.model import Model, Verdict
 from gitkube.store import command
-from gitkube.store.command import Origin
+from gitkube.store.command import Command, Origin
 from gitkube.store.mvcc import Result
 from gitkube.store.protocol import (
     CompactedError,
@@ -79,7 +79,7 @@ class Checks:
         self.checked_reads = 0
         self.elections = 0
         self._leaders: dict[int, tuple[MemberId, str]] = {}
-        self._log: dict[tuple[int, int], tuple[EntryKind, bytes, int | None]] = {}
+        self._log: dict[tuple[int, int], tuple[EntryKind, bytes, int]] = {}
         self._committed_in_term: dict[int, int] = {}
         """Term of whoever first applied -> the highest index: it was committed in that term or before."""
 
@@ -111,11 +111,11 @@ class Checks:
         if needed < max(FIRST_INDEX, node.first_index):
             return
         expected = self.at(needed)
-        found = node.term_of(needed) if needed <= node.last_index else None
+        found = node.term_of(needed)
         if found != expected.entry.term:
             raise Violation(
                 f"leader completeness: {member.name} leads term {node.term}, but its log has "
-                f"{'nothing' if found is None else f'an entry of term {found}'} at index {needed}, where "
+                f"{f'an entry of term {found}' if found else 'nothing'} at index {needed}, where "
                 f"{expected.by} had applied one of term {expected.entry.term}"
             )
 
@@ -160,7 +160,7 @@ class Checks:
             raise Violation(f"{member.name} is at revision {space.revision} after {entry.index}")
 
     def _on_applied(
-        self, member: Watched, replica: Replica, entry: Entry, applied: tuple[Origin, Result] | None
+        self, member: Watched, replica: Replica, entry: Entry, applied: tuple[Origin, Command, Result] | None
     ) -> None:
         state_hash = replica._hashes.get(entry.index)
         assert state_hash is not None, "the replica remembers the hash of what it has just applied"
@@ -187,7 +187,7 @@ class Checks:
                 f"{state_hash:x}, that of {known.by} had {known.state_hash:x}"
             )
         if applied is not None and known.verdict is not None:
-            self._compare(member.name, entry.index, known.verdict, applied[1])
+            self._compare(member.name, entry.index, known.verdict, applied[2])
 
     def check_state_at(self, name: str, replica: Replica, index: int) -> None:
         """A member has come to an index by loading a state."""

@@ -106,7 +106,7 @@ class Desk:
         self.follow_leadership(now_s)
         if self.lessor.is_primary:
             self._follow_leases(now_s)
-        for origin, result in outcome.applied:
+        for origin, _, result in outcome.applied:
             reply = self._writes.pop((origin.session, origin.sequence), None)
             if reply is not None:
                 reply(result)
@@ -151,7 +151,7 @@ class Desk:
     def follow_leadership(self, now_s: float) -> None:
         """Begin to count leases down when a leadership of this member begins, and stop when it ends."""
         node = self.replica.node
-        term = node.term if self.replica.is_leader else 0
+        term = node.term if self.replica.leads else 0
         if term == self._leading_term:
             return
         self._leading_term = term

@@ -30,7 +30,7 @@ from gitkube.store.directory import Identity
 from gitkube.store.protocol import CorruptError, LeaseId
 from gitkube.store.raft import ConfChange, ConfChangeError, MemberId, Message, MessageKind, ProposalDropped, RaftNode, Ready, SnapshotMeta, HardState
 from gitkube.store.replica import OwnSnapshot, Replica, ReplicaSettings, Turn
-from gitkube.store.snapshot import SnapshotReceiver, snapshot_chunks
+from gitkube.store.snapshot import SnapshotReceiver
 
 DIRECTORY = Path("/member")
 SNAPSHOT_PIECE_BYTES = 1024
@@ -292,7 +292,7 @@ class SimMember:
             self._resume(run, self._report_snapshot, message.to, is_whole)
 
         try:
-            pieces = snapshot_chunks(self.disk, DIRECTORY / "snap", message.snapshot, SNAPSHOT_PIECE_BYTES)
+            pieces = run.replica.snapshot_pieces(message.snapshot, SNAPSHOT_PIECE_BYTES)
         except FileNotFoundError:  # a newer one has replaced it
             self._later(0, self._report_snapshot, message.to, False)
             return

@@ -98,10 +98,10 @@ def live_many(
 
     batches = _batches(start, seeds)
     if jobs == 1:
-        for batch in batches:
+        for each in batches:
             if not may_go_on():
                 break
-            for outcome in _live_batch(batch, bug):
+            for outcome in _live_batch(each, bug):
                 take(outcome)
     else:
         with ProcessPoolExecutor(jobs) as pool:

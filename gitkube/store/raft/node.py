@@ -341,10 +341,6 @@ class RaftNode:
         """Of all members, as this leader sees them; empty on others."""
         return MappingProxyType(self._state.progress if self._state.role is _LEADER else {})
 
-    def term_of(self, index: int) -> int | None:
-        """Of the entry at an index; also of the one before `first_index`. None when it isn't known here."""
-        return self._state.log.term(index)
-
     def entries(self) -> Sequence[Entry]:
         """The entries that are not compacted, for tests and for looking in; don't change them."""
         return self._state.log.entries
