@@ -22,6 +22,7 @@ import aiohttp
 import uvloop
 
 from gitkube.clock import SystemClock
+from gitkube.store.config import MemberConfig
 from gitkube.store.protocol import Put
 from gitkube.store.remote import RemoteStore, StoreProcess
 from harness import Row, against, options, percentile, report
@@ -73,7 +74,9 @@ async def main() -> None:
     clock = SystemClock()
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
         directory = Path(name)
-        process = StoreProcess(directory / "ours", directory / "s", clock=clock, rng=random.Random(1))
+        process = StoreProcess(
+            MemberConfig(directory / "ours", directory / "s"), clock=clock, rng=random.Random(1)
+        )
         keeper = asyncio.create_task(process.run())
         store = RemoteStore(directory / "s", clock=clock)
         await store.status()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gitkube.clock import SystemClock
+from gitkube.store.config import MemberConfig
 from gitkube.store.disk import SystemDisk
 from gitkube.store.member import Member
 from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
@@ -153,10 +154,10 @@ async def test_a_member_starts_from_its_snapshot_and_the_log_behind_it(tmp_path:
     assert newest_snapshot(SystemDisk(), tmp_path / "snap") is not None
     segments = len(list((tmp_path / "wal").iterdir()))
     assert segments < 10
-    before = member._space
+    before = member.engine.replica.space
     again = await Member.open(tmp_path, settings=SETTINGS)
-    assert again._space.revision == before.revision
-    assert list(again._space.dump()) == list(before.dump())
+    assert again.engine.replica.space.revision == before.revision
+    assert list(again.engine.replica.space.dump()) == list(before.dump())
     assert (await again.lease_keep_alive(lease.id)).keys == [b"leased"]
     assert (await again.status()).term == 2
     batch = None
@@ -226,7 +227,7 @@ async def test_a_disk_that_fails_ends_the_member_and_answers_nobody_with_success
 async def test_writes_too_large_for_one_record_are_all_answered_and_all_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gitkube.store.member.MAX_TURN_BYTES", 1000)
+    monkeypatch.setattr("gitkube.store.proposals.MAX_TURN_BYTES", 1000)
     member = await Member.open(tmp_path)
     async with asyncio.TaskGroup() as group:
         for number in range(20):
@@ -242,7 +243,7 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path:
     """Kill -9 at a random moment under load, many times; then all that was answered is read back."""
     clock, rng = SystemClock(), random.Random(11)
     socket = tmp_path / "store.sock"
-    process = StoreProcess(tmp_path / "data", socket, clock=clock, rng=rng)
+    process = StoreProcess(MemberConfig(tmp_path / "data", socket), clock=clock, rng=rng)
     keeper = asyncio.create_task(process.run())
     store = RemoteStore(socket, clock=clock)
     acknowledged: dict[bytes, bytes] = {}
@@ -296,6 +297,8 @@ async def test_a_process_whose_data_is_damaged_is_not_started_again(tmp_path: Pa
     (segment,) = (tmp_path / "data" / "wal").iterdir()
     whole = segment.read_bytes()
     segment.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
-    process = StoreProcess(tmp_path / "data", tmp_path / "s.sock", clock=SystemClock(), rng=random.Random(1))
+    process = StoreProcess(
+        MemberConfig(tmp_path / "data", tmp_path / "s.sock"), clock=SystemClock(), rng=random.Random(1)
+    )
     with pytest.raises(CorruptError, match="damaged at offset"):
         await process.run()
