@@ -35,7 +35,9 @@ def _jobs(context: click.Context, parameter: click.Parameter, value: str) -> int
 @click.option("--jobs", default="1", callback=_jobs, help="Processes: a number, or auto.", metavar="N|auto")
 @click.option("--bug", type=click.Choice(sorted(BUGS)), default=None, help="Plant a known mistake first.")
 @click.option("--trace", is_flag=True, help="Tell all that happens; with --seed.")
-@click.option("--steps", type=click.IntRange(1), help="With --seed: end after so many steps, whatever is missing.")
+@click.option(
+    "--steps", type=click.IntRange(1), help="With --seed: end after so many steps, whatever is missing."
+)
 def main(
     seed: int | None,
     seeds: int | None,
@@ -75,7 +77,9 @@ def random_start() -> int:
 def failure_line(outcome: Outcome, bug: str = "") -> str:
     """A failure in one line, with the command that shows it again."""
     what = outcome.failure.splitlines()[0][:240]
-    return f"seed {outcome.seed} failed at step {outcome.steps}: {what}\n    {replay_command(outcome.seed, bug)}"
+    return (
+        f"seed {outcome.seed} failed at step {outcome.steps}: {what}\n    {replay_command(outcome.seed, bug)}"
+    )
 
 
 def _live_one(seed: int, bug: str, *, trace: bool, steps: int | None) -> int:

@@ -107,7 +107,9 @@ class Checks:
             raise Violation(f"election safety: {known[1]} and {member.name} both lead term {term}")
 
     def _check_completeness(self, member: Watched, node: RaftNode) -> None:
-        needed = max((index for term, index in self._committed_in_term.items() if term < node.term), default=0)
+        needed = max(
+            (index for term, index in self._committed_in_term.items() if term < node.term), default=0
+        )
         if needed < max(FIRST_INDEX, node.first_index):
             return
         expected = self.at(needed)
@@ -174,7 +176,9 @@ class Checks:
             term = replica.node.term
             self._committed_in_term[term] = max(entry.index, self._committed_in_term.get(term, 0))
         elif entry.index > self.last_committed:
-            raise Violation(f"{member.name} applies {entry.index}; before it {self.last_committed} was the last")
+            raise Violation(
+                f"{member.name} applies {entry.index}; before it {self.last_committed} was the last"
+            )
         known = self.at(entry.index)
         if known.entry != entry:
             raise Violation(
@@ -195,7 +199,7 @@ class Checks:
             return
         if index > self.last_committed:
             raise Violation(f"{name} loads a state of entry {index}, which nobody has committed")
-        expected, found = self.at(index).state_hash, replica.space.state_hash
+        expected, found = self.at(index).state_hash, replica._hashes.get(index, 0)
         if expected != found:
             raise Violation(
                 f"the state that {name} loads at entry {index} has hash {found:x} instead of {expected:x}"
@@ -260,8 +264,13 @@ class Checks:
         if result.revision > model.revision:
             raise Violation(f"{by} answers a read at revision {result.revision}, which nobody has committed")
         expected = model.read(get, result.revision)
-        if list(expected.kvs) != list(result.kvs) or (expected.count, expected.more) != (result.count, result.more):
-            raise Violation(f"{by} answers {get} at revision {result.revision} with {result}; it must be {expected}")
+        if list(expected.kvs) != list(result.kvs) or (expected.count, expected.more) != (
+            result.count,
+            result.more,
+        ):
+            raise Violation(
+                f"{by} answers {get} at revision {result.revision} with {result}; it must be {expected}"
+            )
         if not serializable:
             self.floor = max(self.floor, result.revision)
 

@@ -37,7 +37,9 @@ class Plan:
 
     def __str__(self) -> str:
         rates = " ".join(f"{kind}={rate:.2f}" for kind, rate in self.rates.items())
-        return f"{self.members} members, {self.clients} clients, {self.duration_us / SECOND_US:.0f} s; {rates}"
+        return (
+            f"{self.members} members, {self.clients} clients, {self.duration_us / SECOND_US:.0f} s; {rates}"
+        )
 
 
 _RATES = {

@@ -69,7 +69,9 @@ class Outcome:
 class Life(Hooks):
     """See the module's text."""
 
-    def __init__(self, seed: int, *, plan: Plan | None = None, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, *, plan: Plan | None = None, tell: Callable[[str], None] | None = None
+    ) -> None:
         self.seed = seed
         rng = random.Random(seed)
         self.plan = plan or draw_plan(rng)
@@ -108,9 +110,7 @@ class Life(Hooks):
         disk = SimDisk(random.Random(world.rng.getrandbits(64)))
         identity = Identity(CLUSTER_ID, member, f"m{member}")
         meta, parts = state if state is not None else (None, [])
-        create_member(
-            disk, DIRECTORY, identity, meta, parts, segment_bytes=self.plan.settings.segment_bytes
-        )
+        create_member(disk, DIRECTORY, identity, meta, parts, segment_bytes=self.plan.settings.segment_bytes)
         made = SimMember(world, identity, disk, drifting_clock(world.rng), self.plan.settings, self)
         made.pace.sync_mean_us = world.rng.choice((300, 1_000, 5_000, 30_000))
         self.members[member] = made
@@ -213,7 +213,9 @@ class Life(Hooks):
         schedule = self.world.schedule
         while not is_enough():
             if deadline_us is not None and schedule.now_us > deadline_us:
-                raise Violation(f"liveness: {PEACE_US / SECOND_US:.0f} s of peace, and {self._what_is_missing()}")
+                raise Violation(
+                    f"liveness: {PEACE_US / SECOND_US:.0f} s of peace, and {self._what_is_missing()}"
+                )
             if schedule.steps >= self._max_steps:
                 raise Violation(f"stuck: {self._max_steps} steps, and {self._what_is_missing()}")
             schedule.run_next()
@@ -281,7 +283,9 @@ class Life(Hooks):
         for member in sorted(everyone(self.operator.conf)):
             replica = self.members[member].running
             if replica.space.state_hash != checks.at(replica.node.applied).state_hash:
-                raise Violation(f"{self.members[member].name} does not have the state of the others in the end")
+                raise Violation(
+                    f"{self.members[member].name} does not have the state of the others in the end"
+                )
             if replica.space.revision != checks.model.revision:
                 raise Violation(f"{self.members[member].name} is not at the last revision in the end")
         for watcher in self.watchers:

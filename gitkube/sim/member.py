@@ -28,7 +28,18 @@ from gitkube.sim.schedule import MILLISECOND_US, SECOND_US
 from gitkube.sim.world import World
 from gitkube.store.directory import Identity
 from gitkube.store.protocol import CorruptError, LeaseId
-from gitkube.store.raft import ConfChange, ConfChangeError, MemberId, Message, MessageKind, ProposalDropped, RaftNode, Ready, SnapshotMeta, HardState
+from gitkube.store.raft import (
+    ConfChange,
+    ConfChangeError,
+    MemberId,
+    Message,
+    MessageKind,
+    ProposalDropped,
+    RaftNode,
+    Ready,
+    SnapshotMeta,
+    HardState,
+)
 from gitkube.store.replica import OwnSnapshot, Replica, ReplicaSettings, Turn
 from gitkube.store.snapshot import SnapshotReceiver
 
@@ -418,7 +429,9 @@ class SimMember:
     def _propose_conf_change(self, change: ConfChange, is_still_wanted: Callable[[], bool]) -> None:
         if not self.running.is_leader or not is_still_wanted():
             return
-        self._world.note(self.name, f"is asked for {[(step.kind.name, step.member) for step in change.steps]}")
+        self._world.note(
+            self.name, f"is asked for {[(step.kind.name, step.member) for step in change.steps]}"
+        )
         with suppress(ProposalDropped, ConfChangeError):
             self.running.node.propose_conf_change(change)
 

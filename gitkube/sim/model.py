@@ -145,9 +145,7 @@ class Model:
         raise AssertionError(f"the workload makes no {operation!r}")
 
     def _delete(self, key: bytes, revision: Revision) -> Event:
-        return Event(
-            EventType.DELETE, KeyValue(key, b"", Revision(0), revision, 0), self.current.pop(key)
-        )
+        return Event(EventType.DELETE, KeyValue(key, b"", Revision(0), revision, 0), self.current.pop(key))
 
     def _record(self, events: Sequence[Event]) -> None:
         if not events:

@@ -161,7 +161,11 @@ class Network:
             receiver = self._receivers.get(message.to)
             transfer.stream = None if receiver is None else receiver.open_stream(message)
         stream = transfer.stream
-        if stream is None or (message.sender, message.to) in self._cut or self._rng.random() < self.weather.loss:
+        if (
+            stream is None
+            or (message.sender, message.to) in self._cut
+            or self._rng.random() < self.weather.loss
+        ):
             self._break(transfer)
             return
         try:

@@ -4,7 +4,7 @@ Machines follow the newest configuration that any member has applied: who is new
 empty disk, who is not in it any more loses it after a while, so that removed members are around for some time.
 A member whose disk is damaged is replaced: removed, its disk thrown away, and another one added.
 
-Invariants: a machine is only taken away once its removal is committed; while a disk is damaged no other change
+Invariants: a machine is only taken away once a voter that stays has applied its removal; while a disk is damaged no other change
 is asked for, so that a quorum of whole disks is always left.
 """
 
@@ -50,24 +50,30 @@ class Operator:
         self._machines = machines
         self._world = machines.world
         self._next = first_free
+        self._leaving: set[MemberId] = set()
 
     # ------------------------------------------------------------------ machines
 
     def on_change(self, member: SimMember) -> None:
         """A member has applied a change."""
         node = member.running.node
-        if node.applied <= self._index:
-            return
-        self._index, self.conf = node.applied, node.conf
-        self._world.counts.membership_changes += 1
-        self._world.note("operator", f"members are {self.conf}")
+        if node.applied > self._index:
+            self._index, self.conf = node.applied, node.conf
+            self._world.counts.membership_changes += 1
+            self._world.note("operator", f"members are {self.conf}")
+            for missing in sorted(everyone(self.conf) - self._machines.members.keys()):
+                self._machines.add_machine(missing)
+        if node.conf == self.conf and member.id in self.conf.voters:
+            self._take_away_removed()
+
+    def _take_away_removed(self) -> None:
+        """Now that one who stays knows of the removal: before, the others might still ask for their votes."""
         inside = everyone(self.conf)
-        for known in list(self._machines.members.values()):
-            if known.id not in inside:
+        for known in self._machines.members.values():
+            if known.id not in inside and known.id not in self._leaving:
+                self._leaving.add(known.id)
                 delay_us = self._world.rng.choice((0, SECOND_US // 2, 4 * SECOND_US))
                 self._world.schedule.after(delay_us, self._take_away, known)
-        for missing in sorted(inside - self._machines.members.keys()):
-            self._machines.add_machine(missing)
 
     def _take_away(self, member: SimMember) -> None:
         if not member.is_destroyed:

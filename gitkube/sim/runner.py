@@ -43,7 +43,9 @@ class Summary:
         self.acknowledged_writes += outcome.acknowledged_writes
         self.reads += outcome.reads
         for each in fields(Counts):
-            setattr(self.counts, each.name, getattr(self.counts, each.name) + getattr(outcome.counts, each.name))
+            setattr(
+                self.counts, each.name, getattr(self.counts, each.name) + getattr(outcome.counts, each.name)
+            )
         if outcome.failure:
             self.failures.append(outcome)
 
@@ -107,7 +109,9 @@ def live_many(
         with ProcessPoolExecutor(jobs) as pool:
             under_way: set[Future[list[Outcome]]] = set()
             while True:
-                while len(under_way) < 2 * jobs and may_go_on() and (batch := next(batches, None)) is not None:
+                while (
+                    len(under_way) < 2 * jobs and may_go_on() and (batch := next(batches, None)) is not None
+                ):
                     under_way.add(pool.submit(_live_batch, batch, bug))
                 if not under_way:
                     break

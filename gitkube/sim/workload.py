@@ -132,7 +132,9 @@ class Client:
         operations: list[Operation] = [Put(key, self._value()) for key in keys]
         if self._world.chance(0.5):
             operations[0] = Delete(keys[0])
-        self.write(Txn((Compare(keys[-1], Target.VERSION, Op.NOT_EQUAL, 3),), operations, (Delete(keys[-1]),)))
+        self.write(
+            Txn((Compare(keys[-1], Target.VERSION, Op.NOT_EQUAL, 3),), operations, (Delete(keys[-1]),))
+        )
 
     def _increment(self) -> None:
         """A counter that counts only its own writes: the model's versions must add up to it."""
@@ -336,9 +338,13 @@ class Watcher:
             raise Violation(f"watcher {self._name}: {member.name} has no events from {self.next} on")
         for revision, events in found:
             if revision != self.next:
-                raise Violation(f"watcher {self._name}: {member.name} gives {revision} in place of {self.next}")
+                raise Violation(
+                    f"watcher {self._name}: {member.name} gives {revision} in place of {self.next}"
+                )
             expected = model.events.get(revision)
-            if expected is None or not _same(expected, events, has_previous=revision > space.compact_revision):
+            if expected is None or not _same(
+                expected, events, has_previous=revision > space.compact_revision
+            ):
                 raise Violation(
                     f"watcher {self._name}: {member.name} gives {events} for revision {revision}; it must be "
                     f"{expected}"

@@ -314,7 +314,11 @@ class Replica:
             return  # a newer one of another member came in between
         self.snapshot = meta
         self.node.set_snapshot(meta)
-        self.node.compact(max(self.node.first_index - 1, meta.index - self._settings.keep_entries))
+        kept_from = meta.index - self._settings.keep_entries
+        if (
+            kept_from >= self.node.first_index
+        ):  # else a newer state is just being taken over, or they are gone
+            self.node.compact(kept_from)
         self._wal.trim(meta.index)
 
     def prepare_log(self) -> None:
