@@ -53,14 +53,14 @@ class RandomCluster:
             "tick": 25,
             "work": 60,
             "propose": 10,
-            "read": 5,
+            "read": 8,
             "change": rng.choice([0.0, 2.0, 8.0]),
             "transfer": 0.5,
             "campaign": 0.3,
             "snapshot": 2,
             "crash": crash,
             "restart": crash * 3,
-            "cut": 0.5,
+            "cut": rng.choice([0.3, 1.0]),
         }
         self.settings = {
             "pre_vote": rng.random() < 0.75,
@@ -159,9 +159,9 @@ class RandomCluster:
             return
         if member is None:
             return
-        leader = self.leader()
-        if event in ("propose", "change", "read") and leader is not None and rng.random() < 0.7:
-            member = leader
+        leaders = [each for each in self.members.values() if each.is_up and each.node.role is Role.LEADER]
+        if event in ("propose", "change", "read") and leaders and rng.random() < 0.7:
+            member = rng.choice(leaders)
         node = member.node
         try:
             if event == "tick":
@@ -204,7 +204,8 @@ class RandomCluster:
         how = rng.choice(["none", "none", "alone", "one way", "halves"])
         self.cut = set()
         if how == "alone":
-            alone = rng.choice(names)
+            leader = self.leader()
+            alone = leader.id if leader is not None and rng.random() < 0.5 else rng.choice(names)
             self.cut = {pair for other in names for pair in ((alone, other), (other, alone))}
         elif how == "one way":
             self.cut = {(rng.choice(names), rng.choice(names)) for _ in range(4)}
