@@ -83,13 +83,13 @@ def draw_plan(rng: random.Random) -> Plan:
         in_order=rng.random() < 0.3,
         tells_unreachable=rng.choice((0.0, 0.5, 1.0)),
     )
-    rates = {kind: rate * rng.uniform(0.3, 2.0) for kind, rate in _RATES.items() if rng.random() < 0.5}
+    rates = {kind: rate * rng.uniform(0.1, 1.3) for kind, rate in _RATES.items() if rng.random() < 0.5}
     return Plan(
         members=members,
         settings=settings,
         weather=weather,
-        clients=rng.randrange(2, 6),
-        duration_us=rng.randrange(8, 20) * SECOND_US,
+        clients=rng.randrange(2, 7),
+        duration_us=rng.randrange(8, 25) * SECOND_US,
         rates=rates,
     )
 

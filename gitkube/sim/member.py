@@ -29,6 +29,7 @@ from gitkube.sim.world import World
 from gitkube.store.directory import Identity
 from gitkube.store.protocol import CorruptError, LeaseId
 from gitkube.store.raft import (
+    NOBODY,
     ConfChange,
     ConfChangeError,
     MemberId,
@@ -168,8 +169,9 @@ class SimMember:
         a real cluster cannot see it; here it is seen, and the member is replaced.
         """
         durable = self.durable
-        before, after = durable.hard_state, (node.term, node.vote)
-        has_state = after == (before.term, before.vote) or node.term > before.term
+        before = durable.hard_state
+        is_same_vote = node.term == before.term and before.vote in (NOBODY, node.vote)
+        has_state = is_same_vote or node.term > before.term
         if has_state and node.last_index >= durable.last_index:
             return True
         if self.is_damaged and node.last_index >= durable.newest_write - 1:
@@ -177,7 +179,7 @@ class SimMember:
             self._world.note(self.name, "has lost its newest write to the damage")
             return False
         raise Violation(
-            f"{self.name} starts with entries up to {node.last_index} and term, vote {after}; {durable} was synced"
+            f"{self.name} starts with entries up to {node.last_index} in term {node.term} with vote {node.vote}; {durable} was synced"
         )
 
     def crash(self) -> None:

@@ -63,8 +63,8 @@ class Habits:
     """What the clients of one life like to do."""
 
     keys: int = 8
-    pause_mean_us: int = 50 * MILLISECOND_US
-    timeout_us: int = 5 * TICK_US
+    pause_mean_us: int = 40 * MILLISECOND_US
+    timeout_us: int = 4 * TICK_US
     loss: float = 0.01
     """Of requests and of answers, between clients and members."""
     weights: Sequence[float] = (6, 2, 4, 2, 4, 3, 1, 1, 1)
