@@ -239,7 +239,11 @@ class RaftNode:
     def _add_hard_and_soft_state(self, ready: Ready) -> None:
         state = self._state
         before = self._told_hard_state
-        ready.must_sync = bool(ready.entries)
+        # Whoever is told that the members have changed may take a removed one's machine away: that the change is
+        # committed must then be known after a restart, or a majority of members that are gone is asked for.
+        ready.must_sync = bool(ready.entries) or any(
+            entry.kind is EntryKind.CONF_CHANGE for entry in ready.committed
+        )
         if before != (state.term, state.vote, state.log.committed):
             ready.hard_state = HardState(state.term, state.vote, state.log.committed)
             ready.must_sync |= before.term != state.term or before.vote != state.vote
@@ -292,6 +296,11 @@ class RaftNode:
     @property
     def term(self) -> int:
         return self._state.term
+
+    @property
+    def vote(self) -> MemberId:
+        """Whom this member has given its vote in this term."""
+        return self._state.vote
 
     @property
     def leader(self) -> MemberId:
