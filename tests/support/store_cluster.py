@@ -86,6 +86,7 @@ class StoreCluster:
     Args:
         directory: for everything; its path must be short (unix sockets have 108 bytes).
         settings: fields of `MemberConfig` that every member gets.
+        settings_of: further ones of one member, by its number.
         is_linked: let all bytes between members pass through `links`; costs CPU here.
         environment: what the processes get beside this one's environment.
     """
@@ -96,6 +97,7 @@ class StoreCluster:
         *,
         members: int = 3,
         settings: Mapping[str, Any] | None = None,
+        settings_of: Callable[[int], Mapping[str, Any]] | None = None,
         is_linked: bool = True,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -105,6 +107,7 @@ class StoreCluster:
         self.links = Links(self._pids)
         self._count = members
         self._settings = dict(settings or {})
+        self._settings_of = settings_of
         self._is_linked = is_linked
         self._environment = dict(environment or {})
         self._authority = Authority(directory / "pki")
@@ -298,6 +301,7 @@ class StoreCluster:
             "peer_key": str(files.key),
             "join": join,
             **self._settings,
+            **(self._settings_of(member.number) if self._settings_of is not None else {}),
         }
         (member.directory / "config.json").write_text(json.dumps(config, indent=2))
 

@@ -19,6 +19,8 @@ import asyncio
 import contextlib
 import enum
 import os
+import socket
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -52,7 +54,16 @@ class _Connection:
 
     def reset(self) -> None:
         for writer in (self.near, self.far):
-            writer.transport.abort()
+            _reset(writer)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close so that the other end is told of a reset, not of an orderly end (socket(7), SO_LINGER of 0 s)."""
+    if not writer.transport.is_closing():
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+    writer.transport.abort()
 
 
 class Links:
@@ -116,17 +127,18 @@ class Links:
 
     # ------------------------------------------------------------------ one connection
 
-    async def _accept(self, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._carry(target, reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await self._serve(target, reader, writer)
-        except OSError:
-            pass  # a connection that breaks is what happens to connections; both ends were told by the reset
+            # A connection that breaks is what happens to connections: both ends see it in `_reset`.
+            with contextlib.suppress(OSError):
+                await self._serve(target, reader, writer)
         finally:
-            writer.transport.abort()
+            _reset(writer)
 
     async def _serve(self, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         dialler = self._dialler(writer)
