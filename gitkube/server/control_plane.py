@@ -39,6 +39,7 @@ from gitkube.objects.types import Object
 from gitkube.scheduler.scheduler import Scheduler
 from gitkube.server.app import HttpServer, create_app
 from gitkube.server.pki import Pki
+from gitkube.store.config import MemberConfig
 from gitkube.store.remote import RemoteStore, StoreProcess
 
 log = structlog.get_logger()
@@ -89,7 +90,8 @@ class ControlPlane:
         make_repository(self._settings.repository, self._settings.branch)
         store_socket = _socket_path(data_dir, "store.sock")
         async with asyncio.TaskGroup() as parts:
-            process = StoreProcess(data_dir / "store", store_socket, clock=self._clock, rng=self._rng)
+            config = MemberConfig(data_dir / "store", store_socket)
+            process = StoreProcess(config, clock=self._clock, rng=self._rng)
             parts.create_task(process.run(), name="store")
             store = RemoteStore(store_socket, clock=self._clock)
             try:
