@@ -188,10 +188,15 @@ class StoreCluster:
         return store
 
     async def status(self, number: int) -> StoreStatus:
-        """Of one member, as soon as it answers."""
+        """Of one member, as soon as it answers.
+
+        Raises:
+            TimeoutError: it hangs.
+        """
         store = RemoteStore(self.members[number].socket, clock=self._clock)
         try:
-            return await _retried(store.status)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                return await _retried(store.status)
         finally:
             await store.close()
 
@@ -227,6 +232,17 @@ class StoreCluster:
             os.kill(member.process.pid, signal.SIGKILL)
         assert member.waiting is not None
         await member.waiting
+
+    async def abort(self, number: int) -> str:
+        """SIGABRT, upon which Python says where each thread of the process was; the end of its log."""
+        member = self.members[number]
+        if member.process is None:
+            return "it does not run"
+        member.is_told_to_end = True
+        os.kill(member.process.pid, signal.SIGABRT)
+        assert member.waiting is not None
+        await member.waiting
+        return last_lines(member.log, 40)
 
     async def end(self, number: int) -> None:
         """Tell it to end in its own time, as `serve` does, and wait for that."""
@@ -311,7 +327,7 @@ class StoreCluster:
                 sys.executable, "-m", "gitkube.store.process",
                 "--config", str(member.directory / "config.json"),
                 stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
-                env={**os.environ, **self._environment},
+                env={**os.environ, "PYTHONFAULTHANDLER": "1", **self._environment},
             )  # fmt: skip
         member.is_stopped = member.is_told_to_end = False
         member.waiting = asyncio.create_task(self._wait(member, member.process))

@@ -104,7 +104,7 @@ class Nemesis:
             await self.heal()
             fault.end = self._now()
             fault.able = fault.able or fault.end
-        self._note_deaths()
+        self.note_deaths()
         before = self._acknowledged()
         while self._acknowledged() == before:
             if self._now() > fault.end + RECOVERY_TIMEOUT_S:
@@ -116,7 +116,8 @@ class Nemesis:
                 return
             await asyncio.sleep(0.05)
 
-    def _note_deaths(self) -> None:
+    def note_deaths(self) -> None:
+        """Write down which members have ended by themselves."""
         for death in self._cluster.deaths:
             self._history.incidents.append(
                 f"member {death.member} ended by itself with code {death.code} before {self._now():.1f} s; "

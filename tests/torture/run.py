@@ -131,6 +131,7 @@ async def _run(cluster: StoreCluster, history: History, options: Options, now: A
         await nemesis.heal()
         workload.finish()
         await working
+        nemesis.note_deaths()
         await _settle(cluster, history, watching)
     finally:
         for task in (working, watching):
@@ -143,7 +144,12 @@ async def _settle(cluster: StoreCluster, history: History, watching: asyncio.Tas
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     revisions: dict[int, int] = {}
     while time.monotonic() < deadline:
-        revisions = {number: (await cluster.status(number)).revision for number in sorted(cluster.members)}
+        for number in sorted(cluster.members):
+            try:
+                revisions[number] = (await cluster.status(number)).revision
+            except TimeoutError:
+                history.incidents.append(f"member {number} hangs: {await cluster.abort(number)}")
+                return
         highest = max(revisions.values())
         reached = {each.member for each in history.watches if each.through >= highest}
         if set(revisions.values()) == {highest} and reached >= set(revisions):

@@ -41,6 +41,8 @@ KINDS: dict[Kind, int] = {"read": 25, "stale": 10, "write": 20, "swap": 20, "add
 """How often each, out of a hundred."""
 GIVE_UP_SHARE = 0.02
 GIVE_UP_AFTER_S = (0.001, 0.1)
+MAX_SILENCE_S = 40.0
+"""A request is answered, or refused for want of a quorum, long before; else a member hangs."""
 LATE_WATCHERS_BEHIND = 300
 """A watcher that starts in the past starts up to so many revisions back."""
 
@@ -144,11 +146,18 @@ class Workload:
 
     async def _try(self, attempt: Attempt, store: RemoteStore, give_up_s: float | None) -> None:
         try:
-            async with asyncio.timeout(give_up_s):
+            async with asyncio.timeout(give_up_s or MAX_SILENCE_S):
                 await self._do(attempt, store)
             attempt.returned = self._now()
-        except (TimeoutError, UnavailableError):
+        except UnavailableError:
             attempt.outcome, attempt.returned = "unknown", None
+        except TimeoutError:
+            attempt.outcome, attempt.returned = "unknown", None
+            if give_up_s is None:
+                self._history.incidents.append(
+                    f"a {attempt.kind} of client {attempt.client} at member {attempt.member}, called at "
+                    f"{attempt.call:.1f} s, was not even refused within {MAX_SILENCE_S:.0f} s"
+                )
         except StoreError as error:
             self._history.incidents.append(f"client {attempt.client} got {type(error).__name__}: {error}")
 
