@@ -159,10 +159,12 @@ class Administration:
         if not info.is_learner:
             return info
         node = self._replica.node
-        progress = node.progress().get(MemberId(info.id))
-        behind = node.last_index - (progress.match if progress is not None else 0)
-        if progress is None or not progress.recent_active or behind > MAX_LAG_ENTRIES:
-            state = "cannot be reached" if progress is None or not progress.recent_active else "is on its way"
+        progress = node.progress()[MemberId(info.id)]
+        behind = node.last_index - progress.match
+        # A new one counts as active for a while; what it has on its disk says whether it is really there.
+        is_there = progress.recent_active and progress.match > 0
+        if not is_there or behind > MAX_LAG_ENTRIES:
+            state = "is on its way" if is_there else "has not been heard of"
             raise MembershipError(
                 f"learner {info.name} {state} and lacks {behind} entries; it can be promoted when it lacks "
                 f"fewer than {MAX_LAG_ENTRIES}"

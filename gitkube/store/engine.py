@@ -35,6 +35,7 @@ from gitkube.store.protocol import (
     IdentityError,
     LeaseId,
     LeaseNotFoundError,
+    RemovedError,
     SessionExpiredError,
     StoreError,
     UnavailableError,
@@ -101,6 +102,7 @@ class Engine:
         self._soft_state = SoftState(NOBODY, replica.node.role)
         self._leader_changed = asyncio.Event()
         self._failure: BaseException | None = None
+        self._has_failed = asyncio.Event()
         self._is_closed = False
         self._sync_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -114,6 +116,8 @@ class Engine:
         """Begin to work; a member that is alone leads when this returns."""
         if self.transport is not None:
             await self.transport.start()
+        while self.replica.node.applied < self.replica.node.committed:
+            self._take_turn_at_start()  # only then is it known who takes part
         if self.replica.is_alone:
             self.replica.node.campaign()  # nobody else can be meant, so nobody need be waited for
         self._wake.set()
@@ -125,10 +129,15 @@ class Engine:
                 ("store-upkeep", self.upkeep.run),
             )
         ]
-        if self.replica.is_alone:
-            while not self.is_leader:
-                await self.wait_leader_change()
+        while self.replica.is_alone and not self.is_leader:
+            await self.wait_leader_change()
         log.info("store_opened", member=self.replica.identity.name, revision=self.replica.space.revision)
+
+    def _take_turn_at_start(self) -> None:
+        turn = self.replica.ready()
+        assert turn is not None, "committed entries are to be applied"
+        self.replica.persist(turn)
+        self._give_out(self.replica.finish(turn))
 
     # ------------------------------------------------------------------ what the member asks for
 
@@ -249,7 +258,7 @@ class Engine:
         if lost:
             return (
                 f"the store has no quorum: {len(voters) - len(lost)} of {len(voters)} members can be reached "
-                f"and {needed} are needed ({'; '.join(lost)}). Start the others; reads marked serializable go on."
+                f"and {needed} are needed ({'; '.join(lost)}). Start the others; serializable reads go on."
             )
         return "the store has no leader yet, or its disk is too slow to answer in time; try again"
 
@@ -310,8 +319,8 @@ class Engine:
 
     async def wait_failed(self) -> BaseException:
         """Return when the member cannot go on, with the reason. Its process should end then."""
-        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
-        return self._failure or UnavailableError("the store was closed")
+        await self._has_failed.wait()
+        return self._failure or self._unavailable()
 
     # ------------------------------------------------------------------ the driver
 
@@ -456,11 +465,15 @@ class Engine:
         if self._failure is not None:
             return
         self._failure = error
+        self._has_failed.set()
         log.critical("store_failed", error=str(error), member=self.replica.identity.name)
         self._reads.fail(self._unavailable())
         self._proposals.fail(self._unavailable())
         self.watches.fail(self._unavailable())
         self._announce()
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
 
     # ------------------------------------------------------------------ what the transport needs
 
@@ -486,7 +499,9 @@ class Engine:
         self._wake.set()
 
     def on_refused(self, error: IdentityError) -> None:
-        self._fail(error)
+        # One wrong address must not stop a member that has its place; one that was removed has none.
+        if isinstance(error, RemovedError) or not self.replica.membership.members:
+            self._fail(error)
 
     def state_pieces(self, message: Message, piece_bytes: int) -> AsyncIterator[bytes]:
         return self.upkeep.state_pieces(message, piece_bytes)

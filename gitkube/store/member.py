@@ -204,7 +204,7 @@ class Member:
             log.error("store_quota_reached", live_bytes=space.live_bytes, quota_bytes=quota_bytes)
         raise NoSpaceError(
             f"the store holds {space.live_bytes} bytes and its quota is {quota_bytes}: what would grow it is "
-            "refused. Delete what is not needed and run `gitkube store compact`, or start with a larger quota."
+            "refused. Delete what is not needed and run `gitkube store compact`, or raise the quota."
         )
 
     # ------------------------------------------------------------------ the Store protocol: leases

@@ -91,6 +91,10 @@ class IdentityError(StoreError):
     """Another cluster's member or data directory, or one that was removed from this cluster."""
 
 
+class RemovedError(IdentityError):
+    """This member was removed from its cluster, and is told so by those who are left."""
+
+
 class KeyValue(NamedTuple):
     """One version of a key. A tuple, as hundreds of thousands of them are made and kept."""
 

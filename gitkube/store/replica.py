@@ -370,7 +370,7 @@ class Replica:
             raise DivergedError(
                 f"the state of member {self.identity.name} at log entry {index} has hash {ours:08x}, the "
                 f"leader's {leaders_hash:08x}: they have diverged. This member stops so that nobody reads "
-                f"from it. Keep its directory {self._directory} for a report, and let it rejoin with an empty one."
+                f"from it. Keep its directory {self._directory} for a report, and let it rejoin empty."
             )
 
     def _compare_with_leaders(self) -> None:

@@ -26,7 +26,7 @@ from gitkube.store import peer_wire as wire
 from gitkube.store import rpc
 from gitkube.store.directory import Identity
 from gitkube.store.peer_tls import PeerTls, check_peer
-from gitkube.store.protocol import IdentityError, StoreError, UnavailableError
+from gitkube.store.protocol import IdentityError, RemovedError, StoreError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message, MessageKind
 
 log = structlog.get_logger()
@@ -340,7 +340,7 @@ class Transport:
         elif to != self._identity.member_id:
             error = UnavailableError(f"this is member {self._identity.member_id:x}, not {to:x}")
         elif self._local.is_removed(sender):
-            error = IdentityError(
+            error = RemovedError(
                 f"member {sender:x} was removed from the cluster. To take part again it must be added anew "
                 "(gitkube store add) and start with an empty data directory."
             )
