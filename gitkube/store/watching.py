@@ -118,6 +118,19 @@ class _Group:
         self.waiting.update(woken)
         return woken
 
+    def overtaken(self, oldest: Revision) -> list[Watcher]:
+        """What came before `oldest` is gone unmatched: who missed something of it will be told to read anew.
+
+        A watcher of the future misses something, too, if its first revision is among those that are gone.
+        """
+        woken = [each for each in self.watchers if each not in self.waiting and each.seen + 1 < oldest]
+        for watcher in woken:
+            watcher.seen = Revision(max(watcher.seen, self._hub.revision))
+        self.waiting.update(woken)
+        self.matched.clear()
+        self.floor = Revision(oldest - 1)
+        return woken
+
     def _events(self, versions: Iterable[KeyValue]) -> list[Event]:
         make = self._hub.versions.event
         events = [
@@ -240,9 +253,7 @@ class WatchHub:
         oldest = self.versions.oldest_known_change
         if self.revision + 1 < oldest:
             for group in self._groups.values():
-                woken += group.wake(Revision(self.revision + 1))
-                group.matched.clear()
-                group.floor = Revision(oldest - 1)
+                woken += group.overtaken(oldest)
         for at in range(max(self.revision + 1, oldest), new_revision + 1):
             revision = Revision(at)
             self.revision = revision

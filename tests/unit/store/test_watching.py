@@ -171,6 +171,31 @@ def test_a_compaction_that_overtakes_the_hub_itself_makes_everybody_read_anew(sc
         watcher.take(10)
 
 
+@pytest.mark.parametrize("start", [2, 4, 5])
+def test_a_watch_of_the_future_that_a_compaction_overtakes_unseen_is_told_so_and_skips_nothing(
+    scene: Scene, start: int
+) -> None:
+    """As on a member that comes back and applies long history at once, with a compaction in it."""
+    watcher = scene.hub.add(b"k", start_revision=Revision(start))
+    for _ in range(8):
+        scene.space.apply(Txn((), (Put(b"k", b""),)))
+    scene.space.apply(Compact(Revision(6)))
+    scene.space.sweep(100)
+    assert scene.hub.collect(scene.space.revision) == [watcher]
+    with pytest.raises(CompactedError):
+        watcher.take(10)
+
+
+def test_a_watch_of_the_future_beyond_what_was_compacted_unseen_gets_all_of_it(scene: Scene) -> None:
+    watcher = scene.hub.add(b"k", start_revision=Revision(6))
+    for _ in range(8):
+        scene.space.apply(Txn((), (Put(b"k", b""),)))
+    scene.space.apply(Compact(Revision(6)))
+    scene.space.sweep(100)
+    scene.hub.collect(scene.space.revision)
+    assert told(watcher) == [(6, b"k"), (7, b"k"), (8, b"k"), (9, b"k")]
+
+
 def test_kinds_of_events_can_be_left_out(scene: Scene) -> None:
     puts = scene.hub.add(b"k", without=frozenset({EventType.DELETE}))
     deletions = scene.hub.add(b"k", without=frozenset({EventType.PUT}))
