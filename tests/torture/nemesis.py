@@ -63,7 +63,7 @@ class Nemesis:
             _Kind("kill leader", 5, self._kill_leader, min_members=2),
             _Kind("kill two", 3, self._kill_two, min_members=3),
             _Kind("kill all", 4, self._kill_all),
-            _Kind("kill again and again", 4, self._kill_again_and_again),
+            _Kind("kill again and again", 6, self._kill_again_and_again),
             _Kind("stop one", 2, self._stop_one),
             _Kind("stop leader", 2, self._stop_leader, min_members=2),
             _Kind("stop all", 1, self._stop_all),
@@ -180,12 +180,13 @@ class Nemesis:
             await self._pause(MAX_DOWN_S)
 
     async def _kill_again_and_again(self, fault: Fault) -> None:
-        """Kill, start, and kill again before, while or soon after it has recovered."""
+        """Kill some, start them, and kill again before, while or soon after they have recovered."""
         for _ in range(self._rng.randint(3, BURST_KILLS)):
-            number = self._one()
-            await self._kill(fault, number)
-            await self._cluster.restart(number)
-            await self._pause(1.0)
+            numbers = self._rng.sample(self._numbers(), self._rng.randint(1, len(self._numbers())))
+            await self._kill(fault, *numbers)
+            for number in numbers:
+                await self._cluster.restart(number)
+            await self._pause(1.5)
 
     # ------------------------------------------------------------------ pauses
 
