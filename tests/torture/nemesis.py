@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gitkube.store.protocol import CompactedError, MembershipError, Revision, StoreError, UnavailableError
@@ -87,6 +87,13 @@ class Nemesis:
             await self._strike(kind)
             if max_kills and sum(fault.kills for fault in self._history.faults) >= max_kills:
                 break
+
+    async def run_script(self, names: Sequence[str]) -> None:
+        """Just these faults, in this order."""
+        by_name = {kind.name: kind for kind in self._kinds}
+        for name in names:
+            await asyncio.sleep(self._rng.uniform(0, QUIET_S))
+            await self._strike(by_name[name])
 
     async def heal(self) -> None:
         """All members run, none is stopped, all links are open."""

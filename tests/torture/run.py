@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class Options:
     directory: Path
     members: int = 3
     seconds: float = 60.0
+    script: Sequence[str] = ()
+    """Just these faults in this order, in place of `seconds` of faults that are drawn."""
     seed: int = 1
     max_kills: int = 0
     """End earlier after so many; 0 is never."""
@@ -107,7 +110,7 @@ async def torture(options: Options) -> Summary:
     return Summary(history, judge(history), recoveries(history))
 
 
-async def _run(cluster: StoreCluster, history: History, options: Options, now: Any) -> None:
+async def _run(cluster: StoreCluster, history: History, options: Options, now: Callable[[], float]) -> None:
     clients: dict[int, RemoteStore] = {}
 
     def store_of(number: int) -> RemoteStore | None:
@@ -127,7 +130,10 @@ async def _run(cluster: StoreCluster, history: History, options: Options, now: A
     watching = asyncio.create_task(workload.run_watchers())
     working = asyncio.create_task(workload.run_clients())
     try:
-        await nemesis.run(options.seconds, max_kills=options.max_kills)
+        if options.script:
+            await nemesis.run_script(options.script)
+        else:
+            await nemesis.run(options.seconds, max_kills=options.max_kills)
         await nemesis.heal()
         workload.finish()
         await working
