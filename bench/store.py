@@ -298,9 +298,11 @@ async def main() -> None:
     scale = QUICK if arguments.quick else FULL
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix=".bench-") as name:
         directory = Path(name)
-        clusters: list[Cluster] = [OurCluster(directory, arguments.members, has_door=not arguments.no_door)]
+        clusters: list[Cluster] = [
+            OurCluster(directory / "ours", arguments.members, has_door=not arguments.no_door)
+        ]
         if shutil.which("etcd") is not None:
-            clusters.append(EtcdCluster(directory, arguments.members))
+            clusters.append(EtcdCluster(directory / "etcd", arguments.members))
         else:
             print("etcd is not on the PATH: only ours is measured", file=sys.stderr)
         bench = Bench(clusters, arguments.members, scale, measures(has_door=not arguments.no_door))

@@ -155,7 +155,7 @@ class StoreCluster:
         try:
             member.member_id = await _retried(lambda: self._record(member, through))
             await self._join(member, through)
-            await _retried(lambda: through.member_promote(member.member_id))
+            await self._retried_while_it_lives(member, lambda: through.member_promote(member.member_id))
         finally:
             await through.close()
         return member
@@ -287,6 +287,15 @@ class StoreCluster:
             member.address = await self.links.add(number, "127.0.0.1", member.port)
         self.members[number] = member
         return member
+
+    async def _retried_while_it_lives(self, member: ClusterMember, call: Callable[[], Awaitable[T]]) -> T:
+        assert member.waiting is not None
+        calling = asyncio.create_task(_retried(call))
+        await asyncio.wait({calling, member.waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not calling.done() and not member.is_told_to_end:
+            calling.cancel()
+            raise RuntimeError(f"member {member.number} ended as it joined: {last_lines(member.log)}")
+        return await calling
 
     async def _record(self, member: ClusterMember, through: RemoteStore) -> int:
         """Its id; an earlier try may have done it though its answer was lost."""

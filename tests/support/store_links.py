@@ -170,6 +170,8 @@ class Links:
             await link.opened.wait()
             if link.delay_s:
                 await asyncio.sleep(link.delay_s)
+            if writer.transport.is_closing():
+                return  # the other end went away while these bytes were held
             writer.write(data)
             await writer.drain()
 
