@@ -62,6 +62,7 @@ async def member_of(config: MemberConfig) -> AsyncIterator[Member]:
             keep_revisions=config.keep_revisions,
             keep_history_s=config.keep_history_s,
             snapshot_entries=config.snapshot_entries,
+            keep_entries=config.keep_entries,
             tick_s=config.tick_s,
             election_ticks=config.election_ticks,
         ),
