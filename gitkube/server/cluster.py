@@ -7,7 +7,6 @@ is, with the hash of its state at a revision, so that the members can be compare
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from gitkube.clock import Clock
 from gitkube.server.joining import JoinError, JoinFile, redeem
 from gitkube.store.protocol import Revision, Store, StoreAdmin, StoreError
 
+NOW = Revision(0)
 JOIN_PATH, STORE_PATH = "/gitkube/join", "/gitkube/store"
 MAX_BODY_BYTES = 4096
 TIMEOUT_S = 10.0
@@ -121,7 +121,7 @@ class ClusterClient:
         why = "; ".join(failures) or "the file names none (start them with --listen and --advertise)"
         raise JoinError(f"no controller of the cluster could be asked to let this one in: {why}")
 
-    async def store(self, urls: Sequence[str], revision: Revision = Revision(0)) -> dict[str, Any]:
+    async def store(self, urls: Sequence[str], revision: Revision = NOW) -> dict[str, Any]:
         """Status and state hash of the member behind the first URL that answers.
 
         Raises:
@@ -159,7 +159,7 @@ class ClusterClient:
                 session.request(method, url, data=body) as answer,
             ):
                 return answer.status, await answer.text()
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ClusterError(
                 f"{url.rsplit('/gitkube', 1)[0]} does not answer: {error or 'in time'}"
             ) from error

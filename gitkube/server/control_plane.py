@@ -1,8 +1,10 @@
 """Everything of the control side in one process, joined here and nowhere else.
 
 The store's member runs as a child process; the API reads it through one watch. Above the API stand two kinds
-of parts: the HTTPS server, which every controller runs, and the loops that act (controllers, scheduler, fleet
-links, git), which run on the leader only. All of them meet in the API's state; none knows another.
+of parts: those that every controller runs (the HTTPS server, the mirror of the repository, the eye on the
+other controllers), and the loops that act (controllers, scheduler, fleet links, git), which run only where
+the store's leader is. All of them meet in the API's state; none knows another. What the acting loops write
+is fenced by the term of their leadership.
 
 A part that fails ends the whole process with its reason: restarting from the disk is the one recovery path,
 and it is the one that is tested most.
@@ -11,57 +13,64 @@ and it is the one that is tested most.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-import socket
-import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
 from gitkube.api.authorization import system_user
 from gitkube.api.client import Client
 from gitkube.api.errors import unavailable
+from gitkube.api.keys import object_key
+from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
 from gitkube.api.settings import ApiSettings
 from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
+from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock, SystemClock
-from gitkube.control.leader import LeaderElection
+from gitkube.control.leader import LEASE_NAME, LEASE_NAMESPACE, LeaderElection
 from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
-from gitkube.files import replace_durably
 from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
 from gitkube.gitops.source import HOOK_SOCKET, make_repository
 from gitkube.gitops.sync import Sync
+from gitkube.objects.kinds import LEASE
 from gitkube.objects.types import Object
 from gitkube.scheduler.scheduler import Scheduler
-from gitkube.server.app import HttpServer, create_app
+from gitkube.server.app import RENEWAL_CHECK_S, HttpServer, create_app
+from gitkube.server.cluster import ClusterClient, ClusterEndpoints
+from gitkube.server.controllers import Addresses, Controllers
+from gitkube.server.identity import user_of_certificate
+from gitkube.server.joining import JoinFile, check_directory, has_joined, note_joined, prepare
+from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.pki import Pki
+from gitkube.server.relay import Relay
+from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
+from gitkube.store.backup import force_new_cluster
+from gitkube.store.disk import SystemDisk
+from gitkube.store.fenced import FencedStore
+from gitkube.store.protocol import StoreError
 from gitkube.store.remote import RemoteStore, StoreProcess
+
+__all__ = ["ControlPlane", "ControlPlaneSettings"]
+
+HAND_OVER_S = 2.0
+"""How long a leader that stops tries to hand over."""
 
 log = structlog.get_logger()
 
-MAX_SOCKET_PATH_BYTES = 100
-"""unix(7) allows 108 with the final zero."""
-
 
 @dataclass(frozen=True, slots=True)
-class ControlPlaneSettings:
-    data_dir: Path
-    inventory: Path
-    repository: Path
-    branch: str = "main"
-    listen_host: str = "127.0.0.1"
-    listen_port: int = 6443
-    """0 takes a free one."""
-    advertise: tuple[str, ...] = ()
-    """Further host names and addresses by which clients call the API; the first goes into the kubeconfig."""
-    kubeconfig: Path | None = None
-    """Where the administrator's kubeconfig is written; None: `kubeconfig` in the data directory."""
-    eviction_after_s: int = 300
-    """Tolerations that pods get for hosts out of reach, when they don't name their own."""
+class _Parts:
+    """What the parts share."""
+
+    api: Api
+    store: RemoteStore
+    pki: Pki
+    controllers: Controllers
 
 
 class ControlPlane:
@@ -83,61 +92,136 @@ class ControlPlane:
 
         Raises:
             ExceptionGroup: a part has failed; each exception in it says what and why.
+            JoinError, PkiError, SettingsError, SourceError, StoreError: it cannot even begin.
         """
-        data_dir = self._settings.data_dir
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        make_repository(self._settings.repository, self._settings.branch)
-        store_socket = _socket_path(data_dir, "store.sock")
-        async with asyncio.TaskGroup() as parts:
-            process = StoreProcess(data_dir / "store", store_socket, clock=self._clock, rng=self._rng)
-            parts.create_task(process.run(), name="store")
-            store = RemoteStore(store_socket, clock=self._clock)
+        settings = self._settings
+        check_settings(settings)
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_repository(settings.repository, settings.branch)
+        joining = await self._join()
+        name, identity = identity_of(settings.data_dir, settings.name or (joining.name if joining else ""))
+        pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
+        config = member_config(settings, pki, name, joining)
+        if settings.force_new_cluster:
+            force_new_cluster(SystemDisk(), config.data_dir)
+        async with asyncio.TaskGroup() as tasks:
+            process = StoreProcess(config, clock=self._clock, rng=self._rng)
+            tasks.create_task(process.run(), name="store")
+            store = RemoteStore(config.socket, clock=self._clock)
             try:
+                toleration_s = settings.eviction_after_s
                 api = Api(
-                    store,
-                    clock=self._clock,
-                    rng=self._rng,
-                    settings=ApiSettings(toleration_s=self._settings.eviction_after_s),
+                    store, clock=self._clock, rng=self._rng, settings=ApiSettings(toleration_s=toleration_s)
                 )
-                parts.create_task(api.run(), name="api")
+                tasks.create_task(api.run(), name="api")
                 await api.wait_ready()
-                pki = Pki.open(data_dir / "pki", clock=self._clock)
-                on_ready(await self._serve(api, pki, parts))
+                note_joined(settings.data_dir)
+                tasks.create_task(self._renew(pki, name), name="renewal")
+                parts = await self._serve(api, store, pki, name, tasks, on_ready)
                 election = LeaderElection(
                     api.client(system_user("leader-election")),
-                    _identity(data_dir),
+                    identity,
+                    parts.controllers,
                     clock=self._clock,
                     rng=self._rng,
                 )
-                await election.run(lambda term: self._lead(api, pki, term))
+                try:
+                    await election.run(lambda term: self._lead(parts, term))
+                finally:
+                    await _hand_over(parts)
             finally:
                 await store.close()
 
-    async def _serve(self, api: Api, pki: Pki, parts: asyncio.TaskGroup) -> str:
+    async def _join(self) -> JoinFile | None:
+        """Make the data directory fit to join with; None for a controller that is a member, or the first."""
         settings = self._settings
-        app = create_app(api, self._streams, clock=self._clock)
+        check_directory(settings.data_dir)
+        if settings.join is None or has_joined(settings.data_dir):
+            return None
+
+        async def redeem(join: JoinFile, by: str) -> None:
+            pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
+            await ClusterClient(pki.controller_context).redeem(join, by)
+
+        return await prepare(settings.join, settings.data_dir, clock=self._clock, redeem=redeem)
+
+    async def _renew(self, pki: Pki, name: str) -> None:
+        """Keep the member's certificates fresh; it reads them again when they change."""
+        while True:
+            await self._clock.sleep(RENEWAL_CHECK_S)
+            member_config(self._settings, pki, name, None)
+
+    # ------------------------------------------------------------------ what every controller does
+
+    async def _serve(
+        self,
+        api: Api,
+        store: RemoteStore,
+        pki: Pki,
+        name: str,
+        tasks: asyncio.TaskGroup,
+        on_ready: Callable[[str], None],
+    ) -> _Parts:
+        settings = self._settings
+        controllers: Controllers
+
+        def leader_url() -> str | None:
+            if controllers.is_leader:
+                return None
+            leader = controllers.leader
+            return leader.client_urls[0] if leader is not None and leader.client_urls else ""
+
+        app = create_app(
+            api,
+            self._streams,
+            clock=self._clock,
+            relay=Relay(leader_url, pki.controller_context),
+            cluster=ClusterEndpoints(store, authenticate=user_of_certificate, clock=self._clock),
+        )
         server = HttpServer(
             app,
             host=settings.listen_host,
             port=settings.listen_port,
             pki=pki,
-            names=settings.advertise,
+            names=[*settings.advertise, settings.client_host],
             clock=self._clock,
         )
         await server.start()
-        parts.create_task(server.run(), name="https")
-        kubeconfig = settings.kubeconfig or settings.data_dir / "kubeconfig"
-        url = f"https://{settings.advertise[0]}:{server.port}" if settings.advertise else server.url
-        pki.write_kubeconfig(kubeconfig, url)
-        log.info("api_serving", url=server.url, kubeconfig=str(kubeconfig))
-        return server.url
+        tasks.create_task(server.run(), name="https")
+        url = settings.client_url(server.port)
 
-    async def _lead(self, api: Api, pki: Pki, term: int) -> None:
-        """What only the leader does. Cancelled when it is the leader no more."""
+        def write_kubeconfig() -> None:
+            others = [Context(one.name, one.client_urls[0]) for one in controllers.members if one.client_urls]
+            is_alone = controllers.is_alone
+            pki.write_kubeconfig(
+                settings.kubeconfig_path,
+                url,
+                others=[] if is_alone else others,
+                context=CLUSTER_NAME if is_alone else name,
+            )
+
+        controllers = Controllers(
+            store,
+            Addresses(settings.peer_address, (url,)),
+            clock=self._clock,
+            is_alive=ClusterClient(pki.controller_context).is_alive,
+            on_change=write_kubeconfig,
+        )
+        write_kubeconfig()
+        tasks.create_task(controllers.run(), name="controllers-seen")
+        log.info("api_serving", url=url, kubeconfig=str(settings.kubeconfig_path))
+        on_ready(url)
+        return _Parts(api, store, pki, controllers)
+
+    # ------------------------------------------------------------------ what only the leader does
+
+    async def _lead(self, parts: _Parts, term: int) -> None:
+        """Cancelled when it is the leader no more."""
         settings = self._settings
+        verbs = self._fenced(parts, term)
 
         def client(component: str) -> Client:
-            return api.client(system_user(component))
+            return LocalClient(verbs, system_user(component))
 
         fleet = Fleet(
             client("fleet"),
@@ -152,7 +236,7 @@ class ControlPlane:
             client("controller-manager"),
             clock=self._clock,
             rng=self._rng,
-            settings=ControlSettings(root_ca=pki.ca_pem.decode()),
+            settings=ControlSettings(root_ca=parts.pki.ca_pem.decode()),
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
         sync = Sync(
@@ -174,6 +258,29 @@ class ControlPlane:
         finally:
             self._streams.leader = None
 
+    def _fenced(self, parts: _Parts, term: int) -> Verbs:
+        """The API's verbs for this leadership: what they write is refused once another one has begun."""
+        fence = object_key(LEASE, LEASE_NAMESPACE, LEASE_NAME)
+        api = parts.api
+        return Verbs(
+            FencedStore(parts.store, fence, term),
+            api.cache,
+            clock=self._clock,
+            rng=self._rng,
+            settings=api.settings,
+            authorizer=api.authorizer,
+        )
+
+
+async def _hand_over(parts: _Parts) -> None:
+    """A leader that is told to stop gives the others no election to wait for."""
+    voters = [one for one in parts.controllers.members if not one.is_learner]
+    if not parts.controllers.is_leader or len(voters) < 2:
+        return
+    with contextlib.suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(HAND_OVER_S):
+            await parts.store.transfer_leadership()
+
 
 class _LeadersStreams:
     """Logs and exec go over the links that the leader holds."""
@@ -183,7 +290,7 @@ class _LeadersStreams:
 
     def _get(self) -> Fleet:
         if self.leader is None:
-            raise unavailable("this controller is not the leader, so it holds no link to the hosts")
+            raise unavailable("this controller does not lead, so it holds no link to the hosts")
         return self.leader
 
     async def logs(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
@@ -198,26 +305,3 @@ class _LeadersStreams:
 
     async def port_forward(self, pod: Object, port: int) -> StreamSession:
         return await self._get().port_forward(pod, port)
-
-
-def _identity(data_dir: Path) -> str:
-    """This controller's name in elections; it stays over restarts, so a restart need not wait for itself."""
-    path = data_dir / "identity"
-    if not path.exists():
-        replace_durably(path, f"{socket.gethostname()}_{uuid.uuid4()}".encode())
-    return path.read_text().strip()
-
-
-def _socket_path(data_dir: Path, name: str) -> Path:
-    """Where a unix socket of this data directory is.
-
-    Raises:
-        ValueError: the directory's path is too long for one.
-    """
-    path = data_dir.resolve() / name
-    if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
-        return path
-    raise ValueError(
-        f"{path} is longer than a socket's path may be ({MAX_SOCKET_PATH_BYTES} bytes); "
-        "choose a shorter --data-dir"
-    )

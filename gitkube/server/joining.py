@@ -1,10 +1,10 @@
 """How a controller joins: one file, made where the cluster runs, carried by its owner to the new machine.
 
-`gitkube store add` records the new member as a learner and writes the file; `gitkube serve --join` starts from
-it. The file holds what all controllers share (the authorities with their keys, so it is as secret as they
-are), whom to ask, and a token. Before anything is started the new controller redeems the token at the API of
-one that runs: a member's id must never be lived by two directories, since a second one with an empty log
-could vote anew in a term in which the first has voted.
+`gitkube store add` records the new member as a learner and writes the file; `gitkube serve --join` starts
+from it. The file holds what all controllers share (the authorities with their keys, so it is as secret as
+they are), whom to ask, and a token. Before anything is started the new controller redeems the token at the
+API of one that runs: a member's id must never be lived by two directories, since a second one with an empty
+log could vote anew in a term in which the first has voted.
 
 Flow of `prepare`: read and judge the file, note in the data directory that this one is ours (`joining.json`),
 lay down the authorities, redeem. Each step may be the last before a `kill -9`: the note names the directory,
@@ -131,9 +131,7 @@ async def invite(
     """
     peers = {str(one.id): one.peer_address for one in members if one.peer_address and one.id != added.id}
     if not peers:
-        raise JoinError(
-            "this controller listens for no others; start it with: gitkube serve --peer-listen HOST:PORT …"
-        )
+        raise JoinError("this controller listens for no others; start it with --peer-listen HOST:PORT first")
     files = {}
     for name in _SHARED:
         try:
@@ -237,20 +235,53 @@ async def prepare(path: Path, data_dir: Path, *, clock: Clock, redeem: Redeem) -
             "cluster": join.cluster_id,
             "member": join.member_id,
             "by": secrets.token_hex(16),
-            "redeemed": False,
+            "stage": _NOTED,
         }
         replace_durably(note_path, json.dumps(note).encode())
     _lay_down(join, data_dir / "pki")
-    if not note["redeemed"]:
+    if note["stage"] == _NOTED:
         await redeem(join, str(note["by"]))
-        replace_durably(note_path, json.dumps({**note, "redeemed": True}).encode())
+        replace_durably(note_path, json.dumps({**note, "stage": _REDEEMED}).encode())
     return join
+
+
+def note_joined(data_dir: Path) -> None:
+    """The member has the cluster's state now: from here on its directory must never begin anew."""
+    note = _read_note(data_dir / NOTE)
+    if note is not None and note["stage"] != _JOINED:
+        replace_durably(data_dir / NOTE, json.dumps({**note, "stage": _JOINED}).encode())
+
+
+def has_joined(data_dir: Path) -> bool:
+    """Whether this directory is a member since an earlier start: its join file is needed no more."""
+    note = _read_note(data_dir / NOTE)
+    return note is not None and note["stage"] == _JOINED
+
+
+def check_directory(data_dir: Path) -> None:
+    """Refuse a directory that was a cluster's member and has lost its store.
+
+    Raises:
+        JoinError: started like this it would be another cluster, or vote twice in this one.
+    """
+    note = _read_note(data_dir / NOTE)
+    if note is None or (data_dir / "store").exists():
+        return
+    member = f"{note['member']:016x}"
+    if note["stage"] == _JOINED:
+        raise JoinError(
+            f"{data_dir} was member {member} and has lost its store. Where the cluster runs: gitkube store "
+            f"remove {member}, then gitkube store add NAME; here: serve --join with an empty --data-dir"
+        )
+
+
+_NOTED, _REDEEMED, _JOINED = "noted", "redeemed", "joined"
 
 
 def _read_note(path: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
-        return {name: found[name] for name in ("cluster", "member", "by", "redeemed")}
+        return {name: found[name] for name in ("cluster", "member", "by", "stage")}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, OSError) as error:
