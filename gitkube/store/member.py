@@ -149,7 +149,7 @@ class Member:
             entries = wal.open(identity.last_index if identity else 0)
             for entry in entries:
                 if entry.data:
-                    space.apply(command.decode(entry.data))
+                    space.apply(*command.decode(entry.data))
             term = wal.hard_state.term + 1
             wal.append([Entry(wal.last_index + 1, term, b"")], HardState(term, 1, wal.last_index + 1))
             wal.sync()

@@ -1,87 +1,129 @@
-"""The key space in memory: every version of every key since the last compaction.
+"""The key space: what all members agree on, and the commands that change it.
 
-Pure and deterministic: `apply` takes a command and gives its result; no clock, no disk. Three structures,
-and what binds them:
+Pure and deterministic: `apply` takes a command of the log and gives its result; no clock, no disk, no chance.
+It holds the versions of the keys (versions.py), the leases, the sessions' answers, the alarms, and a running
+hash over all that, which members compare. Errors of a command's content are results too: every member must
+come to the same ones, and a failed command changes nothing.
 
-- `_current`: key -> its newest value, for keys that exist. Reads of "now" need nothing else.
-- `_history`: key -> its versions, oldest first, a deletion being a version without a value. Holds what is
-  needed to read any revision >= `compact_revision`.
-- `_log`: the events of each revision after `compact_revision`, one entry a revision without gaps
-  (`_log[r - _log_base]`). A watch is a cursor on it, so a slow watcher costs nothing and loses nothing,
-  until compaction overtakes it and it is told so.
-
-The semantics are etcd's: one revision for a transaction, however many keys it changes; `version` starts at 1
-at each creation; a deletion of nothing changes nothing.
+The semantics are etcd 3.4's: one revision for a transaction, however many keys it changes; its operations see
+what the earlier ones did; `version` starts at 1 at each creation; deleting nothing changes nothing.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain
 from typing import Any
 
-from sortedcontainers import SortedDict
-
+from gitkube.store import dumping
+from gitkube.store.checks import check_command, check_key
 from gitkube.store.command import (
+    NO_ORIGIN,
+    Alarm,
     Command,
     Compact,
     LeaseGrant,
     LeaseRevoke,
+    Origin,
     Txn,
-    kv_from_list,
-    kv_to_list,
 )
+from gitkube.store.hashing import (
+    ALARM_LIFTED,
+    ALARM_RAISED,
+    COMPACTED,
+    LEASE_GRANTED,
+    LEASE_REVOKED,
+    hash_fact,
+    hash_of,
+    hash_version,
+)
+from gitkube.store.leases import LeaseTable
 from gitkube.store.protocol import (
-    MAX_KEY_BYTES,
-    MAX_TXN_OPERATIONS,
-    MAX_VALUE_BYTES,
     NO_LEASE,
     CompactedError,
-    Compare,
+    CorruptError,
     Delete,
     DeleteResult,
     Event,
-    EventType,
-    FutureRevisionError,
     Get,
-    InvalidRequestError,
-    KeyValue,
+    KeyNotFoundError,
     LeaseId,
-    LeaseNotFoundError,
-    Op,
     Operation,
     OperationResult,
     Put,
     PutResult,
     RangeResult,
     Revision,
+    StateHash,
     StoreError,
-    Target,
     TxnResult,
 )
+from gitkube.store.quota import Alarms, cost_bytes, grows, no_space
+from gitkube.store.ranges import NO_END
+from gitkube.store.reading import ALL, holds, read
+from gitkube.store.results import Result
+from gitkube.store.sessions import SessionTable, Unseen
+from gitkube.store.versions import Versions
 
-NO_END = b"\x00"
-"""As `end` of a range: no upper bound."""
+__all__ = ["NOW", "NO_END", "KeySpace", "Result"]
+
 NOW = Revision(0)
-
-Result = TxnResult | StoreError | None
+SWEPT_REVISIONS_PER_COMMAND = 64
+"""How much of a compaction's work each later command does: far more than it adds, and under 0.1 ms."""
 
 
 class KeySpace:
     """See the module's text."""
 
     def __init__(self) -> None:
-        self.revision = Revision(1)  # etcd's empty store is at 1
-        self.compact_revision = Revision(0)
-        self._current: SortedDict[bytes, KeyValue] = SortedDict()
-        self._history: SortedDict[bytes, list[tuple[Revision, KeyValue | None]]] = SortedDict()
-        self._log: deque[tuple[Event, ...]] = deque()
-        self._log_base = Revision(2)
-        self.leases: dict[LeaseId, int] = {}
-        self._lease_keys: dict[LeaseId, set[bytes]] = {}
+        self.versions = Versions()
+        self.state_hash = 0
+        """Running, over every change: equal on all members that applied the same commands."""
+        self._leases = LeaseTable()
+        self._sessions = SessionTable()
+        self._alarms = Alarms()
+
+    @property
+    def revision(self) -> Revision:
+        return self.versions.revision
+
+    @property
+    def compact_revision(self) -> Revision:
+        """The oldest revision that can be read; 0 when nothing was compacted."""
+        return Revision(max(0, self.versions.compacted))
+
+    @property
+    def live_bytes(self) -> int:
+        """What the quota counts, see `Versions.live_bytes`."""
+        return self.versions.live_bytes
+
+    @property
+    def leases(self) -> dict[LeaseId, int]:
+        """The leases in force, each with its length in seconds."""
+        return self._leases.ttl_s
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """Those that are raised."""
+        return self._alarms.raised()
+
+    def __len__(self) -> int:
+        """How many keys there are."""
+        return len(self.versions)
 
     # ------------------------------------------------------------------ reading
+
+    def read(self, get: Get) -> RangeResult:
+        """As `Store.read`.
+
+        Raises:
+            InvalidRequestError: the key is empty.
+            CompactedError, FutureRevisionError: `get.revision` cannot be read.
+        """
+        check_key(get.key)
+        if get.revision > 0:
+            self.versions.check_readable(get.revision)
+        return read(self.versions, get)
 
     def range(
         self,
@@ -94,76 +136,39 @@ class KeySpace:
         count_only: bool = False,
     ) -> RangeResult:
         """As `Store.range`."""
-        if revision > self.revision:
-            raise FutureRevisionError(
-                f"revision {revision} is in the future; the store is at {self.revision}"
-            )
-        if 0 < revision < self.compact_revision:
-            raise CompactedError(self.compact_revision)
-        if revision in (0, self.revision):
-            return self._range_now(key, end, limit, keys_only, count_only)
-        found = list(self._values_at(key, end, revision))
-        count = len(found)
-        chosen = [] if count_only else found[: limit or None]
-        if keys_only:
-            chosen = [_without_value(kv) for kv in chosen]
-        return RangeResult(chosen, self.revision, count, more=not count_only and len(chosen) < count)
-
-    def _range_now(
-        self, key: bytes, end: bytes | None, limit: int, keys_only: bool, count_only: bool
-    ) -> RangeResult:
-        chosen: list[KeyValue]
-        if end is None:
-            kv = self._current.get(key)
-            count = 0 if kv is None else 1
-            chosen = [] if kv is None or count_only else [kv]
-        else:
-            first = self._current.bisect_left(key)
-            last = len(self._current) if end == NO_END else self._current.bisect_left(end)
-            count = max(0, last - first)
-            stop = min(last, first + limit) if limit else last
-            if count_only or count == 0:
-                chosen = []
-            else:
-                chosen = [self._current[each] for each in self._current.islice(first, stop)]
-        if keys_only:
-            chosen = [_without_value(kv) for kv in chosen]
-        return RangeResult(chosen, self.revision, count, more=not count_only and len(chosen) < count)
-
-    def _values_at(self, key: bytes, end: bytes | None, revision: Revision) -> Iterator[KeyValue]:
-        keys: Sequence[bytes]
-        if end is None:
-            keys = [key] if key in self._history else []
-        else:
-            keys = list(self._history.irange(key, None if end == NO_END else end, inclusive=(True, False)))
-        for each in keys:
-            value: KeyValue | None = None
-            for at, version in self._history[each]:
-                if at > revision:
-                    break
-                value = version
-            if value is not None:
-                yield value
+        return self.read(Get(key, end, limit, revision, keys_only, count_only))
 
     def events_since(self, revision: Revision, limit: int) -> list[tuple[Revision, tuple[Event, ...]]]:
         """The events of at most `limit` revisions, from `revision` on.
 
         Raises:
-            CompactedError: they are no longer known.
+            CompactedError: they are no longer known. Those of the compacted revision itself are.
         """
-        if revision <= self.compact_revision:
+        versions = self.versions
+        if revision < versions.compacted:
             raise CompactedError(self.compact_revision)
-        start = revision - self._log_base
+        start = max(revision, versions.oldest_change)
         return [
-            (Revision(revision + offset), events)
-            for offset, events in enumerate(islice(self._log, start, start + limit))
+            (
+                Revision(at),
+                tuple(versions.event(each, with_previous=True) for each in versions.changes_of(at)),
+            )
+            for at in range(start, min(start + limit, self.revision + 1))
         ]
 
     def keys_of_lease(self, lease: LeaseId) -> list[bytes]:
-        return sorted(self._lease_keys.get(lease, ()))
+        """In their order."""
+        return self._leases.keys_of(lease)
 
-    def __len__(self) -> int:
-        return len(self._current)
+    def hash_at(self, revision: Revision = NOW) -> StateHash:
+        """A hash of all that can be read at a revision. It reads everything: a second per million keys.
+
+        Raises:
+            CompactedError, FutureRevisionError: the revision cannot be read.
+        """
+        self.versions.check_readable(revision or self.revision)
+        at = revision or self.revision
+        return StateHash(at, self.compact_revision, hash_of(self.versions.state_at(at)))
 
     # ------------------------------------------------------------------ changing
 
@@ -171,246 +176,193 @@ class KeySpace:
         """Refuse what no state could make valid, before it is written to the log.
 
         Raises:
-            InvalidRequestError: a limit of the protocol is passed, or a key is changed twice.
+            InvalidRequestError: see `checks.check_command`.
         """
-        if not isinstance(command, Txn):
-            return
-        for operations in (command.success, command.failure):
-            if len(operations) > MAX_TXN_OPERATIONS:
-                raise InvalidRequestError(
-                    f"{len(operations)} operations in one transaction; the limit is {MAX_TXN_OPERATIONS}"
-                )
-            _check_operations(operations)
+        check_command(command)
 
-    def apply(self, command: Command) -> Result:
-        """Do a command of the log. Errors of its content are results too: every member must agree on them."""
-        match command:
-            case Txn():
-                return self._txn(command)
-            case LeaseGrant(lease, ttl_s):
-                self.leases[lease] = ttl_s
-                self._lease_keys.setdefault(lease, set())
-                return None
-            case LeaseRevoke(lease):
-                if lease not in self.leases:
-                    return LeaseNotFoundError(f"lease {lease:x} does not exist or has expired")
-                keys = self.keys_of_lease(lease)
-                self._commit([(key, None, NO_LEASE) for key in keys])
-                del self.leases[lease]
-                del self._lease_keys[lease]
-                return None
-            case Compact(revision):
-                return self._compact(revision)
+    def would_exceed(self, command: Command, quota_bytes: int) -> bool:
+        """Whether a command could grow the key space beyond a quota; 0 is no quota."""
+        if quota_bytes <= 0:
+            return False
+        cost = cost_bytes(command)
+        return cost > 0 and self.live_bytes + cost > quota_bytes
 
-    def _txn(self, txn: Txn) -> TxnResult | StoreError:
-        succeeded = all(self._holds(compare) for compare in txn.compare)
+    def apply(self, command: Command, origin: Origin = NO_ORIGIN) -> Result:
+        """Do a command of the log, once for its origin; a repeated one has the same result again."""
+        if not self.versions.is_swept:
+            self.sweep(SWEPT_REVISIONS_PER_COMMAND)
+        if not origin.session:
+            return self._do(command)
+        known = self._sessions.recall(origin)
+        if not isinstance(known, Unseen):
+            return known
+        result = self._do(command)
+        self._sessions.remember(origin, result)
+        return result
+
+    def sweep(self, revisions: int) -> bool:
+        """Do some of what a compaction left to do; True: there is more. Nobody can see the difference."""
+        self.versions.sweep(revisions)
+        return not self.versions.is_swept
+
+    def _do(self, command: Command) -> Result:
+        try:
+            if self._alarms.is_out_of_space and grows(command):
+                raise no_space()
+            match command:
+                case Txn():
+                    return self._txn(command)
+                case LeaseGrant(lease, ttl_s):
+                    self._leases.grant(lease, ttl_s)
+                    self._note(LEASE_GRANTED, lease, ttl_s)
+                case LeaseRevoke(lease):
+                    self._revoke(lease)
+                case Compact(revision):
+                    self.versions.compact(revision)
+                    self._note(COMPACTED, revision, 0)
+                case Alarm(kind, member, is_raised):
+                    if self._alarms.apply(command):
+                        self._note(ALARM_RAISED if is_raised else ALARM_LIFTED, kind.value, member)
+            return None
+        except StoreError as error:
+            # Raised by a check, all of which come before the first change.
+            return error.with_traceback(None)
+
+    def _txn(self, txn: Txn) -> TxnResult:
+        versions = self.versions
+        succeeded = True
+        for compare in txn.compare:
+            if not holds(versions, compare):
+                succeeded = False
+                break
         operations = txn.success if succeeded else txn.failure
-        for operation in operations:
-            if (
-                isinstance(operation, Put)
-                and operation.lease != NO_LEASE
-                and operation.lease not in self.leases
-            ):
-                return LeaseNotFoundError(f"lease {operation.lease:x} does not exist or has expired")
-        changes: list[tuple[bytes, bytes | None, LeaseId]] = []
+        self._check_against_state(operations)
         results: list[OperationResult] = []
         for operation in operations:
-            match operation:
-                case Put(key, value, lease):
-                    results.append(PutResult(self._current.get(key)))
-                    changes.append((key, value, lease))
-                case Delete(key, end):
-                    deleted = self._range_now(key, end, 0, False, False).kvs
-                    results.append(DeleteResult(deleted))
-                    changes.extend((kv.key, None, NO_LEASE) for kv in deleted)
-                case Get(key, end, limit):
-                    results.append(self._range_now(key, end, limit, False, False))
-        self._commit(changes)
-        return TxnResult(succeeded, self.revision, results)
+            if isinstance(operation, Put):
+                results.append(self._put(operation))
+            elif isinstance(operation, Delete):
+                results.append(self._delete(operation))
+            else:
+                results.append(read(versions, operation))
+        self._commit()
+        return TxnResult(succeeded, versions.revision, results)
 
-    def _holds(self, compare: Compare) -> bool:
-        kv = self._current.get(compare.key)
-        actual: Any
-        match compare.target:
-            case Target.VERSION:
-                actual = kv.version if kv else 0
-            case Target.CREATE:
-                actual = kv.create_revision if kv else 0
-            case Target.MOD:
-                actual = kv.mod_revision if kv else 0
-            case Target.LEASE:
-                actual = kv.lease if kv else 0
-            case Target.VALUE:
-                if kv is None:
-                    return False  # as etcd: a key that is not there has no value to compare with
-                actual = kv.value
-        match compare.op:
-            case Op.EQUAL:
-                return bool(actual == compare.value)
-            case Op.NOT_EQUAL:
-                return bool(actual != compare.value)
-            case Op.GREATER:
-                return bool(actual > compare.value)
-            case Op.LESS:
-                return bool(actual < compare.value)
+    def _check_against_state(self, operations: Sequence[Operation]) -> None:
+        # In etcd's order: all puts first, then all reads.
+        for operation in operations:
+            if isinstance(operation, Put):
+                if (operation.ignore_value or operation.ignore_lease) and not self.versions.get(
+                    operation.key
+                ):
+                    raise KeyNotFoundError(
+                        f"key {operation.key!r} is not there, so it has no value or lease that could be kept"
+                    )
+                if operation.lease:
+                    self._leases.check(operation.lease)
+        for operation in operations:
+            if isinstance(operation, Get) and operation.revision:
+                self.versions.check_readable(operation.revision)
 
-    def _commit(self, changes: Sequence[tuple[bytes, bytes | None, LeaseId]]) -> None:
-        if not changes:
-            return
-        self.revision = Revision(self.revision + 1)
-        events: list[Event] = []
-        for key, value, lease in changes:
-            previous = self._current.get(key)
-            if previous is not None and previous.lease != NO_LEASE:
-                self._lease_keys[previous.lease].discard(key)
-            history = self._history.setdefault(key, [])
-            if value is None:
-                del self._current[key]
-                tombstone = KeyValue(key, b"", Revision(0), self.revision, 0)
-                history.append((self.revision, None))
-                events.append(Event(EventType.DELETE, tombstone, previous))
-                continue
-            created = previous.create_revision if previous else self.revision
-            version = previous.version + 1 if previous else 1
-            kv = KeyValue(key, value, created, self.revision, version, lease)
-            self._current[key] = kv
-            history.append((self.revision, kv))
-            if lease != NO_LEASE:
-                self._lease_keys[lease].add(key)
-            events.append(Event(EventType.PUT, kv, previous))
-        self._log.append(tuple(events))
+    def _put(self, put: Put) -> PutResult:
+        key, value, lease = put.key, put.value, put.lease
+        if put.ignore_value or put.ignore_lease:
+            # A deletion without an end may have come before it in the same transaction.
+            now = self.versions.get(key)
+            if now is not None:
+                value = now.value if put.ignore_value else value
+                lease = now.lease if put.ignore_lease else lease
+        previous = self.versions.put(key, value, lease)
+        before = previous.lease if previous is not None else NO_LEASE
+        if lease != before:
+            if before:
+                self._leases.detach(before, key)
+            if lease:
+                self._leases.attach(lease, key)
+        return PutResult(previous)
 
-    def _compact(self, revision: Revision) -> StoreError | None:
-        if revision > self.revision:
-            return FutureRevisionError(f"cannot compact at {revision}; the store is at {self.revision}")
-        if revision <= self.compact_revision:
-            return CompactedError(self.compact_revision)
-        touched: set[bytes] = set()
-        while self._log and self._log_base <= revision:
-            touched.update(event.kv.key for event in self._log.popleft())
-            self._log_base = Revision(self._log_base + 1)
-        for key in touched:
-            history = self._history.get(key)
-            if history is None:
-                continue
-            kept = 0  # the newest version at or before `revision` is still readable at `revision`
-            for index, (at, _) in enumerate(history):
-                if at <= revision:
-                    kept = index
-            del history[:kept]
-            if history[0][1] is None and history[0][0] <= revision:
-                del history[0]
-            if not history:
-                del self._history[key]
-        self.compact_revision = revision
-        return None
+    def _delete(self, delete: Delete) -> DeleteResult:
+        _, deleted = self.versions.find(delete.key, delete.end, self.versions.latest, ALL)
+        for kv in deleted:
+            self.versions.delete(kv.key)
+            if kv.lease:
+                self._leases.detach(kv.lease, kv.key)
+        return DeleteResult(deleted)
+
+    def _revoke(self, lease: LeaseId) -> None:
+        self._leases.check(lease)
+        for key in self._leases.keys_of(lease):
+            self.versions.delete(key)
+        self._leases.remove(lease)
+        self._commit()
+        self._note(LEASE_REVOKED, lease, 0)
+
+    def _commit(self) -> None:
+        for version in self.versions.commit():
+            self.state_hash = hash_version(self.state_hash, version)
+
+    def _note(self, kind: int, number: int, detail: int) -> None:
+        self.state_hash = hash_fact(self.state_hash, kind, number, detail)
 
     # ------------------------------------------------------------------ snapshots
 
     def dump(self) -> Iterator[list[Any]]:
-        """The whole state as plain lists, for a snapshot.
+        """The whole state as plain lists, for a snapshot; see dumping.py.
 
         It is copied before this returns, so that another thread may take its time over encoding it.
         """
         head: list[list[Any]] = [
-            ["revision", self.revision, self.compact_revision, self._log_base],
-            ["leases", list(self.leases.items())],
+            ["space", dumping.FORMAT, self.revision, self.versions.compacted],
+            ["hash", self.state_hash],
+            ["leases", [[lease, ttl_s] for lease, ttl_s in self.leases.items()]],
+            ["alarms", self._alarms.dump()],
         ]
-        histories = [(key, tuple(history)) for key, history in self._history.items()]
-        log = tuple(self._log)
-        return _dump_parts(head, histories, log)
+        sessions = (["sessions", part] for part in self._sessions.dump())
+        return chain(head, sessions, dumping.dump_versions(self.versions.copy()))
 
     @classmethod
     def load(cls, parts: Iterator[list[Any]]) -> KeySpace:
-        """The state that `dump` gave."""
+        """The state that `dump` gave.
+
+        Raises:
+            CorruptError: parts are missing or not understood.
+        """
         space = cls()
-        versions_at: dict[tuple[bytes, int], KeyValue] = {}
+        versions = space.versions
+        revision = 0
+        is_base_complete = False
         for part in parts:
             match part:
-                case ["revision", revision, compact_revision, log_base]:
-                    space.revision = Revision(revision)
-                    space.compact_revision = Revision(compact_revision)
-                    space._log_base = Revision(log_base)
+                case ["space", format_number, revision, compacted]:
+                    if format_number != dumping.FORMAT:
+                        raise CorruptError(
+                            f"a snapshot of format {format_number}; this version knows {dumping.FORMAT}"
+                        )
+                    versions.load_start(revision, compacted)
+                case ["hash", state_hash]:
+                    space.state_hash = state_hash
                 case ["leases", leases]:
-                    space.leases = {LeaseId(lease): ttl_s for lease, ttl_s in leases}
-                    space._lease_keys = {lease: set() for lease in space.leases}
-                case ["key", key, versions]:
-                    history = [
-                        (Revision(at), None if item is None else kv_from_list(item)) for at, item in versions
-                    ]
-                    space._history[key] = history
-                    versions_at.update({(key, at): kv for at, kv in history if kv is not None})
-                    newest = history[-1][1]
-                    if newest is not None:
-                        space._current[key] = newest
-                        if newest.lease != NO_LEASE:
-                            space._lease_keys[newest.lease].add(key)
-                case ["log", events]:
-                    space._log.append(tuple(_load_event(event, versions_at) for event in events))
+                    for lease, ttl_s in leases:
+                        space._leases.grant(LeaseId(lease), ttl_s)
+                case ["alarms", alarms]:
+                    space._alarms.load(alarms)
+                case ["sessions", sessions]:
+                    space._sessions.load(sessions)
+                case _:
+                    if part[0] == "changes" and not is_base_complete:
+                        versions.load_keys()
+                        is_base_complete = True
+                    dumping.load_versions(part, versions)
+        if not is_base_complete:
+            versions.load_keys()
+        if versions.revision != revision:
+            raise CorruptError(f"the snapshot ends at revision {versions.revision} instead of {revision}")
+        for lease, key in versions.leased():
+            space._leases.attach(lease, key)
         return space
 
-
-def _dump_parts(
-    head: list[list[Any]],
-    histories: Sequence[tuple[bytes, Sequence[tuple[Revision, KeyValue | None]]]],
-    log: Sequence[tuple[Event, ...]],
-) -> Iterator[list[Any]]:
-    yield from head
-    for key, history in histories:
-        yield ["key", key, [[at, None if kv is None else kv_to_list(kv)] for at, kv in history]]
-    for events in log:
-        yield ["log", [_dump_event(event) for event in events]]
-
-
-def _dump_event(event: Event) -> list[Any]:
-    previous_revision = 0 if event.previous is None else event.previous.mod_revision
-    return [event.type is EventType.PUT, event.kv.key, event.kv.mod_revision, previous_revision]
-
-
-def _load_event(item: Sequence[Any], versions_at: dict[tuple[bytes, int], KeyValue]) -> Event:
-    is_put, key, mod_revision, previous_revision = item
-    # A previous version older than the compaction is no longer known, as in etcd.
-    previous = versions_at.get((key, previous_revision))
-    if is_put:
-        return Event(EventType.PUT, versions_at[(key, mod_revision)], previous)
-    tombstone = KeyValue(key, b"", Revision(0), Revision(mod_revision), 0)
-    return Event(EventType.DELETE, tombstone, previous)
-
-
-def _without_value(kv: KeyValue) -> KeyValue:
-    return KeyValue(kv.key, b"", kv.create_revision, kv.mod_revision, kv.version, kv.lease)
-
-
-def _check_operations(operations: Sequence[Operation]) -> None:
-    put: set[bytes] = set()
-    deletes: list[Delete] = []
-    for operation in operations:
-        if not operation.key:
-            raise InvalidRequestError("a key may not be empty")
-        if len(operation.key) > MAX_KEY_BYTES:
-            raise InvalidRequestError(f"a key of {len(operation.key)} bytes; the limit is {MAX_KEY_BYTES}")
-        if isinstance(operation, Put):
-            if len(operation.value) > MAX_VALUE_BYTES:
-                raise InvalidRequestError(
-                    f"a value of {len(operation.value)} bytes; the limit is {MAX_VALUE_BYTES}"
-                )
-            if operation.key in put:
-                raise InvalidRequestError(f"key {operation.key!r} is put twice in one transaction")
-            put.add(operation.key)
-        elif isinstance(operation, Delete):
-            deletes.append(operation)
-    for index, delete in enumerate(deletes):
-        if any(_covers(delete, key) for key in put):
-            raise InvalidRequestError(f"range at {delete.key!r} is deleted and put in one transaction")
-        if any(_overlap(delete, other) for other in deletes[:index]):
-            raise InvalidRequestError(f"range at {delete.key!r} is deleted twice in one transaction")
-
-
-def _covers(delete: Delete, key: bytes) -> bool:
-    if delete.end is None:
-        return delete.key == key
-    return delete.key <= key and (delete.end == NO_END or key < delete.end)
-
-
-def _overlap(one: Delete, other: Delete) -> bool:
-    return _covers(one, other.key) or _covers(other, one.key)
+    def move_on(self, revisions: int) -> None:
+        """For a restore, see `Versions.move_on`. The sessions go, as their clients' cluster is gone."""
+        self.versions.move_on(revisions)
+        self._sessions = SessionTable()
+        self._note(COMPACTED, self.versions.compacted, 0)

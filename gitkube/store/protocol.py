@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import NewType, Protocol
+from typing import NamedTuple, NewType, Protocol
 
 Revision = NewType("Revision", int)
 LeaseId = NewType("LeaseId", int)
@@ -53,6 +53,14 @@ class InvalidRequestError(StoreError):
     """Key or value too large, too many operations, the same key put twice in one transaction."""
 
 
+class DuplicateKeyError(InvalidRequestError):
+    """One branch of a transaction puts a key twice, or puts a key that it also deletes."""
+
+
+class KeyNotFoundError(InvalidRequestError):
+    """A Put that keeps the value or the lease of a key which is not there."""
+
+
 class NoSpaceError(StoreError):
     """The key space has reached its quota: reads and deletions go on, what would grow it is refused.
 
@@ -68,6 +76,13 @@ class UnavailableError(StoreError):
     """No quorum, or the member is restarting. Nothing is known about a write that was under way."""
 
 
+class SessionExpiredError(UnavailableError):
+    """The write's session was forgotten, or its answer was: whether it was done is not known.
+
+    Remedy: read what is there, then go on with a new session. The same write sent again fails again.
+    """
+
+
 class MembershipError(StoreError):
     """A change of the members that would cost the cluster its quorum, or names one that is not there."""
 
@@ -76,8 +91,9 @@ class IdentityError(StoreError):
     """Another cluster's member or data directory, or one that was removed from this cluster."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(NamedTuple):
+    """One version of a key. A tuple, as hundreds of thousands of them are made and kept."""
+
     key: bytes
     value: bytes
     create_revision: Revision
@@ -121,7 +137,7 @@ class Compare:
     op: Op
     value: int | bytes
     end: bytes | None = None
-    """With it the comparison must hold for each key of the range; an empty range holds."""
+    """With it the comparison must hold for each key of the range; one without keys is like a missing key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +256,7 @@ class StoreStatus:
     last_index: int = 0
     applied_index: int = 0
     live_bytes: int = 0
-    """Of keys and values as they are now, which the quota counts."""
+    """Of the versions that are kept, with what each costs beside its bytes; the quota counts them."""
     quota_bytes: int = 0
     is_learner: bool = False
     alarms: Sequence[str] = ()

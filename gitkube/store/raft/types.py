@@ -8,6 +8,7 @@ and Practice", 2014), so that whoever knows them finds everything at once.
 from __future__ import annotations
 
 import enum
+import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple, NewType
 
@@ -27,7 +28,7 @@ class EntryKind(enum.IntEnum):
 class Entry(NamedTuple):
     """One entry of the replicated log."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs on an entry
     term: int
     data: bytes
     kind: EntryKind = EntryKind.NORMAL
@@ -55,7 +56,7 @@ class ConfState(NamedTuple):
 class SnapshotMeta(NamedTuple):
     """A state that replaces the log up to `index`. The bytes of the state are none of the core's business."""
 
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]
     term: int = 0
     conf: ConfState = ConfState()
 
@@ -77,6 +78,36 @@ class ConfChange(NamedTuple):
     steps: tuple[ConfChangeStep, ...] = ()
     context: bytes = b""
     """For the layer above: who the member is and where it is reached."""
+
+    def encode(self) -> bytes:
+        """The data of a CONF_CHANGE entry."""
+        packed = [_CHANGE_STEP.pack(step.kind, step.member) for step in self.steps]
+        return b"".join([_CHANGE_HEAD.pack(_CHANGE_FORMAT, len(packed)), *packed, self.context])
+
+    @staticmethod
+    def decode(data: bytes) -> ConfChange:
+        """Of a CONF_CHANGE entry.
+
+        Raises:
+            ValueError: this is no such data.
+        """
+        try:
+            format_version, count = _CHANGE_HEAD.unpack_from(data)
+            if format_version != _CHANGE_FORMAT:
+                raise ValueError(f"a configuration change of format {format_version}, not {_CHANGE_FORMAT}")
+            end = _CHANGE_HEAD.size + count * _CHANGE_STEP.size
+            packed = _CHANGE_STEP.iter_unpack(data[_CHANGE_HEAD.size : end])
+            steps = tuple(ConfChangeStep(ConfChangeKind(kind), MemberId(member)) for kind, member in packed)
+        except struct.error as error:
+            raise ValueError(f"not a configuration change: {error}") from error
+        if len(steps) != count:
+            raise ValueError(f"a configuration change of {count} steps was cut off after {len(steps)}")
+        return ConfChange(steps, bytes(data[end:]))
+
+
+_CHANGE_FORMAT = 1
+_CHANGE_HEAD = struct.Struct(">BH")
+_CHANGE_STEP = struct.Struct(">BQ")
 
 
 class MessageKind(enum.IntEnum):
@@ -128,7 +159,7 @@ class Message:
 class ReadState(NamedTuple):
     """The read with this context may be served once `index` is applied (thesis, section 6.4)."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     context: bytes
 
 
