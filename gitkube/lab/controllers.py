@@ -162,7 +162,7 @@ def _tail(path: Path, lines: int = 10) -> str:
 
 
 def _unverified() -> urllib.request.OpenerDirector:
-    """It only asks whether somebody is there, and sends no secret: whose certificate it is does not matter."""
+    """It asks whether somebody is there, and sends no secret; whose certificate it is does not matter."""
     import ssl
 
     context = ssl.create_default_context()
