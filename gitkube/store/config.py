@@ -62,6 +62,8 @@ class MemberConfig:
     keep_revisions: int = DEFAULT_KEEP_REVISIONS
     """So many revisions survive the automatic compaction, and those of `keep_history_s`."""
     keep_history_s: float = DEFAULT_KEEP_HISTORY_S
+    snapshot_entries: int = 20_000
+    """A snapshot of the state is taken after so many entries of the log."""
     tick_s: float = 0.1
     election_ticks: int = 10
     join: JoinInfo | None = field(default=None)

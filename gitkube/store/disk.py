@@ -5,7 +5,9 @@ tear a write, flip a bit, be slow or full. `SystemDisk` is the machine's own.
 
 What a crash may do, and so what callers must expect: written bytes that no `sync` covered may be there, in
 part, or not; a name that was made, moved or removed may be back as it was until `sync_directory` has
-returned. An error of a sync is never retried (see `gitkube/files.py`).
+returned. A process that dies leaves all of that as it is: what it reads when it starts again need not be
+durable yet. An error of a sync is never retried (see `gitkube/files.py`), and what can be read after one may
+still be lost.
 """
 
 from __future__ import annotations
@@ -14,13 +16,21 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from gitkube.files import fsync_directory, write_all
+from gitkube.files import fsync_directory
 
 
 class DiskFile(Protocol):
-    """An open file, written at offsets."""
+    """An open file, read and written at offsets; it outlives its name."""
 
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end of the file.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        ...
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of `data`; the file grows as needed.
 
         Raises:
@@ -67,7 +77,10 @@ class Disk(Protocol):
         ...
 
     def rename(self, source: Path, target: Path) -> None:
-        """Replaces `target`; durable after `sync_directory`."""
+        """A file or a directory. Replaces `target`, if that is a file or an empty directory.
+
+        Durable after `sync_directory`.
+        """
         ...
 
     def unlink(self, path: Path) -> None: ...
@@ -82,7 +95,8 @@ class SystemDisk:
 
     def make_directory(self, path: Path) -> None:
         if not path.is_dir():
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.make_directory(path.parent)
+            path.mkdir(exist_ok=True, mode=0o700)
             fsync_directory(path.parent)
 
     def names(self, directory: Path) -> list[str]:
@@ -121,9 +135,19 @@ class _SystemFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        os.lseek(self._descriptor, offset, os.SEEK_SET)
-        write_all(self._descriptor, data)
+    def read_at(self, offset: int, length: int) -> bytes:
+        pieces = []
+        while length > 0 and (piece := os.pread(self._descriptor, length, offset)):
+            pieces.append(piece)
+            offset += len(piece)
+            length -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        written = os.pwrite(self._descriptor, data, offset)
+        while written < len(data):  # rare: a signal, or the disk is nearly full
+            with memoryview(data)[written:] as rest:
+                written += os.pwrite(self._descriptor, rest, offset + written)
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)

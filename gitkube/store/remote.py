@@ -1,8 +1,10 @@
-"""A store in another process: the client of `process.py`, and what keeps that process alive.
+"""A store in another process: the client of `served.py`, and what keeps that process alive.
 
-`RemoteStore` is a `Store`. It connects when first needed and again when the connection is lost; a watch goes
-on from the revision it had reached, so its reader notices nothing. A write that was under way when the
-connection broke raises `UnavailableError`: nobody can say whether it was done.
+`RemoteStore` is a `Store` and a `StoreAdmin`. It connects when first needed and again when the connection is
+lost; a watch goes on from the revision it had reached, so its reader notices nothing. What was under way
+when the connection broke is sent again, a write with the number that it had (`origins.py`), so that it is
+done once. Only when nobody answers for a while is that said (`UnavailableError`); nobody knows about such a
+write.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 import contextlib
 import random
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,26 @@ import structlog
 from gitkube.clock import Clock
 from gitkube.store import rpc
 from gitkube.store.command import compare_to_list, operation_to_list
+from gitkube.store.config import MemberConfig
+from gitkube.store.membership import info_from_list
 from gitkube.store.mvcc import NOW
-from gitkube.store.process import EXIT_CORRUPT
+from gitkube.store.origins import Origins
+from gitkube.store.process import EXIT_REFUSED
 from gitkube.store.protocol import (
+    NO_LEASE,
     Compare,
     CorruptError,
+    EventType,
+    Get,
     Lease,
     LeaseId,
+    MemberInfo,
     Operation,
     RangeResult,
     Revision,
+    SessionExpiredError,
+    StateHash,
+    StoreError,
     StoreStatus,
     TxnResult,
     UnavailableError,
@@ -46,19 +58,30 @@ _STABLE_S = 30.0
 """A member that ran this long is restarted at once again."""
 
 
-class RemoteStore:
-    """See the module's text."""
+class ConnectionLostError(UnavailableError):
+    """The process went away before it answered."""
 
-    def __init__(self, path: Path, *, clock: Clock) -> None:
+
+class RemoteStore:
+    """See the module's text.
+
+    Args:
+        path: the unix socket.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock, rng: random.Random | None = None) -> None:
         self._path = path
         self._clock = clock
+        self._origins = Origins(rng or random.SystemRandom())
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
         self._number = 0
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._batches: dict[int, asyncio.Queue[WatchBatch | Exception]] = {}
+        self._batches: dict[int, asyncio.Queue[Any]] = {}
         self._is_closed = False
+
+    # ------------------------------------------------------------------ Store
 
     async def range(
         self,
@@ -69,15 +92,19 @@ class RemoteStore:
         revision: Revision = NOW,
         keys_only: bool = False,
         count_only: bool = False,
+        serializable: bool = False,
     ) -> RangeResult:
         return rpc.range_from_list(
-            await self._call("range", key, end, limit, revision, keys_only, count_only)
+            await self._call("range", key, end, limit, revision, keys_only, count_only, serializable)
         )
+
+    async def read(self, get: Get, *, serializable: bool = False) -> RangeResult:
+        return rpc.range_from_list(await self._call("read", operation_to_list(get), serializable))
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
     ) -> TxnResult:
-        body = await self._call(
+        body = await self._write(
             "txn",
             [compare_to_list(item) for item in compare],
             [operation_to_list(item) for item in success],
@@ -92,46 +119,86 @@ class RemoteStore:
         *,
         start_revision: Revision = NOW,
         previous: bool = False,
+        without: frozenset[EventType] = frozenset(),
+        progress_s: float = 0.0,
     ) -> AsyncIterator[WatchBatch]:
         at = start_revision
         while True:
-            writer = await self._connected()
-            number = self._next_number()
-            queue: asyncio.Queue[WatchBatch | Exception] = asyncio.Queue()
-            self._batches[number] = queue
+            arguments = [key, end, at, previous, sorted(kind.value for kind in without), progress_s]
             try:
-                writer.write(rpc.encode_frame([number, "watch", [key, end, at, previous]]))
-                while True:
-                    item = await queue.get()
-                    if isinstance(item, UnavailableError) and at and not self._is_closed:
-                        break  # the connection was lost: go on from where we are
-                    if isinstance(item, Exception):
-                        raise item
-                    if not writer.is_closing():
-                        writer.write(rpc.encode_frame([number, "taken", []]))
-                    is_known = item.revision < at and not item.events
-                    at = Revision(max(at, item.revision + 1))
-                    if not is_known or start_revision == NOW:
-                        yield item
-            finally:
-                del self._batches[number]
-                if not writer.is_closing():
-                    writer.write(rpc.encode_frame([number, "cancel", []]))
+                async with contextlib.aclosing(self._stream("watch", arguments)) as bodies:
+                    async for body in bodies:
+                        batch = rpc.batch_from_list(body)
+                        is_known = batch.revision < at and not batch.events
+                        at = Revision(max(at, batch.revision + 1))
+                        if not is_known or start_revision == NOW:
+                            yield batch
+            except UnavailableError:
+                if not at or self._is_closed:
+                    raise
+                await self._clock.sleep(_CONNECT_PAUSE_S)  # the member went away: go on from where we are
 
-    async def lease_grant(self, ttl_s: int) -> Lease:
-        return rpc.lease_from_list(await self._call("lease_grant", ttl_s))
+    async def lease_grant(self, ttl_s: int, lease: LeaseId = NO_LEASE) -> Lease:
+        return rpc.lease_from_list(await self._write("lease_grant", ttl_s, lease))
 
     async def lease_keep_alive(self, lease: LeaseId) -> Lease:
         return rpc.lease_from_list(await self._call("lease_keep_alive", lease))
 
+    async def lease_time_to_live(self, lease: LeaseId) -> Lease:
+        return rpc.lease_from_list(await self._call("lease_time_to_live", lease))
+
     async def lease_revoke(self, lease: LeaseId) -> None:
-        await self._call("lease_revoke", lease)
+        await self._write("lease_revoke", lease)
+
+    async def leases(self) -> Sequence[LeaseId]:
+        return [LeaseId(lease) for lease in await self._call("leases")]
 
     async def compact(self, revision: Revision) -> None:
-        await self._call("compact", revision)
+        await self._write("compact", revision)
 
     async def status(self) -> StoreStatus:
         return rpc.status_from_list(await self._call("status"))
+
+    async def metrics(self) -> str:
+        """Of the member's process, in Prometheus' text format."""
+        return str(await self._call("metrics"))
+
+    # ------------------------------------------------------------------ StoreAdmin
+
+    async def members(self) -> Sequence[MemberInfo]:
+        return [info_from_list(item) for item in await self._call("members")]
+
+    async def member_add(
+        self, name: str, peer_address: str, *, client_urls: Sequence[str] = (), is_learner: bool = True
+    ) -> MemberInfo:
+        return info_from_list(
+            await self._call_once("member_add", name, peer_address, list(client_urls), is_learner)
+        )
+
+    async def member_update(
+        self, member: int, *, peer_address: str = "", client_urls: Sequence[str] | None = None
+    ) -> MemberInfo:
+        urls = None if client_urls is None else list(client_urls)
+        return info_from_list(await self._call("member_update", member, peer_address, urls))
+
+    async def member_promote(self, member: int) -> MemberInfo:
+        return info_from_list(await self._call("member_promote", member))
+
+    async def member_remove(self, member: int) -> None:
+        await self._call_once("member_remove", member)
+
+    async def transfer_leadership(self, member: int = 0) -> int:
+        return int(await self._call_once("transfer_leadership", member))
+
+    async def backup(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream("backup", []):
+            yield piece
+
+    async def hash(self, revision: Revision = NOW) -> StateHash:
+        return rpc.hash_from_list(await self._call("hash", revision))
+
+    async def disarm(self) -> None:
+        await self._call("disarm")
 
     async def close(self) -> None:
         self._is_closed = True
@@ -139,9 +206,33 @@ class RemoteStore:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    # ------------------------------------------------------------------ the connection
+    # ------------------------------------------------------------------ requests
+
+    async def _write(self, method: str, *arguments: Any) -> Any:
+        """A change, sent with a number of its own so that sending it again is harmless."""
+        origin = self._origins.new()
+        try:
+            answer = await self._call(method, *arguments, list(origin))
+        except (UnavailableError, SessionExpiredError, asyncio.CancelledError):
+            self._origins.lost(origin)
+            raise
+        except StoreError:
+            self._origins.done(origin)
+            raise
+        self._origins.done(origin)
+        return answer
 
     async def _call(self, method: str, *arguments: Any) -> Any:
+        """The answer, from whichever life of the process gives one."""
+        deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
+        while True:
+            try:
+                return await self._call_once(method, *arguments)
+            except ConnectionLostError:
+                if self._clock.monotonic() >= deadline or self._is_closed:
+                    raise
+
+    async def _call_once(self, method: str, *arguments: Any) -> Any:
         writer = await self._connected()
         number = self._next_number()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -149,12 +240,39 @@ class RemoteStore:
         try:
             writer.write(rpc.encode_frame([number, method, list(arguments)]))
             return await answer
+        except asyncio.CancelledError:
+            if not writer.is_closing():
+                writer.write(rpc.encode_frame([number, "cancel", []]))
+            raise
         finally:
             del self._answers[number]
+
+    async def _stream(self, method: str, arguments: list[Any]) -> AsyncGenerator[Any, None]:
+        writer = await self._connected()
+        number = self._next_number()
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._batches[number] = queue
+        try:
+            writer.write(rpc.encode_frame([number, method, arguments]))
+            while True:
+                item = await queue.get()
+                if isinstance(item, Exception):
+                    raise item
+                if item is None:
+                    return
+                if not writer.is_closing():
+                    writer.write(rpc.encode_frame([number, "taken", []]))
+                yield item
+        finally:
+            del self._batches[number]
+            if not writer.is_closing():
+                writer.write(rpc.encode_frame([number, "cancel", []]))
 
     def _next_number(self) -> int:
         self._number += 1
         return self._number
+
+    # ------------------------------------------------------------------ the connection
 
     async def _connected(self) -> asyncio.StreamWriter:
         if self._writer is not None and not self._writer.is_closing():
@@ -172,12 +290,12 @@ class RemoteStore:
                     await self._clock.sleep(_CONNECT_PAUSE_S)
                     continue
                 self._writer = writer
-                self._reading = asyncio.create_task(self._read(reader, writer), name="store-client")
+                self._reading = asyncio.create_task(self._read_frames(reader, writer), name="store-client")
                 return writer
         raise UnavailableError("the store is closed")
 
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lost = UnavailableError("the connection to the store's process was lost; it may be restarting")
+    async def _read_frames(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lost = ConnectionLostError("the connection to the store's process was lost; it may be restarting")
         try:
             while (frame := await rpc.read_frame(reader)) is not None:
                 number, kind, body = frame
@@ -192,7 +310,7 @@ class RemoteStore:
 
     def _deliver(self, number: int, kind: int, body: Any) -> None:
         if number in self._batches:
-            item = rpc.error_from_list(body) if kind == rpc.ERROR else rpc.batch_from_list(body)
+            item = rpc.error_from_list(body) if kind == rpc.ERROR else None if kind == rpc.END else body
             self._batches[number].put_nowait(item)
             return
         answer = self._answers.get(number)
@@ -205,11 +323,14 @@ class RemoteStore:
 
 
 class StoreProcess:
-    """Keeps a member's process running: starts it again when it dies, with growing pauses."""
+    """Keeps a member's process running: starts it again when it dies, with growing pauses.
 
-    def __init__(self, data_dir: Path, socket_path: Path, *, clock: Clock, rng: random.Random) -> None:
-        self._data_dir = data_dir
-        self._socket_path = socket_path
+    Args:
+        config: what the process is told; written beside its data directory.
+    """
+
+    def __init__(self, config: MemberConfig, *, clock: Clock, rng: random.Random) -> None:
+        self._config = config
         self._clock = clock
         self._rng = rng
         self.pid = 0
@@ -218,23 +339,25 @@ class StoreProcess:
         """Until cancelled.
 
         Raises:
-            CorruptError: the member's data is damaged or in use; it says where and what to do.
+            CorruptError: the member cannot be started, and another try would not help; it says why.
         """
         failures = 0
         while True:
             started = self._clock.monotonic()
             code, said = await self._run_once()
-            if code == EXIT_CORRUPT:
-                raise CorruptError(said or f"the store in {self._data_dir} cannot be opened")
+            if code == EXIT_REFUSED:
+                raise CorruptError(said or f"the store in {self._config.data_dir} cannot be opened")
             log.error("store_process_ended", exit_code=code, said=said)
             failures = 0 if self._clock.monotonic() - started > _STABLE_S else failures + 1
             pause_s = _RESTART_PAUSES_S[min(failures, len(_RESTART_PAUSES_S) - 1)]
             await self._clock.sleep(pause_s * self._rng.uniform(0.8, 1.2))
 
     async def _run_once(self) -> tuple[int, str]:
+        path = self._config.data_dir.with_name(f"{self._config.data_dir.name}.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._config.write(path)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gitkube.store.process",
-            "--data-dir", str(self._data_dir), "--socket", str(self._socket_path),
+            sys.executable, "-m", "gitkube.store.process", "--config", str(path),
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip

@@ -1,14 +1,15 @@
-"""The `Store` protocol over a unix socket: what both ends of it agree on.
+"""`Store` and `StoreAdmin` over a unix socket: what both ends of it agree on.
 
-A frame is `length:u32` and msgpack. Requests are `[number, method, arguments]`; answers are
-`[number, kind, body]` with kind ANSWER, ERROR or BATCH (one batch of a watch, of which there are many).
-Errors travel by name and come out as the same exception on the other side.
+A frame is `length:u32` and msgpack. Requests are `[number, method, arguments]`; answers are `[number, kind,
+body]` with kind ANSWER, ERROR, or, of a stream, any number of BATCH and perhaps an END. Errors travel by
+name and come out as the same exception on the other side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
+from dataclasses import fields
 from typing import Any
 
 import msgpack
@@ -26,6 +27,7 @@ from gitkube.store.protocol import (
     PutResult,
     RangeResult,
     Revision,
+    StateHash,
     StoreError,
     StoreStatus,
     TxnResult,
@@ -33,7 +35,7 @@ from gitkube.store.protocol import (
     WatchBatch,
 )
 
-ANSWER, ERROR, BATCH = 0, 1, 2
+ANSWER, ERROR, BATCH, END = 0, 1, 2, 3
 MAX_FRAME_BYTES = 1024 * 1024 * 1024
 """A range of a whole large key space is one frame; both ends are one program on one machine."""
 WATCH_WINDOW = 8
@@ -158,11 +160,16 @@ def lease_from_list(body: list[Any]) -> Lease:
 
 
 def status_to_list(status: StoreStatus) -> list[Any]:
-    return [
-        status.member, status.is_leader, status.term, status.revision, status.compact_revision,
-        status.keys, status.size_bytes,
-    ]  # fmt: skip
+    return [getattr(status, each.name) for each in fields(StoreStatus)]
 
 
 def status_from_list(body: list[Any]) -> StoreStatus:
-    return StoreStatus(body[0], body[1], body[2], Revision(body[3]), Revision(body[4]), body[5], body[6])
+    return StoreStatus(*body)
+
+
+def hash_to_list(found: StateHash) -> list[Any]:
+    return [found.revision, found.compact_revision, found.hash]
+
+
+def hash_from_list(body: list[Any]) -> StateHash:
+    return StateHash(Revision(body[0]), Revision(body[1]), body[2])

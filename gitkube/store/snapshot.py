@@ -1,119 +1,283 @@
-"""The key space in one file, so that the log before it can be forgotten.
+"""The state in one file, so that the log before it can be forgotten.
 
-`<index>-<term>.snap` holds a header, the parts of `KeySpace.dump` as records with checksums, and an end
-record. It appears under its name only when all of it is on the disk, so a file without its end record is
-damage, not a crash. The two newest are kept: if the newest is damaged, that is an error and not a silent
-step back in time.
+`<index>-<term>.snap` is a file of parts (`parts.py`): its head is the `SnapshotMeta`, with the members as of
+then; the parts are the business of those who write them. It appears under its name only when all of it is on
+the disk. The two newest are kept: if the newest is damaged, that is an error and not a silent step back in
+time.
+
+A snapshot travels to another member as the bytes of this file (`snapshot_chunks`), is verified there while it
+comes in (`SnapshotReceiver`), and only then gets its name.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgpack
-
-from gitkube.files import fsync_directory, write_all
 from gitkube.store import records
+from gitkube.store.disk import Disk, DiskFile
+from gitkube.store.parts import PIECE_BYTES, PartsReader, encode_parts
 from gitkube.store.protocol import CorruptError
+from gitkube.store.raft.types import ConfState, SnapshotMeta
 
-FORMAT_VERSION = 1
+KEPT = 2
 _MAGIC = b"gitkube snap"
-_HEADER = struct.Struct("<12sIQQ")
-_HEADER_BYTES = 64
-_PART, _END = 1, 2
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.snap")
-_WRITE_BYTES = 1024 * 1024
 
 
-class SnapshotId(NamedTuple):
-    """The last entry of the log that a snapshot contains."""
-
-    last_index: int
-    term: int
-
-
-def write_snapshot(directory: Path, identity: SnapshotId, parts: Iterable[list[Any]]) -> Path:
-    """Write a snapshot durably; it replaces the one before the last.
+def write_snapshot(disk: Disk, directory: Path, meta: SnapshotMeta, parts: Iterable[Sequence[Any]]) -> Path:
+    """Write a snapshot durably; of older ones only the newest is kept.
 
     Raises:
         OSError: the disk failed or is full. The snapshots that were there still are.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{identity.last_index:016x}-{identity.term:016x}.snap"
-    temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        header = _HEADER.pack(_MAGIC, FORMAT_VERSION, identity.last_index, identity.term)
-        buffer = bytearray(header + bytes(_HEADER_BYTES - len(header)))
-        count = 0
-        for part in parts:
-            count += 1
-            buffer += records.encode(identity.last_index, _PART, msgpack.packb(part))
-            if len(buffer) >= _WRITE_BYTES:
-                write_all(descriptor, bytes(buffer))
-                buffer.clear()
-        buffer += records.encode(identity.last_index, _END, msgpack.packb(count))
-        write_all(descriptor, bytes(buffer))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-    fsync_directory(directory)
-    for _, old in _find(directory)[:-2]:
-        old.unlink()
-    return path
+    disk.make_directory(directory)
+    path = snapshot_path(directory, meta)
+    return write_file(disk, path, encode_parts(_MAGIC, meta.index, meta_to_list(meta), parts), keep=KEPT)
 
 
-def newest_snapshot(directory: Path) -> SnapshotId | None:
-    """Which snapshot there is, without reading it."""
-    found = _find(directory)
-    return found[-1][0] if found else None
+def remove_leftovers(disk: Disk, directory: Path) -> None:
+    """Remove what a crash left half-written, and make the names durable. Once, before anything is read."""
+    disk.make_directory(directory)
+    for name in disk.names(directory):
+        if name.endswith(".tmp"):
+            disk.unlink(directory / name)
+    disk.sync_directory(directory)
 
 
-def read_snapshot(directory: Path, identity: SnapshotId) -> Iterator[list[Any]]:
+def newest_snapshot(disk: Disk, directory: Path) -> SnapshotMeta | None:
+    """Which snapshot there is; only its head is read.
+
+    Raises:
+        CorruptError: its head is damaged, or a newer version wrote it.
+    """
+    paths = snapshot_paths(disk, directory)
+    return read_meta(disk, paths[-1]) if paths else None
+
+
+def read_snapshot(disk: Disk, directory: Path, meta: SnapshotMeta) -> Iterator[list[Any]]:
     """The parts of a snapshot.
 
     Raises:
-        CorruptError: it is damaged or was written by a newer version.
+        CorruptError: it is damaged or is not the one of `meta`. Parts before the damage were given out.
     """
-    path = directory / f"{identity.last_index:016x}-{identity.term:016x}.snap"
-    data = path.read_bytes()
-    if data[:12] == _MAGIC and len(data) >= 16:
-        version = struct.unpack_from("<I", data, 12)[0]
-        if version > FORMAT_VERSION:
-            raise CorruptError(f"{path} was written by a newer gitkube (format {version}). Use that version.")
-    if data[: _HEADER.size] != _HEADER.pack(_MAGIC, FORMAT_VERSION, *identity):
-        raise CorruptError(f"{path} is damaged at offset 0: not the header of this snapshot")
-    if data[_HEADER.size : _HEADER_BYTES].strip(b"\0"):
-        raise CorruptError(f"{path} is damaged at offset {_HEADER.size}: bytes that are always zero")
-    count = 0
-    for record in records.scan(str(path), identity.last_index, data, _HEADER_BYTES, tail_may_be_torn=False):
-        if record.type == _END:
-            if msgpack.unpackb(record.payload) != count or record.end != len(data):
+    path = snapshot_path(directory, meta)
+    reader = PartsReader(str(path), _MAGIC)
+    for piece in read_pieces(disk, path):
+        for part in reader.feed(piece):
+            _check_meta(reader, path, meta)
+            yield part
+    reader.finish()
+    _check_meta(reader, path, meta)
+
+
+def snapshot_chunks(
+    disk: Disk, directory: Path, meta: SnapshotMeta, chunk_bytes: int = PIECE_BYTES
+) -> Iterator[bytes]:
+    """The bytes of a snapshot, to send; they stay readable when it is replaced meanwhile.
+
+    Raises:
+        OSError: there is no such snapshot any more (before the first chunk), or the disk failed.
+    """
+    return read_pieces(disk, snapshot_path(directory, meta), chunk_bytes)
+
+
+def snapshot_bytes(disk: Disk, directory: Path) -> int:
+    """Of all snapshots on disk."""
+    return sum(disk.size(path) for path in snapshot_paths(disk, directory))
+
+
+class SnapshotReceiver:
+    """A snapshot that comes in from another member: chunks in, and at the end a file with a name.
+
+    Until `install` there is only a temporary file. `abort` removes it, or after a crash `remove_leftovers`.
+    """
+
+    def __init__(self, disk: Disk, directory: Path, meta: SnapshotMeta) -> None:
+        """Args:
+        meta: as announced; what comes in must have it.
+        """
+        disk.make_directory(directory)
+        self._disk = disk
+        self._meta = meta
+        self._path = snapshot_path(directory, meta)
+        self._temporary = self._path.with_suffix(".received.tmp")
+        self._file: DiskFile | None = disk.create(self._temporary)
+        self._reader = PartsReader(f"the snapshot received as {self._path.name}", _MAGIC)
+        self.received_bytes = 0
+        """Where the next chunk must begin."""
+
+    def add(self, offset: int, data: bytes) -> None:
+        """Take the next chunk.
+
+        Args:
+            offset: of its first byte in the whole; must be `received_bytes`.
+
+        Raises:
+            CorruptError: it is not the next one, fails a checksum, or belongs to another snapshot; nothing is
+                left of it then.
+            OSError: the disk failed or is full; nothing is left either.
+        """
+        if self._file is None:
+            raise ValueError("the snapshot was installed or given up")
+        try:
+            if offset != self.received_bytes:
                 raise CorruptError(
-                    f"{path} is damaged: it does not have the parts that its end record counts"
+                    f"a chunk of {self._path.name} at {offset}; the next one begins at "
+                    f"{self.received_bytes}. The snapshot must be sent again."
                 )
-            return
-        count += 1  # noqa: SIM113 - the end record does not count itself
-        yield msgpack.unpackb(record.payload)
-    raise CorruptError(f"{path} is damaged: its end record is missing")
+            for _ in self._reader.feed(data):
+                pass
+            if self._reader.head is not None:
+                _check_meta(self._reader, self._path, self._meta)
+            self._file.write_at(offset, data)
+        except (CorruptError, OSError):
+            self.abort()
+            raise
+        self.received_bytes += len(data)
+
+    def complete(self) -> None:
+        """All chunks are there: make them durable, still without the name.
+
+        Raises:
+            CorruptError: it does not end with its end record; nothing is left of it then.
+            OSError: the disk failed or is full; nothing is left either.
+        """
+        if self._file is None:
+            raise ValueError("the snapshot was installed or given up")
+        try:
+            self._reader.finish()
+            self._file.sync()
+        except (CorruptError, OSError):
+            self.abort()
+            raise
+
+    def install(self) -> Path:
+        """Give it its name, after `complete`; from then on it is what the member starts from.
+
+        Raises:
+            CorruptError, OSError: as for `complete`.
+        """
+        self.complete()
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+        self._disk.rename(self._temporary, self._path)
+        self._disk.sync_directory(self._path.parent)
+        remove_old(self._disk, self._path.parent, KEPT)
+        return self._path
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is neither installed nor given up."""
+        return self._file is not None
+
+    def abort(self) -> None:
+        """Give up, and leave nothing. Does nothing after `install`."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            with suppress(OSError):  # `remove_leftovers` removes it at the next start
+                self._disk.unlink(self._temporary)
 
 
-def snapshot_bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for _, path in _find(directory))
+def snapshot_path(directory: Path, meta: SnapshotMeta) -> Path:
+    return directory / f"{meta.index:016x}-{meta.term:016x}.snap"
 
 
-def _find(directory: Path) -> list[tuple[SnapshotId, Path]]:
-    if not directory.is_dir():
-        return []
-    found = []
-    for path in directory.iterdir():
-        match = _NAME.fullmatch(path.name)
-        if match:
-            found.append((SnapshotId(int(match[1], 16), int(match[2], 16)), path))
-    return sorted(found)
+def snapshot_paths(disk: Disk, directory: Path) -> list[Path]:
+    """Oldest first."""
+    return [directory / name for name in disk.names(directory) if _NAME.fullmatch(name)]
+
+
+def read_meta(disk: Disk, path: Path) -> SnapshotMeta:
+    """The head of a snapshot.
+
+    Raises:
+        CorruptError: it is damaged, or belongs to another file.
+    """
+    reader = PartsReader(str(path), _MAGIC)
+    for piece in read_pieces(disk, path, 4096):
+        for _ in reader.feed(piece):
+            break
+        if reader.head is not None:
+            meta = meta_from_list(reader.head)
+            if snapshot_path(path.parent, meta) != path:
+                raise records.damaged(str(path), 0, f"it is the snapshot up to entry {meta.index}")
+            return meta
+    raise records.damaged(str(path), 0, "it ends before its head")
+
+
+def write_file(disk: Disk, path: Path, pieces: Iterable[bytes], *, keep: int = 0) -> Path:
+    """Write a whole file durably, so that there is all of it or nothing.
+
+    Args:
+        keep: so many snapshots beside it, itself included, stay; 0 is all.
+    """
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    file = disk.create(temporary)
+    try:
+        offset = 0
+        for piece in pieces:
+            file.write_at(offset, piece)
+            offset += len(piece)
+        file.sync()
+    except BaseException:
+        file.close()
+        with suppress(OSError):  # the first error says more; the next start removes the file
+            disk.unlink(temporary)
+        raise
+    file.close()
+    disk.rename(temporary, path)
+    disk.sync_directory(path.parent)
+    if keep:
+        remove_old(disk, path.parent, keep)
+    return path
+
+
+def remove_old(disk: Disk, directory: Path, keep: int) -> None:
+    """All but the newest; the newest must be durable."""
+    for path in snapshot_paths(disk, directory)[:-keep]:
+        disk.unlink(path)
+
+
+def read_pieces(disk: Disk, path: Path, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+    """A file's bytes; it is opened at once, and stays readable when its name goes."""
+    return _pieces_of(disk.open(path), piece_bytes)
+
+
+def _pieces_of(file: DiskFile, piece_bytes: int) -> Iterator[bytes]:
+    try:
+        offset = 0
+        while piece := file.read_at(offset, piece_bytes):
+            yield piece
+            offset += len(piece)
+    finally:
+        file.close()
+
+
+def meta_to_list(meta: SnapshotMeta) -> list[Any]:
+    return [
+        meta.index,
+        meta.term,
+        [list(field) if isinstance(field, tuple) else field for field in meta.conf],
+    ]
+
+
+def meta_from_list(item: Sequence[Any]) -> SnapshotMeta:
+    index, term, conf = item
+    voters, learners, voters_outgoing, learners_next, auto_leave = conf
+    state = ConfState(
+        tuple(voters), tuple(learners), tuple(voters_outgoing), tuple(learners_next), auto_leave
+    )
+    return SnapshotMeta(index, term, state)
+
+
+def _check_meta(reader: PartsReader, path: Path, meta: SnapshotMeta) -> None:
+    if reader.head is None or meta_from_list(reader.head) != meta:
+        raise CorruptError(
+            f"{path} is not the snapshot that was asked for: it says {reader.head}, not {meta_to_list(meta)}"
+        )

@@ -1,276 +1,294 @@
 """The log on disk: entries and the hard state, in segments of zeros that are filled from the front.
 
-A segment `<sequence>-<first index>.log` has a header and records (`records.py`), stamped with its sequence.
-It is written full of zeros before use: an fsync then has no file size or block map to write, which makes it
-about a third faster. Appending is `append` (any number of times, in memory) and then one `sync`: everything
-of one turn becomes one record and shares one fsync. Nothing may be acknowledged before `sync` has returned.
+Appending is `append` (any number of times, in memory) and then one `sync`: everything of one turn becomes one
+record (`segments.py` has the format) and shares one fsync. Nothing may be acknowledged before `sync` has
+returned. A segment is full of zeros before use: an fsync then has no file size or block map to write, which
+makes it about a third faster. To make those zeros takes a while, so `prepare_next` does it ahead, in another
+thread if need be.
 
-Entries carry index and term and follow one another without gaps. An entry with an index that is there
-already replaces it and all behind it: that is how a follower's log is corrected by a leader (Raft, section
-5.3); a lone member never does it.
+What keeps it whole in a crash: a segment gets its name only when its first record is on the disk, and each
+segment begins with the hard state, so that older ones can be removed at any time. What was read at a start
+may have been written by a process that died before its fsync, or after one that failed; so the newest record
+is written and synced again before anything rests on it.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+import itertools
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from gitkube.files import fsync_directory, write_all
 from gitkube.store import records
-from gitkube.store.protocol import CorruptError
+from gitkube.store.disk import Disk, DiskFile
+from gitkube.store.raft.types import Entry, HardState
+from gitkube.store.segments import (
+    BATCH,
+    HEADER_BYTES,
+    LogContents,
+    Segment,
+    entry_pieces,
+    hard_state_piece,
+    header_of,
+    read_log,
+    segment_path,
+)
 
 SEGMENT_BYTES = 16 * 1024 * 1024
-_MAGIC = b"gitkube wal\0"
-FORMAT_VERSION = 1
-_HEADER = struct.Struct("<12sIQQ")  # magic, version, sequence, first index; then zeros to 64 bytes
-_HEADER_BYTES = 64
-_ENTRY = struct.Struct("<QQ")
-_HARD_STATE = struct.Struct("<QQQ")
-_ITEM = struct.Struct("<BI")
-_BATCH = 1
-_ITEM_ENTRY, _ITEM_HARD_STATE = 1, 2
-_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.log")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One command of the log. `data` is empty for the entry with which a leader opens its term."""
-
-    index: int
-    term: int
-    data: bytes
-
-
-class HardState(NamedTuple):
-    """What a member must not forget over a restart (Raft, figure 2)."""
-
-    term: int = 0
-    vote: int = 0
-    commit: int = 0
-
-
-@dataclass(slots=True)
-class _Segment:
-    path: Path
-    sequence: int
-    first_index: int
+_ZEROS = bytes(1024 * 1024)
 
 
 class Wal:
-    """An open log. One process at a time; the owner of the data directory's lock."""
+    """An open log. One process at a time; the owner of the data directory's lock.
 
-    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    Its methods are called one at a time; only `prepare_next` may run beside any of them.
+    """
+
+    def __init__(self, disk: Disk, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._disk = disk
         self._directory = directory
         self._segment_bytes = segment_bytes
-        self._segments: list[_Segment] = []
-        self._descriptor = -1
+        self._segments: list[Segment] = []
+        self._file: DiskFile | None = None
         self._offset = 0
-        self._pending = bytearray()
+        self._pending: list[bytes] = []
         self._pending_index = 1
+        self._failure: OSError | None = None
+        self._is_closed = False
+        self._prepared: tuple[DiskFile, Path] | None = None
+        self._preparing = threading.Lock()
+        self._file_numbers = itertools.count(1)
         self.hard_state = HardState()
         self.last_index = 0
-        """Of the newest entry appended, or 0."""
+        """Of the newest entry appended; without one, of the snapshot that the log follows."""
+        self.prepare_failure: OSError | None = None
+        """Why the next segment could not be prepared; None when it could. Most often the disk is full: the
+        log goes on as long as the segment in use has room, and it is time to tell somebody."""
 
     # ------------------------------------------------------------------ opening
 
-    def open(self, after_index: int) -> list[Entry]:
+    def open(self, after_index: int, after_term: int | None = None) -> list[Entry]:
         """Read the log, and make it ready to be appended to.
 
+        What a crash may have cut short is finished here: files that count for nothing are removed, and a log
+        that ends before the snapshot, or contradicts it, begins anew behind it (the snapshot came from
+        another member, and `reset` was not reached).
+
         Args:
-            after_index: what a snapshot already has; only later entries are returned.
+            after_index: what the newest snapshot has; only later entries are returned. It must be durable.
+            after_term: the term of the snapshot's last entry. If the log has that entry with another term,
+                all that follows it in the log is void (Raft, section 7).
 
         Returns:
             The entries after it, in order.
 
         Raises:
-            CorruptError: damage, or a gap between the snapshot and the log.
+            CorruptError: damage, or a gap between the snapshot and the log. Nothing was changed.
+            OSError: the disk failed or is full.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._segments = self._find_segments()
-        entries: list[Entry] = []
-        for position, segment in enumerate(self._segments):
-            is_last = position == len(self._segments) - 1
-            self._offset = self._read_segment(segment, is_last, entries)
-        entries = [entry for entry in entries if entry.index > after_index]
-        if entries and entries[0].index != after_index + 1:
-            raise CorruptError(
-                f"the log in {self._directory} begins at entry {entries[0].index}, but the newest snapshot "
-                f"ends at {after_index}: entries between them are missing. Restore from a backup."
-            )
-        self.last_index = entries[-1].index if entries else after_index
-        if self._segments:
-            self._reopen_last()
-        else:
-            self._start_segment(self.last_index + 1)
-        return entries
+        self._disk.make_directory(self._directory)
+        contents = read_log(self._disk, self._directory, after_index)
+        self._segments = contents.segments
+        self.hard_state = contents.hard_state
+        self.last_index = contents.last_index
+        # Names that a process made and died over need not be durable yet, and what they replace goes now.
+        self._disk.sync_directory(self._directory)
+        for path in contents.leftovers:
+            self._disk.unlink(path)
+        if not self._segments:
+            self._start_segment(1, [])
+            return []
+        self._reopen_last(contents)
+        terms = [entry.term for entry in contents.entries if entry.index == after_index]
+        is_contradicted = bool(terms) and after_term is not None and terms[0] != after_term
+        if self.last_index < after_index or is_contradicted:
+            self.reset(after_index, after_term or 0)
+            return []
+        return [entry for entry in contents.entries if entry.index > after_index]
 
-    def _find_segments(self) -> list[_Segment]:
-        found = []
-        for path in self._directory.iterdir():
-            match = _NAME.fullmatch(path.name)
-            if match:
-                found.append(_Segment(path, int(match[1], 16), int(match[2], 16)))
-            elif path.name.endswith(".tmp"):
-                path.unlink()  # a segment that was being made when the process died: holds nothing yet
-        found.sort(key=lambda segment: segment.sequence)
-        for before, after in pairwise(found):
-            if after.sequence != before.sequence + 1:
-                raise CorruptError(
-                    f"the log has a hole: no segment between {before.path} and {after.path.name}"
-                )
-        return found
-
-    def _read_segment(self, segment: _Segment, is_last: bool, entries: list[Entry]) -> int:
-        data = segment.path.read_bytes()
-        expected = _HEADER.pack(_MAGIC, FORMAT_VERSION, segment.sequence, segment.first_index)
-        if len(data) < _HEADER_BYTES or data[: _HEADER.size] != expected:
-            version = struct.unpack_from("<I", data, 12)[0] if len(data) >= 16 else 0
-            if data[:12] == _MAGIC and version > FORMAT_VERSION:
-                raise CorruptError(
-                    f"{segment.path} was written by a newer gitkube (format {version}, this one knows "
-                    f"{FORMAT_VERSION}). Use that version."
-                )
-            raise CorruptError(f"{segment.path} is damaged at offset 0: not the header of this segment")
-        if data[_HEADER.size : _HEADER_BYTES].strip(b"\0"):
-            raise CorruptError(
-                f"{segment.path} is damaged at offset {_HEADER.size}: bytes that are always zero"
-            )
-        end = _HEADER_BYTES
-        for record in records.scan(
-            str(segment.path), segment.sequence, data, _HEADER_BYTES, tail_may_be_torn=is_last
-        ):
-            end = record.end
-            if record.type != _BATCH:
-                raise CorruptError(f"{segment.path} at offset {record.offset}: unknown record {record.type}")
-            for type, body in _items(record.payload):
-                if type == _ITEM_ENTRY:
-                    index, term = _ENTRY.unpack_from(body)
-                    entry = Entry(index, term, body[_ENTRY.size :])
-                    self._take(entry, entries, segment, record.offset)
-                elif type == _ITEM_HARD_STATE:
-                    self.hard_state = HardState(*_HARD_STATE.unpack(body))
-                else:
-                    raise CorruptError(f"{segment.path} at offset {record.offset}: unknown item {type}")
-        return end
-
-    @staticmethod
-    def _take(entry: Entry, entries: list[Entry], segment: _Segment, offset: int) -> None:
-        if entries and entry.index != entries[-1].index + 1:
-            if not entries[0].index <= entry.index <= entries[-1].index:
-                raise CorruptError(
-                    f"{segment.path} at offset {offset}: entry {entry.index} follows {entries[-1].index}"
-                )
-            del entries[entry.index - entries[0].index :]
-        entries.append(entry)
-
-    def _reopen_last(self) -> None:
-        segment = self._segments[-1]
-        self._descriptor = os.open(segment.path, os.O_RDWR)
-        size = os.fstat(self._descriptor).st_size
-        # What lies behind the last whole record was torn: make it zeros again before anything follows it.
-        _write_zeros(self._descriptor, self._offset, max(size, self._segment_bytes) - self._offset)
-        os.fsync(self._descriptor)
+    def _reopen_last(self, contents: LogContents) -> None:
+        self._file = self._disk.open(self._segments[-1].path)
+        self._offset = contents.end
+        start = contents.end - len(contents.last_record)
+        # What lies behind the last whole record was torn: zeros again before anything follows it.
+        again = contents.last_record + bytes(contents.rest_bytes)
+        if again:
+            self._file.write_at(start, again)
+        self._file.sync()
 
     # ------------------------------------------------------------------ appending
 
     def append(self, entries: Iterable[Entry], hard_state: HardState | None = None) -> None:
-        """Take entries (and a changed hard state) to be written by the next `sync`."""
-        for entry in entries:
+        """Take entries (and a changed hard state) to be written by the next `sync`.
+
+        An entry with an index that the log has replaces it and all behind it.
+        """
+        taken = list(entries)
+        if taken:
             if not self._pending:
-                self._pending_index = entry.index
-            body = _ENTRY.pack(entry.index, entry.term) + entry.data
-            self._pending += _ITEM.pack(_ITEM_ENTRY, len(body)) + body
-            self.last_index = entry.index
+                self._pending_index = taken[0].index
+            self._pending += entry_pieces(taken)
+            self.last_index = taken[-1].index
         if hard_state is not None and hard_state != self.hard_state:
             if not self._pending:
                 self._pending_index = self.last_index + 1
             self.hard_state = hard_state
-            self._pending += _hard_state_item(hard_state)
+            self._pending.append(hard_state_piece(hard_state))
 
     def sync(self) -> None:
-        """Make durable what was appended.
+        """Make durable what was appended: one write and one fsync.
 
         Raises:
-            OSError: the disk failed or is full. The log must not be used any further.
+            OSError: the disk failed or is full. Nobody knows what is on it, so the log takes nothing more.
         """
         if not self._pending:
             return
-        record = records.encode(self._segments[-1].sequence, _BATCH, bytes(self._pending))
-        if self._offset + len(record) > self._segment_bytes and self._offset > _HEADER_BYTES:
-            self._start_segment(self._pending_index)
-            record = records.encode(self._segments[-1].sequence, _BATCH, bytes(self._pending))
-        os.lseek(self._descriptor, self._offset, os.SEEK_SET)
-        write_all(self._descriptor, record)
-        os.fdatasync(self._descriptor)
-        self._offset += len(record)
-        self._pending.clear()
+        file = self._usable_file()
+        record = records.encode(self._segments[-1].sequence, BATCH, self._pending, self._offset)
+        try:
+            if self._offset + len(record) > self._segment_bytes and self._offset > HEADER_BYTES:
+                self._start_segment(self._pending_index, self._pending)
+            else:
+                file.write_at(self._offset, record)
+                file.sync()
+                self._grow(len(record))
+        except OSError as error:
+            self._failure = error
+            raise
+        self._pending = []
 
-    def _start_segment(self, first_index: int) -> None:
+    def _usable_file(self) -> DiskFile:
+        if self._failure is not None:
+            raise OSError(self._failure.errno, f"the log failed before, and must not go on: {self._failure}")
+        if self._file is None:
+            raise ValueError("the log is not open")
+        return self._file
+
+    def _grow(self, length: int) -> None:
+        self._offset += length
+        segment = self._segments[-1]
+        segment.size_bytes = max(segment.size_bytes, self._offset)
+
+    def _start_segment(
+        self, first_index: int, pieces: list[bytes], *, base_term: int = 0, is_reset: bool = False
+    ) -> None:
+        """Make a segment the newest one, durably, with a first record of `pieces`."""
         sequence = self._segments[-1].sequence + 1 if self._segments else 1
-        path = self._directory / f"{sequence:016x}-{first_index:016x}.log"
-        temporary = path.with_suffix(".tmp")
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        header = _HEADER.pack(_MAGIC, FORMAT_VERSION, sequence, first_index)
-        _write_zeros(descriptor, 0, self._segment_bytes)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        write_all(descriptor, header)
-        os.fsync(descriptor)
-        os.replace(temporary, path)
-        fsync_directory(self._directory)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = descriptor
-        self._segments.append(_Segment(path, sequence, first_index))
-        self._offset = _HEADER_BYTES
+        path = segment_path(self._directory, sequence, first_index)
+        segment = Segment(path, sequence, first_index, base_term, is_reset, self._segment_bytes)
+        file, temporary = self._take_prepared() or self._make_file()
         # The hard state must outlive the segment that it was written in.
-        self._pending[:0] = _hard_state_item(self.hard_state)
+        pieces = [hard_state_piece(self.hard_state), *pieces]
+        record = records.encode(sequence, BATCH, pieces, HEADER_BYTES)
+        file.write_at(0, header_of(segment) + record)
+        file.sync()
+        self._disk.rename(temporary, path)
+        self._disk.sync_directory(self._directory)
+        if self._file is not None:
+            self._file.close()
+        self._file = file
+        self._segments.append(segment)
+        self._offset = HEADER_BYTES
+        self._grow(len(record))
 
-    # ------------------------------------------------------------------ trimming
+    # ------------------------------------------------------------------ the next segment
+
+    @property
+    def needs_next(self) -> bool:
+        """Whether `prepare_next` has something to do; stays true after it failed."""
+        return self._prepared is None
+
+    def prepare_next(self) -> None:
+        """Fill the next segment with zeros, if it is not there yet.
+
+        May run in a thread beside all other methods. It never fails: see `prepare_failure`.
+        """
+        if not self._preparing.acquire(blocking=False):
+            return
+        try:
+            if self._prepared is None and not self._is_closed:
+                self._prepared = self._make_file()
+            self.prepare_failure = None
+        except OSError as error:
+            # Nothing that was acknowledged is in it.
+            self.prepare_failure = error
+        finally:
+            self._preparing.release()
+
+    def _take_prepared(self) -> tuple[DiskFile, Path] | None:
+        prepared = self._prepared
+        if prepared is not None:  # `prepare_next` touches it only while it is None
+            self._prepared = None
+        return prepared
+
+    def _make_file(self) -> tuple[DiskFile, Path]:
+        """A file of zeros under a name that `open` removes; durable, so that its later sync is quick."""
+        path = self._directory / f"next-{next(self._file_numbers)}.tmp"
+        file = self._disk.create(path)
+        try:
+            for offset in range(0, self._segment_bytes, len(_ZEROS)):
+                file.write_at(offset, _ZEROS[: self._segment_bytes - offset])
+            file.sync()
+        except OSError:
+            file.close()
+            with suppress(OSError):  # the first error says more; the next start removes the file
+                self._disk.unlink(path)
+            raise
+        return file, path
+
+    # ------------------------------------------------------------------ forgetting
 
     def trim(self, up_to_index: int) -> None:
-        """Remove segments that hold only entries up to and with `up_to_index`, which a snapshot has."""
+        """Remove segments that hold only entries up to and with `up_to_index`.
+
+        Args:
+            up_to_index: a durable snapshot has all entries up to it.
+        """
         removed = False
         while len(self._segments) > 1 and self._segments[1].first_index <= up_to_index + 1:
-            self._segments.pop(0).path.unlink()
+            self._disk.unlink(self._segments.pop(0).path)
             removed = True
         if removed:
-            fsync_directory(self._directory)
+            self._disk.sync_directory(self._directory)
+
+    def reset(self, index: int, term: int) -> None:
+        """Forget all entries: a snapshot of another member replaces them, and the log goes on at `index` + 1.
+
+        The hard state stays. A crash leaves the log as it was or as it shall be; `open` with the snapshot
+        makes the same of both.
+
+        Args:
+            index: of the last entry that the snapshot has, which must be durable by now.
+            term: of that entry.
+
+        Raises:
+            OSError: the disk failed or is full; as for `sync`.
+        """
+        self._usable_file()
+        try:
+            self._start_segment(index + 1, [], base_term=term, is_reset=True)
+            self._pending = []
+            self.last_index = index
+            while len(self._segments) > 1:
+                self._disk.unlink(self._segments.pop(0).path)
+            self._disk.sync_directory(self._directory)
+        except OSError as error:
+            self._failure = error
+            raise
 
     @property
     def size_bytes(self) -> int:
         """Of all segments on disk."""
-        return sum(segment.path.stat().st_size for segment in self._segments)
+        return sum(segment.size_bytes for segment in self._segments)
 
     def close(self) -> None:
-        """Release the file. What was appended and not synced is not written."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def _hard_state_item(hard_state: HardState) -> bytes:
-    body = _HARD_STATE.pack(*hard_state)
-    return _ITEM.pack(_ITEM_HARD_STATE, len(body)) + body
-
-
-def _items(payload: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(payload):
-        type, length = _ITEM.unpack_from(payload, at)
-        at += _ITEM.size
-        yield type, payload[at : at + length]
-        at += length
-
-
-def _write_zeros(descriptor: int, start: int, length: int) -> None:
-    os.lseek(descriptor, start, os.SEEK_SET)
-    zeros = memoryview(bytes(min(length, 1024 * 1024)) if length > 0 else b"")
-    while length > 0:
-        write_all(descriptor, zeros[:length])
-        length -= len(zeros[:length])
+        """Release the files. What was appended and not synced is not written."""
+        self._is_closed = True
+        with self._preparing:  # wait for a `prepare_next` that is under way
+            prepared = self._take_prepared()
+        if prepared is not None:
+            prepared[0].close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -13,7 +13,8 @@ from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import Clock, SystemClock
-from gitkube.store.member import Member, MemberSettings
+from gitkube.store.member import Member
+from gitkube.store.settings import MemberSettings
 
 ADMIN = User("system:test", groups=("system:masters",))
 SMALL_STORE = MemberSettings(segment_bytes=256 * 1024)

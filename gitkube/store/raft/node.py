@@ -312,6 +312,10 @@ class RaftNode:
     def last_index(self) -> int:
         return self._state.log.last_index
 
+    def term_of(self, index: int) -> int:
+        """Of the entry with that index; 0 if it is not known (any more)."""
+        return self._state.log.term(index) or 0
+
     @property
     def first_index(self) -> int:
         """Of the oldest entry that is not compacted."""

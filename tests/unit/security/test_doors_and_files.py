@@ -29,7 +29,7 @@ from gitkube.node.sections import Sections
 from gitkube.server.kubeconfig import Context, Credentials, kubeconfig, write_kubeconfig
 from gitkube.server.pki import Pki
 from gitkube.store.member import Member
-from gitkube.store.process import StoreServer
+from gitkube.store.served import StoreServer
 from gitkube.wire import digest_of
 
 NOBODY = 65534

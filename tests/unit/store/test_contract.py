@@ -11,7 +11,6 @@ import pytest
 
 from gitkube.clock import SystemClock
 from gitkube.store.member import Member
-from gitkube.store.process import StoreServer
 from gitkube.store.protocol import (
     CompactedError,
     Compare,
@@ -32,6 +31,7 @@ from gitkube.store.protocol import (
     prefix_end,
 )
 from gitkube.store.remote import RemoteStore
+from gitkube.store.served import StoreServer
 from tests.support.real_api import SMALL_STORE
 
 

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from gitkube.clock import SystemClock
-from gitkube.store.member import Member, MemberSettings
+from gitkube.store.disk import SystemDisk
+from gitkube.store.member import Member
+from gitkube.store.settings import MemberSettings
 from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
+from gitkube.store.raft.types import Entry, HardState, MemberId
 from gitkube.store.remote import RemoteStore, StoreProcess
 from gitkube.store.snapshot import newest_snapshot
-from gitkube.store.wal import Entry, HardState, Wal
+from gitkube.store.wal import Wal
 
 SMALL = 4096
 
@@ -30,12 +33,12 @@ def no_disk_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def filled_wal(directory: Path, entries: int, value_bytes: int = 20) -> list[int]:
     """A log with one synced record an entry; gives the offset at which each record ended."""
-    wal = Wal(directory, segment_bytes=SMALL * 4)
+    wal = Wal(SystemDisk(), directory, segment_bytes=SMALL * 4)
     wal.open(0)
     ends = []
     rng = random.Random(1)
     for index in range(1, entries + 1):
-        wal.append([Entry(index, 1, rng.randbytes(value_bytes))], HardState(1, 1, index))
+        wal.append([Entry(index, 1, rng.randbytes(value_bytes))], HardState(1, MemberId(1), index))
         wal.sync()
         ends.append(wal._offset)
     wal.close()
@@ -43,7 +46,7 @@ def filled_wal(directory: Path, entries: int, value_bytes: int = 20) -> list[int
 
 
 def reread(directory: Path) -> list[Entry]:
-    wal = Wal(directory, segment_bytes=SMALL)
+    wal = Wal(SystemDisk(), directory, segment_bytes=SMALL)
     try:
         return wal.open(0)
     finally:
@@ -87,7 +90,7 @@ def test_a_log_that_was_torn_can_be_written_on(tmp_path: Path) -> None:
     ends = filled_wal(tmp_path / "wal", 10)
     (segment,) = (tmp_path / "wal").iterdir()
     segment.write_bytes(segment.read_bytes()[: ends[-1] - 5])
-    wal = Wal(tmp_path / "wal", segment_bytes=SMALL * 16)
+    wal = Wal(SystemDisk(), tmp_path / "wal", segment_bytes=SMALL * 16)
     assert len(wal.open(0)) == 9
     wal.append([Entry(10, 2, b"again")])
     wal.sync()
@@ -96,28 +99,28 @@ def test_a_log_that_was_torn_can_be_written_on(tmp_path: Path) -> None:
 
 
 def test_entries_go_on_over_segments_and_a_missing_one_is_noticed(tmp_path: Path) -> None:
-    wal = Wal(tmp_path, segment_bytes=SMALL)
+    wal = Wal(SystemDisk(), tmp_path, segment_bytes=SMALL)
     wal.open(0)
     for index in range(1, 200):
-        wal.append([Entry(index, 1, b"x" * 100)], HardState(1, 0, index))
+        wal.append([Entry(index, 1, b"x" * 100)], HardState(1, MemberId(0), index))
         wal.sync()
     wal.close()
     segments = sorted(tmp_path.iterdir())
     assert len(segments) > 5
-    again = Wal(tmp_path, segment_bytes=SMALL)
+    again = Wal(SystemDisk(), tmp_path, segment_bytes=SMALL)
     assert [entry.index for entry in again.open(0)] == list(range(1, 200))
-    assert again.hard_state == HardState(1, 0, 199)
+    assert again.hard_state == HardState(1, MemberId(0), 199)
     again.trim(100)
     assert len(list(tmp_path.iterdir())) < len(segments)
     again.close()
     sorted(tmp_path.iterdir())[1].unlink()
     with pytest.raises(CorruptError, match="hole"):
-        Wal(tmp_path, segment_bytes=SMALL).open(100)
+        Wal(SystemDisk(), tmp_path, segment_bytes=SMALL).open(100)
 
 
 def test_a_leaders_entry_replaces_those_that_were_never_committed(tmp_path: Path) -> None:
     filled_wal(tmp_path, 10)
-    wal = Wal(tmp_path, segment_bytes=SMALL * 16)
+    wal = Wal(SystemDisk(), tmp_path, segment_bytes=SMALL * 16)
     wal.open(0)
     wal.append([Entry(8, 2, b"other")])
     wal.sync()
@@ -147,7 +150,7 @@ async def test_a_member_starts_from_its_snapshot_and_the_log_behind_it(tmp_path:
     await member.txn([], [Put(b"leased", b"x", lease.id)])
     await fill(member, 2000)
     await member.close()
-    assert newest_snapshot(tmp_path / "snap") is not None
+    assert newest_snapshot(SystemDisk(), tmp_path / "snap") is not None
     segments = len(list((tmp_path / "wal").iterdir()))
     assert segments < 10
     before = member._space

@@ -1,0 +1,511 @@
+"""One member at work: the event loop, the time and the sockets around `Replica`.
+
+The driver gives all proposals that wait to the consensus core together, takes its turn, puts it on the disk
+with one sync, applies what a quorum has, and only then answers. So one fsync serves all who came meanwhile
+(group commit), and nothing is answered, shown to a reader or told to a watcher before it is durable on a
+quorum.
+
+A member that is alone is its own quorum and leads from the start. One of several passes proposals on to its
+leader and answers them when they are applied here; a leader's death in between costs an election and is not
+noticed otherwise, because proposals are sent again and applied once (`origins.py`).
+
+An error of the disk ends the member: after a failed fsync nobody can say what is on the disk, so it must not
+go on as if it knew. Its process ends then, and is started again from what the disk really has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from gitkube.clock import Clock
+from gitkube.store import command
+from gitkube.store.command import Command, LeaseGrant, LeaseRevoke, Origin
+from gitkube.store.leases import Lessor, min_ttl_s
+from gitkube.store.metrics import MemberMetrics
+from gitkube.store.mvcc import Result
+from gitkube.store.origins import Origins
+from gitkube.store.proposals import Proposals
+from gitkube.store.protocol import (
+    IdentityError,
+    LeaseId,
+    LeaseNotFoundError,
+    SessionExpiredError,
+    StoreError,
+    UnavailableError,
+)
+from gitkube.store.raft.types import NOBODY, MemberId, Message, SoftState
+from gitkube.store.reads import Reads
+from gitkube.store.replica import Outcome, Replica, Turn
+from gitkube.store.settings import MemberSettings, PeerSettings
+from gitkube.store.snapshot import SnapshotReceiver
+from gitkube.store.transport import StateReceiver, Transport
+from gitkube.store.upkeep import Upkeep
+from gitkube.store.watches import Watches
+
+log = structlog.get_logger()
+
+_INLINE_FSYNC_S = 0.001
+"""A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread."""
+
+EXPIRED_PER_TICK = 100
+"""Leases whose end is proposed at once: ten thousand together would hold up the log."""
+
+T = TypeVar("T")
+Answer = Callable[[str, Sequence[Any]], Awaitable[Any]]
+
+
+class Engine:
+    """See the module's text.
+
+    Args:
+        answer: answers what other members ask, by name and arguments.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        *,
+        settings: MemberSettings,
+        clock: Clock,
+        rng: random.Random,
+        peers: PeerSettings | None,
+        answer: Answer,
+    ) -> None:
+        self.replica = replica
+        self.clock = clock
+        self.settings = settings
+        self.rng = rng
+        self.metrics = MemberMetrics()
+        self.watches = Watches(replica.space, clock)
+        self.lessor = Lessor(min_ttl_s(settings.tick_s * settings.election_ticks))
+        self._answer = answer
+        self.transport: Transport | None = None
+        if peers is not None:
+            self.transport = Transport(
+                self, replica.identity, listen=peers.listen, tls=peers.tls, clock=clock, rng=rng
+            )
+        self.peers = peers
+        self._origins = Origins(rng)
+        self._proposals = Proposals(retry_s=settings.retry_s, why_not=self.why_not)
+        mark = replica.identity.member_id.to_bytes(8, "big") + rng.randbytes(8)
+        self._reads = Reads(mark=mark, retry_s=settings.retry_s, why_not=self.why_not)
+        self.upkeep = Upkeep(self)
+        self._changes: dict[int, asyncio.Future[None]] = {}
+        self._wake = asyncio.Event()
+        self._soft_state = SoftState(NOBODY, replica.node.role)
+        self._leader_changed = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._is_closed = False
+        self._sync_s = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._spawned: set[asyncio.Task[None]] = set()
+        self._between_turns: list[Callable[[], None]] = []
+        self._receiving: SnapshotReceiver | None = None
+        self._disk_work: set[asyncio.Future[Any]] = set()
+        """Threads that still write: nothing may be closed under them."""
+
+    async def start(self) -> None:
+        """Begin to work; a member that is alone leads when this returns."""
+        if self.transport is not None:
+            await self.transport.start()
+        if self.replica.is_alone:
+            self.replica.node.campaign()  # nobody else can be meant, so nobody need be waited for
+        self._wake.set()
+        self._tasks = [
+            asyncio.create_task(self._guarded(work), name=name)
+            for name, work in (
+                ("store-driver", self._drive),
+                ("store-ticks", self._tick),
+                ("store-upkeep", self.upkeep.run),
+            )
+        ]
+        if self.replica.is_alone:
+            while not self.is_leader:
+                await self.wait_leader_change()
+        log.info("store_opened", member=self.replica.identity.name, revision=self.replica.space.revision)
+
+    # ------------------------------------------------------------------ what the member asks for
+
+    async def current(self) -> None:
+        """Return when the key space here has all that was acknowledged before the call.
+
+        Raises:
+            UnavailableError: no quorum confirms it in time.
+        """
+        self.check_alive()
+        if self.is_leader and self.replica.is_alone:
+            return  # it acknowledged everything itself, after applying it
+        confirmed = self._reads.add(self.clock.monotonic() + self.settings.deadline_s)
+        self._wake.set()
+        await confirmed
+
+    async def propose(self, asked: Command, origin: Origin | None = None) -> Result:
+        """The result of a command once it is durable on a quorum and applied here.
+
+        Raises:
+            UnavailableError: that did not come about in time; whether it still will is unknown.
+            StoreError: the command's own error.
+        """
+        self.check_alive()
+        own = origin or self._origins.new()
+        now = self.clock.monotonic()
+        try:
+            answer = self._proposals.add(
+                own, command.encode(asked, own), now=now, deadline=now + self.settings.deadline_s
+            )
+            self._wake.set()
+            result = await answer
+        except BaseException:
+            self._origins.lost(own)
+            raise
+        self._origins.done(own)
+        self.metrics.committed(self.clock.monotonic() - now)
+        if isinstance(result, StoreError):
+            if isinstance(result, SessionExpiredError):
+                self._origins.lost(own)
+            raise result
+        return result
+
+    async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
+        """Answer what another member asks, or this one itself when it leads."""
+        return await self._answer(method, arguments)
+
+    async def ask_leader(self, method: str, arguments: Sequence[Any]) -> Any:
+        """The answer of whoever leads, as soon as somebody does.
+
+        Raises:
+            UnavailableError: nobody does, within the deadline.
+        """
+        deadline = self.clock.monotonic() + self.settings.deadline_s
+        while True:
+            self.check_alive()
+            leader = self._soft_state.leader
+            left_s = deadline - self.clock.monotonic()
+            if left_s <= 0:
+                raise UnavailableError(self.why_not())
+            try:
+                if self.is_leader:
+                    return await self.answer(method, arguments)
+                if leader and self.transport is not None:
+                    return await self.transport.ask(leader, method, arguments, timeout_s=left_s)
+            except UnavailableError as error:
+                log.info("store_leader_did_not_answer", leader=f"{leader:x}", error=str(error))
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until something about the leader changes, or a tick has passed."""
+        waiting = asyncio.ensure_future(self.wait_leader_change())
+        alarm = asyncio.ensure_future(self.clock.sleep(self.settings.tick_s))
+        try:
+            await asyncio.wait((waiting, alarm), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            alarm.cancel()
+
+    async def change(self, request: int, begin: Callable[[], None]) -> None:
+        """Return when the change of the members that `begin` proposes with this number is in force."""
+        self._changes[request] = asyncio.get_running_loop().create_future()
+        try:
+            begin()
+            self._wake.set()
+            async with asyncio.timeout(self.settings.deadline_s):
+                await self._changes[request]
+        except TimeoutError as error:
+            raise UnavailableError(self.why_not()) from error
+        finally:
+            self._changes.pop(request, None)
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads and has applied all that earlier leaders committed."""
+        return self.replica.leads
+
+    @property
+    def leader_id(self) -> int:
+        """0: none is known."""
+        return self._soft_state.leader
+
+    def why_not(self) -> str:
+        """Why nothing can be committed now, and what to do."""
+        voters = self.replica.node.conf.voters
+        errors = self.transport.last_error if self.transport is not None else {}
+        members = self.replica.membership.members
+        lost = [
+            f"{members[each].name if each in members else hex(each)}: {errors[each]}"
+            for each in voters
+            if each in errors
+        ]
+        needed = len(voters) // 2 + 1
+        if self._failure is not None or self._is_closed:
+            return str(self._unavailable())
+        if lost:
+            return (
+                f"the store has no quorum: {len(voters) - len(lost)} of {len(voters)} members can be reached "
+                f"and {needed} are needed ({'; '.join(lost)}). Start the others; reads marked serializable go on."
+            )
+        return "the store has no leader yet, or its disk is too slow to answer in time; try again"
+
+    def metrics_text(self) -> str:
+        """In Prometheus' text format."""
+        replica = self.replica
+        return self.metrics.text(
+            pending=len(self._proposals),
+            revision=replica.space.revision,
+            compact_revision=replica.space.compact_revision,
+            keys=len(replica.space),
+            live_bytes=replica.space.live_bytes,
+            quota_bytes=self.settings.quota_bytes,
+            disk_bytes=replica.disk_bytes,
+            applied_index=replica.node.applied,
+            term=replica.node.term,
+            watchers=len(self.watches),
+            slow_watchers_dropped=self.watches.dropped,
+        )
+
+    async def wait_leader_change(self) -> None:
+        """Return when another member leads, or this one begins or ceases to."""
+        await self._leader_changed.wait()
+
+    def check_alive(self) -> None:
+        """Raises:
+        UnavailableError: the member was closed or has failed.
+        """
+        if self._failure is not None or self._is_closed:
+            raise self._unavailable()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def _unavailable(self) -> UnavailableError:
+        if self._failure is None:
+            return UnavailableError("the store is closed")
+        return UnavailableError(f"the store has stopped: {self._failure}")
+
+    async def close(self) -> None:
+        """Answer what a lone member still has, refuse the rest, and stop."""
+        if self._failure is None and self.replica.is_alone:
+            await self._proposals.wait_empty()
+        self._is_closed = True
+        self._reads.fail(self._unavailable())
+        self._proposals.fail(self._unavailable())
+        self.watches.fail(self._unavailable())
+        tasks = [*self._tasks, *self._spawned]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.upkeep.finish()
+        await asyncio.gather(*self._disk_work, return_exceptions=True)
+        if self.transport is not None:
+            await self.transport.close()
+        self.replica.close()
+
+    async def wait_failed(self) -> BaseException:
+        """Return when the member cannot go on, with the reason. Its process should end then."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        return self._failure or UnavailableError("the store was closed")
+
+    # ------------------------------------------------------------------ the driver
+
+    async def _drive(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while True:
+                self._proposals.flush(self.replica.node)
+                self._reads.flush(self.replica.node, self.clock.monotonic())
+                while self._between_turns:
+                    self._between_turns.pop()()
+                turn = self.replica.ready()
+                if turn is None:
+                    break
+                self._send(turn.ready.early_messages)
+                await self._persist(turn)
+                self._give_out(self.replica.finish(turn))
+
+    async def _persist(self, turn: Turn) -> None:
+        if not turn.ready.must_sync and turn.ready.snapshot is None:
+            self.replica.persist(turn)
+            return
+        started = self.clock.monotonic()
+        if self._sync_s < _INLINE_FSYNC_S and turn.ready.snapshot is None:
+            self.replica.persist(turn)
+        else:
+            await self.in_thread(self.replica.persist, turn)
+        took_s = self.clock.monotonic() - started
+        self._sync_s += (took_s - self._sync_s) / 8
+        self.metrics.synced(took_s, len(turn.ready.entries))
+
+    async def between_turns(self, work: Callable[[], T]) -> T:
+        """The result of work that needs the state between two turns, when it is whole."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._between_turns.append(lambda: done.set_result(work()) if not done.done() else None)
+        self._wake.set()
+        return await done
+
+    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do what blocks on the disk in a thread; `close` waits for it even if whoever asked is cancelled."""
+        task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+        self._disk_work.add(task)
+        task.add_done_callback(self._disk_work.discard)
+        return await asyncio.shield(task)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+
+    def _give_out(self, outcome: Outcome) -> None:
+        self._send(outcome.messages)
+        if outcome.replaced:
+            self.watches.replace(self.replica.space)
+        for origin, asked, result in outcome.applied:
+            self._proposals.applied(origin, result)
+            if isinstance(asked, LeaseGrant) and result is None:
+                self.lessor.granted(asked.lease, asked.ttl_s, self.clock.monotonic())
+            elif isinstance(asked, LeaseRevoke):
+                self.lessor.revoked(asked.lease)
+        if outcome.applied:
+            self.watches.notify()
+            self.metrics.applied(len(outcome.applied))
+        for request in outcome.changes:
+            if (waiting := self._changes.pop(request, None)) is not None and not waiting.done():
+                waiting.set_result(None)
+        if (outcome.changes or outcome.replaced) and self.transport is not None:
+            self.transport.refresh()
+        for read in outcome.reads:
+            if self._reads.confirmed(read.context):
+                self._wake.set()
+        self._follow_leader(outcome)
+        self.upkeep.after_turn()
+
+    def _follow_leader(self, outcome: Outcome) -> None:
+        is_leader = self.is_leader
+        if is_leader and not self.lessor.is_primary:
+            self.lessor.promote(self.replica.space.leases, self.clock.monotonic())
+            self._announce()
+        elif not self.replica.is_leader and self.lessor.is_primary:
+            self.lessor.demote()
+            self._announce()
+        if outcome.soft_state is not None and outcome.soft_state != self._soft_state:
+            before, self._soft_state = self._soft_state, outcome.soft_state
+            if outcome.soft_state.leader != before.leader:
+                self.metrics.leader_changed(
+                    has_leader=bool(outcome.soft_state.leader), is_leader=self.replica.is_leader
+                )
+                log.info("store_leader", leader=f"{outcome.soft_state.leader:x}", term=self.replica.node.term)
+                if outcome.soft_state.leader:
+                    self._proposals.send_again()
+                    self._reads.ask_again()
+                    self._wake.set()
+            self._announce()
+
+    def _announce(self) -> None:
+        changed, self._leader_changed = self._leader_changed, asyncio.Event()
+        changed.set()
+
+    def _send(self, messages: Iterable[Message]) -> None:
+        if self.transport is not None and messages:
+            self.transport.send(messages)
+
+    def wake(self) -> None:
+        """There is something for the driver to do."""
+        self._wake.set()
+
+    # ------------------------------------------------------------------ time
+
+    async def _tick(self) -> None:
+        while True:
+            await self.clock.sleep(self.settings.tick_s)
+            self.replica.tick()
+            now = self.clock.monotonic()
+            for _ in range(self._proposals.sweep(now)):
+                self.metrics.failed()
+            self._reads.sweep(now)
+            if self.lessor.is_primary:
+                for lease in self.lessor.expired(now, EXPIRED_PER_TICK):
+                    self._spawn(self._revoke_expired(lease))
+            self._wake.set()
+
+    async def _revoke_expired(self, lease: LeaseId) -> None:
+        try:
+            await self.propose(LeaseRevoke(lease))
+        except LeaseNotFoundError:
+            return  # somebody revoked it meanwhile
+        except UnavailableError as error:
+            log.warning("store_lease_not_revoked", lease=f"{lease:x}", error=str(error))
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is not None:
+            return
+        self._failure = error
+        log.critical("store_failed", error=str(error), member=self.replica.identity.name)
+        self._reads.fail(self._unavailable())
+        self._proposals.fail(self._unavailable())
+        self.watches.fail(self._unavailable())
+        self._announce()
+
+    # ------------------------------------------------------------------ what the transport needs
+
+    def addresses(self) -> Mapping[int, str]:
+        own = self.replica.identity.member_id
+        known = {info.id: info.peer_address for info in self.replica.membership.members.values()}
+        if not known and self.peers is not None:
+            known = dict(self.peers.seeds)
+        return {member: address for member, address in known.items() if member != own and address}
+
+    def is_removed(self, member: int) -> bool:
+        return member in self.replica.membership.removed
+
+    def on_messages(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._step(partial(self.replica.step, message))
+
+    def on_unreachable(self, member: MemberId) -> None:
+        self.replica.node.report_unreachable(member)
+
+    def on_state_sent(self, member: MemberId, *, ok: bool) -> None:
+        self.replica.node.report_snapshot(member, ok=ok)
+        self._wake.set()
+
+    def on_refused(self, error: IdentityError) -> None:
+        self._fail(error)
+
+    def state_pieces(self, message: Message, piece_bytes: int) -> AsyncIterator[bytes]:
+        return self.upkeep.state_pieces(message, piece_bytes)
+
+    def receiver_of(self, message: Message) -> StateReceiver:
+        assert message.snapshot is not None
+        if self._receiving is not None and self._receiving.is_open:
+            raise UnavailableError("another state is being received; it will be asked for again if need be")
+        self._receiving = self.replica.snapshot_receiver(message.snapshot)
+        return self._receiving
+
+    async def on_state(self, message: Message) -> None:
+        receiver, self._receiving = self._receiving, None
+        if receiver is not None:
+            self._step(lambda: self.replica.receive(receiver, message))
+
+    def _step(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except StoreError as error:  # the leader has another state: this member must not answer any more
+            self._fail(error)
+        self._wake.set()

@@ -1,0 +1,91 @@
+"""What a member tells Prometheus about itself, under names close to etcd's."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class MemberMetrics:
+    """Counters and gauges of one member, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._leader_changes = Counter(
+            "gitkube_store_leader_changes_seen", "Leaders that this member has seen come.", registry=registry
+        )
+        self._has_leader = Gauge("gitkube_store_has_leader", "Whether a leader is known.", registry=registry)
+        self._is_leader = Gauge("gitkube_store_is_leader", "Whether this member leads.", registry=registry)
+        self._fsync = Histogram(
+            "gitkube_store_wal_fsync_duration_seconds",
+            "From handing entries to the disk until they were durable.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._entries = Counter(
+            "gitkube_store_wal_entries", "Entries that were made durable.", registry=registry
+        )
+        self._commit = Histogram(
+            "gitkube_store_commit_duration_seconds",
+            "From a proposal of this member until it was applied here.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._applied = Counter(
+            "gitkube_store_proposals_applied", "Commands that were applied.", registry=registry
+        )
+        self._failed = Counter(
+            "gitkube_store_proposals_failed",
+            "Proposals that were given up at their deadline.",
+            registry=registry,
+        )
+        self._pending = Gauge(
+            "gitkube_store_proposals_pending", "Proposals that wait for their result.", registry=registry
+        )
+        self._gauges = {
+            name: Gauge(f"gitkube_store_{name}", text, registry=registry)
+            for name, text in (
+                ("revision", "The key space's revision."),
+                ("compact_revision", "Up to which revision history was forgotten."),
+                ("keys", "Keys that exist."),
+                ("live_bytes", "What the quota counts."),
+                ("quota_bytes", "What live_bytes may reach."),
+                ("disk_bytes", "Of log and snapshots."),
+                ("applied_index", "Of the last entry that was applied."),
+                ("term", "Of the consensus."),
+                ("watchers", "Watches in force."),
+                ("slow_watchers_dropped", "Watches that compaction overtook."),
+            )
+        }
+
+    def leader_changed(self, *, has_leader: bool, is_leader: bool) -> None:
+        if has_leader:
+            self._leader_changes.inc()
+        self._has_leader.set(has_leader)
+        self._is_leader.set(is_leader)
+
+    def synced(self, duration_s: float, entries: int) -> None:
+        self._fsync.observe(duration_s)
+        self._entries.inc(entries)
+
+    def committed(self, duration_s: float) -> None:
+        self._commit.observe(duration_s)
+
+    def applied(self, count: int) -> None:
+        self._applied.inc(count)
+
+    def failed(self) -> None:
+        self._failed.inc()
+
+    def text(self, *, pending: int, **values: float) -> str:
+        """Everything, in Prometheus' text format.
+
+        Args:
+            pending: proposals that wait.
+            values: of the gauges above, by name.
+        """
+        self._pending.set(pending)
+        for name, value in values.items():
+            self._gauges[name].set(value)
+        return generate_latest(self._registry).decode()

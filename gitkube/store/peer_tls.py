@@ -1,0 +1,86 @@
+"""Mutual TLS between members: who may speak at all.
+
+Both ends show a certificate of the store's own authority with the organization `gitkube:store`; a
+certificate of a person or a controller, even from the same authority, opens nothing here. The files are read
+again for each connection, so that rotated certificates need no restart.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitkube.store.protocol import IdentityError
+
+ORGANIZATION = "gitkube:store"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTls:
+    """Files in PEM: the authority, and this member's certificate and key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """For the listening end. `refresh` takes rotated files for connections to come.
+
+        Raises:
+            IdentityError: a file is missing or is no certificate.
+        """
+        context = self._context(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """For the dialling end. Members are known by authority and organization, not by host name.
+
+        Raises:
+            IdentityError: a file is missing or is no certificate.
+        """
+        context = self._context(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        return context
+
+    def _context(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.refresh(context)
+        return context
+
+    def refresh(self, context: ssl.SSLContext) -> None:
+        """Read the files into a context.
+
+        Raises:
+            IdentityError: a file is missing or is no certificate.
+        """
+        try:
+            context.load_verify_locations(self.ca)
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise IdentityError(
+                f"the member's certificate is of no use ({self.ca}, {self.certificate}, {self.key}): "
+                f"{error}. `gitkube serve` makes them anew when they are removed."
+            ) from error
+
+
+def check_peer(certificate: Any) -> None:
+    """Whether the verified certificate of the other end is a member's.
+
+    Args:
+        certificate: as `ssl.SSLObject.getpeercert()` gives it.
+
+    Raises:
+        IdentityError: it is somebody else's.
+    """
+    names = [
+        value
+        for part in (certificate or {}).get("subject", ())
+        for key, value in part
+        if key == "organizationName"
+    ]
+    if ORGANIZATION not in names:
+        raise IdentityError(f"the other end's certificate is of {names or 'nobody'}, not of {ORGANIZATION}")

@@ -1,0 +1,141 @@
+"""Writes on their way through consensus: sent, sent again when nothing is heard, answered or given up.
+
+A proposal can get lost without anybody knowing: a leader dies, a message is dropped, a new leader overwrites
+an entry. So every proposal is kept with its origin until its entry is applied *here*, and proposed again
+after a while; applying it twice is what sessions prevent. What waits past its deadline is answered with
+`UnavailableError`, which says that its outcome is unknown.
+
+Invariant: a future in `_waiting` is completed exactly once: by the entry's result, the deadline, or `fail`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gitkube.store.command import Origin
+from gitkube.store.mvcc import Result
+from gitkube.store.protocol import StoreError, UnavailableError
+from gitkube.store.raft import ProposalDropped, RaftNode
+
+MAX_WAITING = 8192
+"""More writers than this are sent away: a queue without an end only hides that the disk is too slow."""
+MAX_TURN_BYTES = 16 * 1024 * 1024
+"""Of proposals that go into the log together, and so into one record and one fsync."""
+
+_Key = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Proposal:
+    data: bytes
+    deadline: float
+    again_at: float
+    answers: list[asyncio.Future[Result]] = field(default_factory=list)
+
+
+class Proposals:
+    """See the module's text.
+
+    Args:
+        retry_s: after so long without a result a proposal is sent again: longer than a commit takes on a slow
+            disk, and about as long as an election.
+        why_not: the sentence that says why nothing can be committed now.
+    """
+
+    def __init__(self, *, retry_s: float, why_not: Callable[[], str]) -> None:
+        self._retry_s = retry_s
+        self._why_not = why_not
+        self._waiting: dict[_Key, _Proposal] = {}
+        self._unsent: list[_Key] = []
+
+    def add(self, origin: Origin, data: bytes, *, now: float, deadline: float) -> asyncio.Future[Result]:
+        """The result of a write that begins now.
+
+        Args:
+            now, deadline: of the monotonic clock, in seconds.
+
+        Raises:
+            UnavailableError: too many wait already.
+        """
+        key = (origin.session, origin.sequence)
+        proposal = self._waiting.get(key)
+        if proposal is None:
+            if len(self._waiting) >= MAX_WAITING:
+                raise UnavailableError(f"{MAX_WAITING} writes are waiting for the log; try again")
+            proposal = self._waiting[key] = _Proposal(data, deadline, now + self._retry_s)
+            self._unsent.append(key)
+        proposal.deadline = max(proposal.deadline, deadline)
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        proposal.answers.append(answer)
+        return answer
+
+    def flush(self, node: RaftNode) -> None:
+        """Hand to the core what has not been sent yet, or stays until there is a leader."""
+        while self._unsent:
+            datas: list[bytes] = []
+            size_bytes = count = 0
+            for key in self._unsent:
+                proposal = self._waiting.get(key)
+                if proposal is not None:
+                    size_bytes += len(proposal.data)
+                    if datas and size_bytes > MAX_TURN_BYTES:
+                        break
+                    datas.append(proposal.data)
+                count += 1
+            if datas:
+                try:
+                    node.propose(datas)
+                except ProposalDropped:
+                    return
+            del self._unsent[:count]
+
+    def send_again(self) -> None:
+        """A new leader may not have what the old one was given."""
+        self._unsent = list(self._waiting)
+
+    def applied(self, origin: Origin, result: Result) -> None:
+        """The entry of a write was applied, perhaps for the second time."""
+        proposal = self._waiting.pop((origin.session, origin.sequence), None)
+        if proposal is not None:
+            for answer in proposal.answers:
+                if not answer.done():
+                    answer.set_result(result)
+
+    def sweep(self, now: float) -> int:
+        """Give up what is past its deadline, send again what was not heard of; how many were given up."""
+        given_up = 0
+        for key, proposal in list(self._waiting.items()):
+            if proposal.deadline <= now or all(answer.done() for answer in proposal.answers):
+                del self._waiting[key]
+                given_up += _refuse(proposal, UnavailableError(self._why_not()))
+            elif proposal.again_at <= now:
+                proposal.again_at = now + self._retry_s
+                if key not in self._unsent:
+                    self._unsent.append(key)
+        return given_up
+
+    def fail(self, error: StoreError) -> None:
+        """Nothing will be answered any more."""
+        for proposal in self._waiting.values():
+            _refuse(proposal, error)
+        self._waiting.clear()
+        self._unsent.clear()
+
+    async def wait_empty(self) -> None:
+        """Return when nothing waits any more."""
+        while self._waiting:
+            answers = [answer for proposal in self._waiting.values() for answer in proposal.answers]
+            await asyncio.wait(answers)
+            await asyncio.sleep(0)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
+def _refuse(proposal: _Proposal, error: StoreError) -> int:
+    waiting = [answer for answer in proposal.answers if not answer.done()]
+    for answer in waiting:
+        answer.set_exception(error)
+    return len(waiting)

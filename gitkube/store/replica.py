@@ -1,0 +1,406 @@
+"""One member without a loop, a socket or a clock: consensus core, log, snapshots and key space in one step.
+
+This is all of a member that can be right or wrong about the data, so it is what the simulation drives; the
+shell around it (`member.py`) only decides when, and on which thread. The order of a turn is the whole of the
+durability argument:
+
+    ready()    what the core wants done; its early messages may leave now
+    persist()  blocks on the disk: a received snapshot, entries and hard state, one sync
+    finish()   applies what is committed, and only then gives out answers and the messages that need the disk
+
+Between `ready` and `finish` messages may be stepped and ticks may pass; a second `ready` may not be taken.
+
+Invariants: nothing that `finish` gives out depends on bytes that are not on the disk; the key space is at the
+core's applied index whenever no turn is under way; equal indices have equal state hashes on all members, and
+one that sees another hash for an index of its own raises `DivergedError` and must stop.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gitkube.store import command
+from gitkube.store.command import Command, Origin
+from gitkube.store.directory import SNAPSHOTS, WAL, Identity, create_member
+from gitkube.store.disk import Disk
+from gitkube.store.membership import PART as MEMBERS_PART
+from gitkube.store.membership import Membership, lone
+from gitkube.store.mvcc import KeySpace, Result
+from gitkube.store.protocol import CorruptError, MemberInfo
+from gitkube.store.raft import ConfChangeError, RaftConfig, RaftNode
+from gitkube.store.raft.types import (
+    ConfChange,
+    EntryKind,
+    MemberId,
+    Message,
+    MessageKind,
+    ReadState,
+    Ready,
+    Role,
+    SnapshotMeta,
+    SoftState,
+)
+from gitkube.store.snapshot import (
+    SnapshotReceiver,
+    newest_snapshot,
+    read_snapshot,
+    snapshot_bytes,
+    snapshot_chunks,
+    write_snapshot,
+)
+from gitkube.store.wal import SEGMENT_BYTES, Wal
+
+HASHES_KEPT = 8192
+"""How many applied entries back a leader's hash can still be compared: more than a heartbeat's delay."""
+
+
+class DivergedError(CorruptError):
+    """This member's state differs from the leader's at the same index: it must not answer anything any
+    more.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    segment_bytes: int = SEGMENT_BYTES
+    snapshot_entries: int = 20_000
+    """A snapshot is due after so many applied entries: bounds both the log's size and the time of a start."""
+    keep_entries: int = 5_000
+    """Entries kept in memory behind a snapshot, for a follower that is a little behind: cheaper than the
+    state.
+    """
+    election_ticks: int = 10
+    heartbeat_ticks: int = 1
+
+
+@dataclass(slots=True)
+class Turn:
+    """One `Ready` on its way through the disk."""
+
+    ready: Ready
+    received: SnapshotReceiver | None = None
+    loaded: tuple[KeySpace, Membership] | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a finished turn gives out."""
+
+    messages: Sequence[Message]
+    applied: list[tuple[Origin, Command, Result]] = field(default_factory=list)
+    changes: list[int] = field(default_factory=list)
+    """Numbers of the requests whose change of the members is in force now."""
+    reads: list[ReadState] = field(default_factory=list)
+    """Reads that may be served from the key space as it is now."""
+    soft_state: SoftState | None = None
+    replaced: bool = False
+    """The key space is another object now: another member's snapshot was taken over."""
+
+
+class OwnSnapshot(NamedTuple):
+    """A state to be written by whoever has the time; its parts were copied, so that it may be another
+    thread.
+    """
+
+    meta: SnapshotMeta
+    parts: Iterator[list[Any]]
+
+
+class Replica:
+    """See the module's text. Make one with `open`."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: Path,
+        identity: Identity,
+        wal: Wal,
+        node: RaftNode,
+        space: KeySpace,
+        membership: Membership,
+        settings: ReplicaSettings,
+        snapshot: SnapshotMeta,
+    ) -> None:
+        self.identity = identity
+        self.node = node
+        self.space = space
+        self.membership = membership
+        self.snapshot = snapshot
+        """The newest that is durable here."""
+        self._disk = disk
+        self._directory = directory
+        self._wal = wal
+        self._settings = settings
+        self._received: SnapshotReceiver | None = None
+        self._turn: Turn | None = None
+        self._waiting_reads: list[ReadState] = []
+        self._hashes: dict[int, int] = {snapshot.index: space.state_hash}
+        self._leaders_hash: tuple[int, int] | None = None
+        """The newest (index, hash) that the leader told and we have not reached yet."""
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        directory: Path,
+        identity: Identity,
+        *,
+        rng: random.Random,
+        settings: ReplicaSettings | None = None,
+    ) -> Replica:
+        """The member whose data lies in a directory, as it was when it last ran.
+
+        Raises:
+            CorruptError: damage that a crash cannot explain; nothing was changed.
+        """
+        settings = settings or ReplicaSettings()
+        meta = newest_snapshot(disk, directory / SNAPSHOTS) or SnapshotMeta()
+        space, membership = KeySpace(), Membership()
+        if meta.index:
+            space, membership = _load(disk, directory, meta)
+        wal = Wal(disk, directory / WAL, segment_bytes=settings.segment_bytes)
+        entries = wal.open(meta.index, meta.term)
+        node = RaftNode(
+            RaftConfig(
+                id=MemberId(identity.member_id),
+                election_ticks=settings.election_ticks,
+                heartbeat_ticks=settings.heartbeat_ticks,
+            ),
+            rng=rng,
+            hard_state=wal.hard_state,
+            snapshot=meta,
+            entries=entries,
+            applied=meta.index,
+        )
+        return cls(disk, directory, identity, wal, node, space, membership, settings, meta)
+
+    # ------------------------------------------------------------------ what comes in
+
+    def tick(self) -> None:
+        """One unit of time has passed."""
+        self.node.tick()
+
+    def step(self, message: Message) -> None:
+        """Take a message of another member. A SNAPSHOT needs `receive` before.
+
+        Raises:
+            DivergedError: the leader has another state where we are.
+        """
+        if message.kind is MessageKind.HEARTBEAT and message.state_index:
+            self._compare(message.state_index, message.state_hash)
+        if message.kind is MessageKind.SNAPSHOT and self._received is None:
+            return  # its bytes have been lost; the leader will send them again
+        self.node.step(message)
+
+    def receive(self, receiver: SnapshotReceiver, message: Message) -> None:
+        """Take another member's state, whose bytes are complete and verified."""
+        if self._turn is not None and self._turn.received is not None:
+            receiver.abort()  # one is being installed right now
+            return
+        if self._received is not None:
+            self._received.abort()
+        self._received = receiver
+        self.step(message)
+
+    def snapshot_receiver(self, meta: SnapshotMeta) -> SnapshotReceiver:
+        """Where the bytes of a state that another member sends go."""
+        return SnapshotReceiver(self._disk, self._directory / SNAPSHOTS, meta)
+
+    # ------------------------------------------------------------------ a turn
+
+    def ready(self) -> Turn | None:
+        """The next turn, or None when there is nothing to do."""
+        assert self._turn is None, "a turn is under way"
+        if not self.node.has_ready():
+            return None
+        self._turn = Turn(self.node.ready())
+        if self._turn.ready.snapshot is not None:
+            self._turn.received, self._received = self._received, None
+        elif self._received is not None:
+            self._received.abort()  # the core did not want it: it was older than what we have
+            self._received = None
+        return self._turn
+
+    def persist(self, turn: Turn) -> None:
+        """Put on the disk what the turn needs there. May run in another thread.
+
+        Raises:
+            OSError: the disk failed. The member must stop: nobody knows what is on it.
+            CorruptError: the received state is not what was announced.
+        """
+        ready = turn.ready
+        if ready.snapshot is not None:
+            assert turn.received is not None
+            turn.received.install()
+            turn.loaded = _load(self._disk, self._directory, ready.snapshot)
+            self._wal.reset(ready.snapshot.index, ready.snapshot.term)
+        if ready.entries or ready.hard_state is not None:
+            self._wal.append(ready.entries, ready.hard_state)
+        if ready.must_sync or ready.snapshot is not None:
+            self._wal.sync()
+
+    def finish(self, turn: Turn) -> Outcome:
+        """Apply what is committed, and give out what may be given out now.
+
+        Raises:
+            DivergedError: the leader has another state where we have arrived.
+            CorruptError: an entry is no command that this version knows.
+        """
+        assert turn is self._turn
+        ready = turn.ready
+        outcome = Outcome(ready.messages, soft_state=ready.soft_state)
+        if turn.loaded is not None:
+            assert ready.snapshot is not None
+            self.space, self.membership = turn.loaded
+            self.snapshot = ready.snapshot
+            self._hashes = {ready.snapshot.index: self.space.state_hash}
+            outcome.replaced = True
+        for entry in ready.committed:
+            if entry.kind is EntryKind.CONF_CHANGE:
+                outcome.changes.append(self._change_members(ConfChange.decode(entry.data)))
+            elif entry.data:
+                asked, origin = command.decode(entry.data)
+                outcome.applied.append((origin, asked, self.space.apply(asked, origin)))
+            self._remember_hash(entry.index)
+        self.node.advance()
+        self._turn = None
+        if ready.committed:
+            self.node.set_applied_hash(self.node.applied, self.space.state_hash)
+            self._compare_with_leaders()
+        self._waiting_reads += ready.read_states
+        if self._waiting_reads:
+            applied = self.node.applied
+            outcome.reads = [read for read in self._waiting_reads if read.index <= applied]
+            self._waiting_reads = [read for read in self._waiting_reads if read.index > applied]
+        return outcome
+
+    def _change_members(self, change: ConfChange) -> int:
+        try:
+            self.node.apply_conf_change(change)
+        except ConfChangeError:
+            return 0  # it did not fit any more when its turn came; so it is for every member
+        return self.membership.apply(change)
+
+    # ------------------------------------------------------------------ snapshots and the log's length
+
+    def snapshot_is_due(self) -> bool:
+        return self.node.applied - self.snapshot.index >= self._settings.snapshot_entries
+
+    def take_snapshot(self) -> OwnSnapshot:
+        """The state as it is now, to be written by `write_own`."""
+        assert self._turn is None, "the state is between two entries"
+        meta = SnapshotMeta(self.node.applied, self.node.term_of(self.node.applied), self.node.conf)
+        return OwnSnapshot(meta, self.state_parts())
+
+    def state_parts(self) -> Iterator[list[Any]]:
+        """Everything that a snapshot holds, copied."""
+        return _parts(self.membership.dump(), self.space.dump())
+
+    def write_own(self, own: OwnSnapshot) -> None:
+        """Write a state durably. May run in another thread.
+
+        Raises:
+            OSError: the disk failed or is full; what was there still is, and the log has everything.
+        """
+        write_snapshot(self._disk, self._directory / SNAPSHOTS, own.meta, own.parts)
+
+    def snapshot_written(self, meta: SnapshotMeta) -> None:
+        """A state is durable: forget the log before it."""
+        if meta.index <= self.snapshot.index:
+            return  # a newer one of another member came in between
+        self.snapshot = meta
+        self.node.set_snapshot(meta)
+        self.node.compact(max(self.node.first_index - 1, meta.index - self._settings.keep_entries))
+        self._wal.trim(meta.index)
+
+    def prepare_log(self) -> None:
+        """Make the log's next segment ahead of its need. May run in another thread."""
+        self._wal.prepare_next()
+
+    def snapshot_pieces(self, meta: SnapshotMeta, piece_bytes: int) -> Iterator[bytes]:
+        """The bytes of a durable state, for another member's `snapshot_receiver`.
+
+        Raises:
+            OSError: a newer one has replaced it.
+        """
+        return snapshot_chunks(self._disk, self._directory / SNAPSHOTS, meta, piece_bytes)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of log and snapshots."""
+        return self._wal.size_bytes + snapshot_bytes(self._disk, self._directory / SNAPSHOTS)
+
+    def close(self) -> None:
+        self._wal.close()
+
+    # ------------------------------------------------------------------ facts
+
+    @property
+    def is_leader(self) -> bool:
+        return self.node.role is Role.LEADER
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads and has applied all that leaders before it committed."""
+        return self.node.role is Role.LEADER and self.node.term_of(self.node.applied) == self.node.term
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this member is its own quorum."""
+        conf = self.node.conf
+        return conf.voters == (self.node.id,) and not conf.voters_outgoing
+
+    # ------------------------------------------------------------------ divergence
+
+    def _remember_hash(self, index: int) -> None:
+        self._hashes[index] = self.space.state_hash
+        self._hashes.pop(index - HASHES_KEPT, None)
+
+    def _compare(self, index: int, leaders_hash: int) -> None:
+        ours = self._hashes.get(index)
+        if ours is None:
+            if index > self.node.applied:
+                self._leaders_hash = (index, leaders_hash)
+            return
+        if ours != leaders_hash:
+            raise DivergedError(
+                f"the state of member {self.identity.name} at log entry {index} has hash {ours:08x}, the "
+                f"leader's {leaders_hash:08x}: they have diverged. This member stops so that nobody reads "
+                f"from it. Keep its directory {self._directory} for a report, and let it rejoin with an empty one."
+            )
+
+    def _compare_with_leaders(self) -> None:
+        if self._leaders_hash is not None and self._leaders_hash[0] <= self.node.applied:
+            (index, leaders_hash), self._leaders_hash = self._leaders_hash, None
+            self._compare(index, leaders_hash)
+
+
+def found(disk: Disk, directory: Path, identity: Identity, info: MemberInfo, *, segment_bytes: int) -> None:
+    """Begin a cluster of one: its first snapshot is an empty key space with this member as the only voter.
+
+    Raises:
+        OSError: the disk failed or is full; the directory is still nobody's.
+    """
+    conf, membership = lone(info)
+    parts = _parts(membership.dump(), KeySpace().dump())
+    create_member(disk, directory, identity, SnapshotMeta(1, 1, conf), parts, segment_bytes=segment_bytes)
+
+
+def _parts(members: list[Any], state: Iterator[list[Any]]) -> Iterator[list[Any]]:
+    yield members
+    yield from state
+
+
+def _load(disk: Disk, directory: Path, meta: SnapshotMeta) -> tuple[KeySpace, Membership]:
+    parts = read_snapshot(disk, directory / SNAPSHOTS, meta)
+    first = next(parts, None)
+    if first is None or first[0] != MEMBERS_PART:
+        raise CorruptError(
+            f"the snapshot of {directory} at entry {meta.index} does not begin with its members"
+        )
+    membership = Membership.load(first)
+    return KeySpace.load(parts), membership

@@ -1,0 +1,250 @@
+"""A member for the other processes of this user: `Store` and `StoreAdmin` on a unix socket.
+
+Each request is a task of its own, so that one that waits for a quorum holds up no other. A stream (a watch,
+a backup) sends no more batches than its reader has credit for, so that a slow one costs neither memory nor
+anybody else's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gitkube.store import rpc
+from gitkube.store.command import (
+    Origin,
+    compare_from_list,
+    operation_from_list,
+)
+from gitkube.store.member import Member
+from gitkube.store.membership import info_to_list
+from gitkube.store.protocol import EventType, Get, InvalidRequestError, LeaseId, Revision, StoreError
+
+
+class StoreServer:
+    """Serves a member to the processes of this user on a unix socket."""
+
+    def __init__(self, member: Member, path: Path) -> None:
+        self._member = member
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen. A socket file that nobody serves any more is replaced."""
+        self._path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._accept, self._path, limit=2**20)
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: asyncio would report each one that is cancelled at the end.
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(self._member, reader, writer)
+        try:
+            if peer_uid(writer) in (os.geteuid(), 0):
+                await connection.serve()
+        finally:
+            connection.end()
+            writer.close()
+
+
+def peer_uid(writer: asyncio.StreamWriter) -> int:
+    """The user id of the process at the other end of a unix socket (SO_PEERCRED, unix(7))."""
+    peer: socket.socket = writer.get_extra_info("socket")
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+class _Connection:
+    def __init__(self, member: Member, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._member = member
+        self._admin = member.administration
+        self._reader = reader
+        self._writer = writer
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._credits: dict[int, asyncio.Semaphore] = {}
+        self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
+            "range": self._range,
+            "read": self._read,
+            "txn": self._txn,
+            "lease_grant": self._lease_grant,
+            "lease_keep_alive": self._lease_keep_alive,
+            "lease_time_to_live": self._lease_time_to_live,
+            "lease_revoke": self._lease_revoke,
+            "leases": self._leases,
+            "compact": self._compact,
+            "status": self._status,
+            "metrics": self._metrics,
+            "members": self._members,
+            "member_add": self._member_add,
+            "member_update": self._member_update,
+            "member_promote": self._member_promote,
+            "member_remove": self._admin.member_remove,
+            "transfer_leadership": self._admin.transfer_leadership,
+            "hash": self._hash,
+            "disarm": self._admin.disarm,
+        }
+        self._streams: dict[str, Callable[..., AsyncIterator[Any]]] = {
+            "watch": self._watch,
+            "backup": self._admin.backup,
+        }
+
+    async def serve(self) -> None:
+        while (frame := await rpc.read_frame(self._reader)) is not None:
+            number, method, arguments = frame
+            if method == "taken":
+                if number in self._credits:
+                    self._credits[number].release()
+            elif method == "cancel":
+                if number in self._tasks:
+                    self._tasks[number].cancel()
+            elif number not in self._tasks:
+                work = self._stream if method in self._streams else self._call
+                task = asyncio.create_task(work(number, method, arguments))
+                self._tasks[number] = task
+                task.add_done_callback(partial(self._forget, number))
+
+    def end(self) -> None:
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+    def _forget(self, number: int, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(number, None)
+        self._credits.pop(number, None)
+
+    async def _call(self, number: int, method: str, arguments: list[Any]) -> None:
+        try:
+            if method not in self._methods:
+                raise InvalidRequestError(
+                    f"the store's process knows no {method!r}: it is of another version"
+                )
+            body = await self._methods[method](*arguments)
+            self._write([number, rpc.ANSWER, body])
+        except StoreError as error:
+            self._write([number, rpc.ERROR, rpc.error_to_list(error)])
+
+    async def _stream(self, number: int, method: str, arguments: list[Any]) -> None:
+        credit = self._credits[number] = asyncio.Semaphore(rpc.WATCH_WINDOW)
+        try:
+            async for batch in self._streams[method](*arguments):
+                await credit.acquire()
+                self._write([number, rpc.BATCH, batch])
+                await self._writer.drain()
+            self._write([number, rpc.END, None])
+        except StoreError as error:
+            self._write([number, rpc.ERROR, rpc.error_to_list(error)])
+        except ConnectionError:
+            return  # the reader is gone, and with it the stream
+
+    def _write(self, body: list[Any]) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(rpc.encode_frame(body))
+
+    # ------------------------------------------------------------------ Store
+
+    async def _range(
+        self, key: bytes, end: bytes | None, limit: int, revision: int, keys_only: bool, count_only: bool,
+        serializable: bool,
+    ) -> list[Any]:  # fmt: skip
+        result = await self._member.range(
+            key, end, limit=limit, revision=Revision(revision), keys_only=keys_only, count_only=count_only,
+            serializable=serializable,
+        )  # fmt: skip
+        return rpc.range_to_list(result)
+
+    async def _read(self, item: list[Any], serializable: bool) -> list[Any]:
+        get = operation_from_list(item)
+        if not isinstance(get, Get):
+            raise InvalidRequestError("a read that is no Get")
+        return rpc.range_to_list(await self._member.read(get, serializable=serializable))
+
+    async def _txn(
+        self, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]
+    ) -> list[Any]:
+        result = await self._member.txn(
+            [compare_from_list(item) for item in compare],
+            [operation_from_list(item) for item in success],
+            [operation_from_list(item) for item in failure],
+            origin=Origin(*origin),
+        )
+        return rpc.txn_to_list(result)
+
+    async def _watch(
+        self, key: bytes, end: bytes | None, start_revision: int, previous: bool, without: list[str],
+        progress_s: float,
+    ) -> AsyncIterator[list[Any]]:  # fmt: skip
+        async for batch in self._member.watch(
+            key, end, start_revision=Revision(start_revision), previous=previous,
+            without=frozenset(map(EventType, without)), progress_s=progress_s,
+        ):  # fmt: skip
+            yield rpc.batch_to_list(batch)
+
+    async def _lease_grant(self, ttl_s: int, lease: int, origin: list[int]) -> list[Any]:
+        granted = await self._member.lease_grant(ttl_s, LeaseId(lease), origin=Origin(*origin))
+        return rpc.lease_to_list(granted)
+
+    async def _lease_keep_alive(self, lease: int) -> list[Any]:
+        return rpc.lease_to_list(await self._member.lease_keep_alive(LeaseId(lease)))
+
+    async def _lease_time_to_live(self, lease: int) -> list[Any]:
+        return rpc.lease_to_list(await self._member.lease_time_to_live(LeaseId(lease)))
+
+    async def _lease_revoke(self, lease: int, origin: list[int]) -> None:
+        await self._member.lease_revoke(LeaseId(lease), origin=Origin(*origin))
+
+    async def _leases(self) -> list[int]:
+        return list(await self._member.leases())
+
+    async def _compact(self, revision: int, origin: list[int]) -> None:
+        await self._member.compact(Revision(revision), origin=Origin(*origin))
+
+    async def _status(self) -> list[Any]:
+        return rpc.status_to_list(await self._member.status())
+
+    async def _metrics(self) -> str:
+        return self._member.metrics()
+
+    # ------------------------------------------------------------------ StoreAdmin
+
+    async def _members(self) -> list[Any]:
+        return [info_to_list(info) for info in await self._admin.members()]
+
+    async def _member_add(
+        self, name: str, peer_address: str, client_urls: list[str], is_learner: bool
+    ) -> list[Any]:
+        return info_to_list(
+            await self._admin.member_add(name, peer_address, client_urls=client_urls, is_learner=is_learner)
+        )
+
+    async def _member_update(
+        self, member: int, peer_address: str, client_urls: list[str] | None
+    ) -> list[Any]:
+        return info_to_list(
+            await self._admin.member_update(member, peer_address=peer_address, client_urls=client_urls)
+        )
+
+    async def _member_promote(self, member: int) -> list[Any]:
+        return info_to_list(await self._admin.member_promote(member))
+
+    async def _hash(self, revision: int) -> list[Any]:
+        return rpc.hash_to_list(await self._admin.hash(Revision(revision)))
