@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -44,14 +45,16 @@ from gitkube.server.app import RENEWAL_CHECK_S, HttpServer, create_app
 from gitkube.server.cluster import ClusterClient, ClusterEndpoints
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
-from gitkube.server.joining import JoinFile, check_directory, has_joined, note_joined, prepare
+from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
 from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.pki import Pki
 from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
 from gitkube.store.backup import force_new_cluster
+from gitkube.store.directory import lock_directory
 from gitkube.store.disk import SystemDisk
 from gitkube.store.fenced import FencedStore
+from gitkube.store.membership import lone_parts
 from gitkube.store.protocol import StoreError
 from gitkube.store.remote import RemoteStore, StoreProcess
 
@@ -59,6 +62,8 @@ __all__ = ["ControlPlane", "ControlPlaneSettings"]
 
 HAND_OVER_S = 2.0
 """How long a leader that stops tries to hand over."""
+
+LOCK_WAIT_S = 5.0
 
 log = structlog.get_logger()
 
@@ -103,7 +108,7 @@ class ControlPlane:
         pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
         config = member_config(settings, pki, name, joining)
         if settings.force_new_cluster:
-            force_new_cluster(SystemDisk(), config.data_dir)
+            await self._go_on_alone()
         async with asyncio.TaskGroup() as tasks:
             process = StoreProcess(config, clock=self._clock, rng=self._rng)
             tasks.create_task(process.run(), name="store")
@@ -144,6 +149,25 @@ class ControlPlane:
             await ClusterClient(pki.controller_context).redeem(join, by)
 
         return await prepare(settings.join, settings.data_dir, clock=self._clock, redeem=redeem)
+
+    async def _go_on_alone(self) -> None:
+        """Make a cluster of one out of what is here, when the other members are lost for good."""
+        settings = self._settings
+        if not settings.store_dir.is_dir():
+            raise StoreError(f"there is no store in {settings.data_dir} that could go on alone")
+        lock = await lock_directory(settings.store_dir, self._clock, LOCK_WAIT_S)
+        try:
+            made = force_new_cluster(
+                SystemDisk(),
+                settings.store_dir,
+                rng=self._rng,
+                peer_address=settings.peer_address,
+                member_parts=lone_parts,
+            )
+        finally:
+            os.close(lock)
+        forget_joining(settings.data_dir)
+        log.warning("new_cluster_forced", cluster=f"{made.cluster_id:016x}", member=f"{made.member_id:016x}")
 
     async def _renew(self, pki: Pki, name: str) -> None:
         """Keep the member's certificates fresh; it reads them again when they change."""

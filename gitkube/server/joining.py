@@ -258,6 +258,11 @@ def has_joined(data_dir: Path) -> bool:
     return note is not None and note["stage"] == _JOINED
 
 
+def forget_joining(data_dir: Path) -> None:
+    """This directory is the first member of a cluster of its own from now on."""
+    (data_dir / NOTE).unlink(missing_ok=True)
+
+
 def check_directory(data_dir: Path) -> None:
     """Refuse a directory that was a cluster's member and has lost its store.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def check(data_dir: Path, output: str) -> None:
         lines = [f"{row['name']:<12} {row['verdict']}  {row['detail']}" for row in found]
     else:
         found = _read_files(data_dir)
-        is_good = not found
+        is_good = not any(row["fatal"] for row in found)
         lines = [f"{row['place']}: {row['what']}\n    {row['remedy']}" for row in found]
         lines = lines or [f"every file in {data_dir / 'store'} is whole"]
     if output != "table":
@@ -45,17 +46,25 @@ def check(data_dir: Path, output: str) -> None:
 
 
 def _read_files(data_dir: Path) -> list[dict[str, Any]]:
-    from gitkube.store.checking import check_directory
+    from gitkube.store import checking
     from gitkube.store.disk import SystemDisk
+    from gitkube.store.membership import PART
+    from gitkube.store.mvcc import KeySpace
     from gitkube.store.protocol import StoreError
+
+    def load(parts: Iterator[list[Any]]) -> object:
+        return KeySpace.load(part for part in parts if part[0] != PART)
 
     if not (data_dir / "store").is_dir():
         raise click.ClickException(f"there is no store in {data_dir}; name another --data-dir")
     try:
-        findings = check_directory(SystemDisk(), data_dir / "store")
+        findings = checking.check(SystemDisk(), data_dir / "store", load=load)
     except StoreError as error:
         raise click.ClickException(str(error)) from error
-    return [{"place": str(one.place), "what": one.what, "remedy": one.remedy} for one in findings]
+    return [
+        {"place": str(one.place), "what": one.what, "remedy": one.remedy, "fatal": one.is_fatal}
+        for one in findings
+    ]
 
 
 async def compare_members(store: RemoteStore, data_dir: Path) -> list[dict[str, Any]]:

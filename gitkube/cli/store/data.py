@@ -79,10 +79,14 @@ async def _write_backup(store: RemoteStore, file: Path) -> int:
 @data_dir_option
 def restore(file: Path, name: str, yes: bool, data_dir: Path) -> None:
     """Make a new cluster of one member out of a backup. Nothing may run on the data directory."""
-    from gitkube.server.joining import NOTE
+    import random
+    from datetime import datetime
+
+    from gitkube.server.joining import forget_joining
     from gitkube.server.settings import SettingsError, identity_of
     from gitkube.store import backup as backups
     from gitkube.store.disk import SystemDisk
+    from gitkube.store.membership import lone_parts
     from gitkube.store.protocol import StoreError
 
     store_dir = data_dir / "store"
@@ -97,10 +101,12 @@ def restore(file: Path, name: str, yes: bool, data_dir: Path) -> None:
         found = backups.verify(disk, file)
     except StoreError as error:
         raise click.ClickException(str(error)) from error
+    made = datetime.fromtimestamp(found.created_s).astimezone()
     keys = "the keys in pki/" if (data_dir / "pki" / "ca.key").exists() else "new keys (pki/ is not there)"
     confirm(
         [
-            f"restore   {file}: {found}",
+            f"restore   {file}: made by {found.source.name} at {made:%Y-%m-%d %H:%M:%S}, revision "
+            f"{found.revision}, {size_text(found.size_bytes)}",
             f"into      {store_dir}, a new cluster of one member, with {keys}",
             "leaves    all members of the old cluster behind: none of them may run beside this one",
         ],
@@ -109,8 +115,9 @@ def restore(file: Path, name: str, yes: bool, data_dir: Path) -> None:
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         own_name, _ = identity_of(data_dir, name)
-        (data_dir / NOTE).unlink(missing_ok=True)
-        backups.restore(disk, store_dir, file, name=own_name)
+        forget_joining(data_dir)
+        rng = random.SystemRandom()
+        backups.restore(disk, store_dir, file, name=own_name, rng=rng, member_parts=lone_parts)
     except (StoreError, SettingsError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"restored as {own_name}; start it: gitkube serve --data-dir {data_dir} …")
