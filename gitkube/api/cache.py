@@ -44,6 +44,9 @@ log = structlog.get_logger()
 
 _LOAD_PAGE = 1000
 """Keys read at once at the start: bounds the size of one answer of the store."""
+_PROGRESS_S = 0.1
+"""Keys of others share the store and its revision: how long a linearizable read may wait for the news that
+what was written there does not concern us."""
 _RETRY_S = 0.2
 Key = str
 """`namespace/name`, or `name` for cluster-scoped kinds: as the keys of the store, so that both sort alike."""
@@ -340,7 +343,10 @@ class WatchCache:
 
     async def _watch(self) -> None:
         watch = self._store.watch(
-            REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), start_revision=Revision(self.revision + 1)
+            REGISTRY_PREFIX,
+            prefix_end(REGISTRY_PREFIX),
+            start_revision=Revision(self.revision + 1),
+            progress_s=_PROGRESS_S,
         )
         async for batch in watch:
             touched = {cache for event in batch.events if (cache := self._ingest(event)) is not None}

@@ -1,7 +1,8 @@
 """The branch as the store has it: which commit it is at, and what of git travels through the store.
 
-Keys below `/gitkube/git/BRANCH/` are small and watched; the packs themselves lie in pieces below
-`/gitkube/gitdata/BRANCH/`, which nobody watches.
+Keys below `/registry/gitkube.dev/branches/BRANCH/` are small and watched; the packs themselves lie in pieces
+below `/gitkube/packs/BRANCH/`, which nobody watches. (The API's own prefix holds the small ones so that its
+cache hears of every revision at once, and no read waits for the news that one does not concern it.)
 
     head               {"push": n, "commit": id}          the truth
     push/N             {"commit", "base", …}              how to come from `base` to `commit`
@@ -90,9 +91,9 @@ class Ledger:
         self._store = store
         self._member = member
         name = quote(branch, safe="")
-        self.prefix = f"/gitkube/git/{name}/".encode()
+        self.prefix = f"/registry/gitkube.dev/branches/{name}/".encode()
         """Of all that is worth watching."""
-        self._data = f"/gitkube/gitdata/{name}/".encode()
+        self._data = f"/gitkube/packs/{name}/".encode()
         self._head_key = self.prefix + b"head"
 
     def through(self, store: Store) -> Ledger:

@@ -1,9 +1,9 @@
 """The controllers of the cluster, as the store's membership has them: who leads, and where each is reached.
 
 One loop looks at our own member a few times a second and keeps what it says; everybody else reads that. The
-same loop does what keeps the membership true: it records our addresses when they have changed, makes voters
-of learners that have caught up (on the leader), and, when the leader's API falls silent while its member
-goes on, asks the store to hand the leadership over to us.
+same loop does what keeps the membership true: it records our addresses when they have changed, asks to be
+made a voter while we are a learner, and, when the leader's API falls silent while its member goes on, asks
+the store to hand the leadership over to us.
 
 Invariant: what is read here may be a moment old, and nothing that must be safe rests on it (see
 `store/fenced.py`).
@@ -128,9 +128,10 @@ class Controllers:
     async def _keep_up(self) -> None:
         try:
             await self._record_addresses()
-            if self.is_leader:
-                await self._promote_learners()
-            else:
+            own = self.own
+            if own is not None and own.is_learner:
+                await self._ask_for_promotion(own)
+            elif not self.is_leader:
                 await self._mind_the_leader()
         except StoreError as error:
             log.warning("membership_upkeep_failed", error=str(error))
@@ -144,16 +145,14 @@ class Controllers:
         await self._store.member_update(own.id, peer_address=wanted.peer, client_urls=wanted.client_urls)
         log.info("addresses_recorded", peer=wanted.peer, urls=wanted.client_urls)
 
-    async def _promote_learners(self) -> None:
-        for member in self._members:
-            if not member.is_learner:
-                continue
-            try:
-                await self._store.member_promote(member.id)
-            except MembershipError as error:
-                log.info("learner_not_ready", member=member.name, why=str(error))
-            else:
-                log.info("learner_promoted", member=member.name)
+    async def _ask_for_promotion(self, own: MemberInfo) -> None:
+        """Only who runs can ask: a voter that is recorded and was never started would cost the quorum."""
+        try:
+            await self._store.member_promote(own.id)
+        except MembershipError as error:
+            log.info("not_a_voter_yet", member=own.name, why=str(error))
+        else:
+            log.info("became_a_voter", member=own.name)
 
     async def _mind_the_leader(self) -> None:
         """Take over from a leader whose API was there and has fallen silent, though its member goes on.
@@ -162,7 +161,7 @@ class Controllers:
         would be a fight without end.
         """
         leader, own = self.leader, self.own
-        if leader is None or own is None or own.is_learner or not leader.client_urls:
+        if leader is None or own is None or not leader.client_urls:
             return
         known, silent = self._heard
         if await self._is_alive(leader.client_urls[0], PROBE_TIMEOUT_S):

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 FORMAT = "gitkube-join-1"
 VALID_S = 3600
-TOKEN_PREFIX = b"/gitkube/joining/"
+TOKEN_PREFIX = b"/registry/gitkube.dev/joining/"
 NOTE = "joining.json"
 MAX_FILE_BYTES = 256 * 1024
 TOKEN_BYTES = 32

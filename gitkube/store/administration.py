@@ -161,8 +161,10 @@ class Administration:
         node = self._replica.node
         progress = node.progress().get(MemberId(info.id))
         behind = node.last_index - (progress.match if progress is not None else 0)
-        if progress is None or not progress.recent_active or behind > MAX_LAG_ENTRIES:
-            state = "cannot be reached" if progress is None or not progress.recent_active else "is on its way"
+        # One that was never heard of counts as recently active at first, and would cost the quorum.
+        is_heard = progress is not None and progress.recent_active and progress.match > 0
+        if not is_heard or behind > MAX_LAG_ENTRIES:
+            state = "is on its way" if is_heard else "cannot be reached"
             raise MembershipError(
                 f"learner {info.name} {state} and lacks {behind} entries; it can be promoted when it lacks "
                 f"fewer than {MAX_LAG_ENTRIES}"

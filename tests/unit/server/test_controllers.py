@@ -86,8 +86,11 @@ async def test_a_learner_becomes_a_voter_when_it_has_caught_up(
     cluster: MemoryCluster, clock: FakeClock
 ) -> None:
     added = await cluster.member("ctl-1").member_add("ctl-4", "ctl-4:2380")
-    cluster.behind.add(added.id)
     eyes = [Eye(cluster, name, clock) for name in ("ctl-1", "ctl-2")]
+    await clock.advance(5)
+    assert cluster.members[3].is_learner, "nobody makes a voter of one that was never started"
+    cluster.behind.add(added.id)
+    eyes.append(Eye(cluster, "ctl-4", clock))
     await clock.advance(5)
     assert cluster.members[3].is_learner
     cluster.behind.clear()
