@@ -20,6 +20,7 @@ SILENCE_S = 180
 
 def main() -> int:
     name = os.path.basename(sys.argv[0])
+    told = {"storing": False}
     updates = [line.split(" ", 2) for line in sys.stdin.read().splitlines() if line.strip()]
     request = {
         "hook": name,
@@ -33,22 +34,30 @@ def main() -> int:
         os.chdir(os.path.dirname(SOCKET))
         connection.connect(os.path.basename(SOCKET))
         connection.sendall(json.dumps(request).encode("utf-8", "surrogateescape") + b"\n")
-        return relay(connection.makefile("r", encoding="utf-8", errors="replace"))
+        return relay(connection.makefile("r", encoding="utf-8", errors="replace"), told)
     except (OSError, ValueError) as error:
-        return away(name, error)
+        return away(name, error, told["storing"])
 
 
-def relay(answers: typing.TextIO) -> int:
+def relay(answers: typing.TextIO, told: dict[str, bool]) -> int:
     for line in answers:
         answer = json.loads(line)
         if "exit" in answer:
             return int(answer["exit"])
-        print(answer["line"], flush=True)
+        if "stage" in answer:
+            told["storing"] = True
+        else:
+            print(answer["line"], flush=True)
     raise OSError("it went away in the middle of the answer")
 
 
-def away(name: str, error: Exception) -> int:
+def away(name: str, error: Exception, was_storing: bool) -> int:
     why = getattr(error, "strerror", None) or str(error)
+    if name == "pre-receive" and was_storing:
+        print(f"unknown  the control plane went away while it stored the push ({why})")
+        print("         another controller may deploy it: gitkube status")
+        print("         to push the same commit again, there or here, is safe", flush=True)
+        return 1
     if name == "pre-receive":
         print(f"refused  nothing was changed: the control plane does not answer ({why})")
         print(f"         start it with: gitkube serve   (its socket is {SOCKET})", flush=True)

@@ -102,9 +102,7 @@ class Membership:
 
     member: int
     members: Sequence[int]
-    voters: int
     cluster: int
-    is_leader: bool
 
     @property
     def is_alone(self) -> bool:
@@ -144,6 +142,12 @@ class Replica:
         self._settled: CommitId | None = None
         self._told: tuple[int, Head] | None = None
         """What we have said that we have, as which member."""
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether other controllers follow: a push is then stored before it is accepted."""
+        membership = self._membership()
+        return membership is not None and not membership.is_alone
 
     def lead(self, store: Store) -> None:
         """From now on we lead, and write through this store, which is fenced."""

@@ -16,8 +16,9 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -36,7 +37,10 @@ from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
 from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
-from gitkube.gitops.source import HOOK_SOCKET, make_repository
+from gitkube.gitops.forwarding import Forwarding, Leader
+from gitkube.gitops.hook_socket import Answer, PushRequest, hook_socket
+from gitkube.gitops.replication import Membership, Replica
+from gitkube.gitops.source import make_repository
 from gitkube.gitops.sync import Sync
 from gitkube.objects.kinds import LEASE
 from gitkube.objects.types import Object
@@ -76,6 +80,7 @@ class _Parts:
     store: RemoteStore
     pki: Pki
     controllers: Controllers
+    replica: Replica
 
 
 class ControlPlane:
@@ -88,6 +93,10 @@ class ControlPlane:
         self._clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._streams = _LeadersStreams()
+        self._sync: Sync | None = None
+        """While we lead."""
+        self._forwards = _Switch()
+        """Whether the hooks are served by passing pushes on."""
 
     async def run(self, on_ready: Callable[[str], None]) -> None:
         """Run until cancelled.
@@ -123,6 +132,8 @@ class ControlPlane:
                 note_joined(settings.data_dir)
                 tasks.create_task(self._renew(pki, name), name="renewal")
                 parts = await self._serve(api, store, pki, name, tasks, on_ready)
+                tasks.create_task(parts.replica.run(), name="git-replica")
+                tasks.create_task(self._forward_pushes(parts), name="git-forwarding")
                 election = LeaderElection(
                     api.client(system_user("leader-election")),
                     identity,
@@ -200,7 +211,12 @@ class ControlPlane:
             self._streams,
             clock=self._clock,
             relay=Relay(leader_url, pki.controller_context),
-            cluster=ClusterEndpoints(store, authenticate=user_of_certificate, clock=self._clock),
+            cluster=ClusterEndpoints(
+                store,
+                authenticate=user_of_certificate,
+                clock=self._clock,
+                pushes=lambda: self._sync.answer_other if self._sync is not None else None,
+            ),
         )
         server = HttpServer(
             app,
@@ -235,7 +251,28 @@ class ControlPlane:
         tasks.create_task(controllers.run(), name="controllers-seen")
         log.info("api_serving", url=url, kubeconfig=str(settings.kubeconfig_path))
         on_ready(url)
-        return _Parts(api, store, pki, controllers)
+        replica = Replica(
+            store,
+            repository=settings.repository.resolve(),
+            branch=settings.branch,
+            clock=self._clock,
+            membership=lambda: _membership(controllers),
+        )
+        return _Parts(api, store, pki, controllers, replica)
+
+    async def _forward_pushes(self, parts: _Parts) -> None:
+        """Serve the hooks of our repository whenever somebody else leads."""
+        client = ClusterClient(parts.pki.controller_context)
+
+        def leader() -> Leader | None:
+            found = parts.controllers.leader
+            is_other = found is not None and found.id != parts.controllers.member_id
+            return _Leader(client, found.client_urls[0]) if found and is_other and found.client_urls else None
+
+        forwarding = Forwarding(
+            leader, parts.replica, repo=self._settings.repository.resolve(), branch=self._settings.branch
+        )
+        await self._forwards.run(forwarding.run)
 
     # ------------------------------------------------------------------ what only the leader does
 
@@ -267,12 +304,16 @@ class ControlPlane:
             client("gitops"),
             repo=settings.repository,
             branch=settings.branch,
-            socket=settings.repository / HOOK_SOCKET,
+            socket=hook_socket(settings.repository.resolve()),
             clock=self._clock,
             rng=self._rng,
+            truth=parts.replica,
         )
         log.info("leading", term=term)
-        self._streams.leader = fleet
+        await self._forwards.off()
+        self._streams.leader, self._sync = fleet, sync
+        parts.replica.lead(self._fenced_store(parts, term))
+        parts.replica.notify = sync.notify
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(manager.run(), name="controllers")
@@ -280,20 +321,80 @@ class ControlPlane:
                 loops.create_task(fleet.run(), name="fleet")
                 loops.create_task(sync.run(), name="gitops")
         finally:
-            self._streams.leader = None
+            self._streams.leader = self._sync = None
+            parts.replica.follow()
+            parts.replica.notify = lambda: None
+            self._forwards.on()
+
+    def _fenced_store(self, parts: _Parts, term: int) -> FencedStore:
+        """The store for this leadership: what is written through it is refused once another one has begun."""
+        return FencedStore(parts.store, object_key(LEASE, LEASE_NAMESPACE, LEASE_NAME), term)
 
     def _fenced(self, parts: _Parts, term: int) -> Verbs:
-        """The API's verbs for this leadership: what they write is refused once another one has begun."""
-        fence = object_key(LEASE, LEASE_NAMESPACE, LEASE_NAME)
+        """The API's verbs for this leadership."""
         api = parts.api
         return Verbs(
-            FencedStore(parts.store, fence, term),
+            self._fenced_store(parts, term),
             api.cache,
             clock=self._clock,
             rng=self._rng,
             settings=api.settings,
             authorizer=api.authorizer,
         )
+
+
+def _membership(controllers: Controllers) -> Membership | None:
+    if controllers.own is None:
+        return None
+    return Membership(controllers.member_id, [one.id for one in controllers.members], controllers.cluster_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leader:
+    """Another controller, as the one that pushes are passed on to."""
+
+    client: ClusterClient
+    url: str
+
+    def push(self, request: PushRequest, pack: bytes) -> AsyncGenerator[Answer]:
+        return self.client.push(self.url, request, pack)
+
+
+class _Switch:
+    """Work that can be switched off and on again; it is on at first."""
+
+    def __init__(self) -> None:
+        self._wanted = asyncio.Event()
+        self._unwanted = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self.on()
+
+    def on(self) -> None:
+        self._wanted.set()
+        self._unwanted.clear()
+
+    async def off(self) -> None:
+        """Returns when the work has stopped."""
+        self._wanted.clear()
+        self._unwanted.set()
+        await self._is_idle.wait()
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do the work whenever it is on, until cancelled; raises what it raises."""
+        while True:
+            self._is_idle.set()
+            await self._wanted.wait()
+            self._is_idle.clear()
+            working = asyncio.ensure_future(work())
+            stopping = asyncio.ensure_future(self._unwanted.wait())
+            try:
+                await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                working.cancel()
+                stopping.cancel()
+                await asyncio.wait([working, stopping])
+            if not working.cancelled():
+                working.result()
 
 
 async def _hand_over(parts: _Parts) -> None:

@@ -77,6 +77,10 @@ class Controllers:
         return 0 if self._status is None else self._status.member_id
 
     @property
+    def cluster_id(self) -> int:
+        return 0 if self._status is None else self._status.cluster_id
+
+    @property
     def members(self) -> Sequence[MemberInfo]:
         return self._members
 
@@ -122,7 +126,7 @@ class Controllers:
             self._status = None
             return
         if self._status is None or status.leader_id != self._status.leader_id:
-            log.info("store_leader", leader=f"{status.leader_id:016x}", term=status.term)
+            log.info("leader_seen", leader=f"{status.leader_id:016x}", store_term=status.term)
         self._status, self._members = status, members
 
     async def _keep_up(self) -> None:

@@ -14,10 +14,10 @@ import pytest
 from gitkube.clock import SystemClock
 from gitkube.store.disk import SystemDisk
 from gitkube.store.member import Member
-from gitkube.store.settings import MemberSettings
 from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
 from gitkube.store.raft.types import Entry, HardState, MemberId
 from gitkube.store.remote import RemoteStore, StoreProcess
+from gitkube.store.settings import MemberSettings
 from gitkube.store.snapshot import newest_snapshot
 from gitkube.store.wal import Wal
 
