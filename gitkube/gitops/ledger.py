@@ -156,9 +156,8 @@ class Ledger:
 
     async def have(self, head: Head) -> None:
         """Say what ours has."""
-        key = self._own(b"have/")
         value = _json({"push": head.push, "commit": head.commit})
-        await self._store.txn([Compare(key, Target.VALUE, Op.NOT_EQUAL, value)], [Put(key, value)])
+        await self._store.txn([], [Put(self._own(b"have/"), value)])
 
     async def forget_pushes(self, up_to: int) -> None:
         """Drop the packs of pushes up to and with a number."""
@@ -181,13 +180,12 @@ class Ledger:
         """Ask for a pack; the one who asked before asks still."""
         key = self._own(b"want/")
         value = _json({"have": have or ""})
+        found = (await self._store.range(key)).kvs
+        if found and found[0].value == value:
+            return _want(found[0])
         _, *old_answer = self._forgotten(self._member)
-        is_new = Compare(key, Target.VALUE, Op.NOT_EQUAL, value)
-        result = await self._store.txn([is_new], [Put(key, value), *old_answer])
-        if result.succeeded:
-            return Want(self._member, have or "", result.revision)
-        kv = (await self._store.range(key)).kvs[0]
-        return _want(kv)
+        result = await self._store.txn([], [Put(key, value), *old_answer])
+        return Want(self._member, have or "", result.revision)
 
     async def wants(self) -> list[Want]:
         """Of the others, those that nobody has answered."""
