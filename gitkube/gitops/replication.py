@@ -304,6 +304,11 @@ class Replica:
         ledger = Ledger(self._leaders, self._branch, membership.member)
         await self.settle()
         head = await ledger.head()
+        if head is not None and head.commit == new:
+            # Asked again, because the answer to the first time was lost.
+            if by_git:
+                self.expect(new)
+            return
         if (head.commit if head else None) != old:
             raise PushRefusedError("somebody else pushed meanwhile", "fetch, merge, and push again")
         try:
@@ -315,7 +320,7 @@ class Replica:
             ) from error
         # From here on `settle` leaves the branch to git, whoever is first to see the new head.
         if by_git:
-            self._expected = (new, self._clock.monotonic() + GIT_MOVES_S)
+            self.expect(new)
         try:
             await ledger.publish(head, new, pack)
         except LedgerError as error:
