@@ -63,7 +63,7 @@ def connect(patience_s: float = 0.0) -> socket.socket:
             time.sleep(0.2)
 
 
-def ask(connection: socket.socket, request: typing.Dict[str, typing.Any]) -> typing.Tuple[int, bool, str]:
+def ask(connection: socket.socket, request: "dict[str, typing.Any]") -> "tuple[int, bool, str]":
     """The exit code, whether the push may be stored though nobody said so, and why no code came."""
     is_storing = False
     try:
