@@ -34,6 +34,7 @@ from gitkube.server.metrics import Metrics
 from gitkube.server.openapi import OpenApi
 from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse_path, unknown_path
 from gitkube.server.pods import PodEndpoints
+from gitkube.server.relay import Relay
 from gitkube.server.resources import Resources
 from gitkube.server.watches import Watches
 
@@ -63,7 +64,14 @@ class Door:
     """See the module's text."""
 
     def __init__(
-        self, api: Api, streams: PodStreams, *, clock: Clock, rng: random.Random, authenticate: Authenticator
+        self,
+        api: Api,
+        streams: PodStreams,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        authenticate: Authenticator,
+        relay: Relay | None = None,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -72,7 +80,7 @@ class Door:
         self.lifetime = Lifetime()
         shaper = Shaper(clock)
         watches = Watches(api.verbs, shaper, self.lifetime, rng)
-        pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime)
+        pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
         self._resources = Resources(api.verbs, watches, pods, shaper)
         self._discovery = Discovery(api.kinds)
         self._openapi = OpenApi(api.kinds)
