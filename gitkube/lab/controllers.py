@@ -139,7 +139,8 @@ class LabController:
         pid = self.pid
         if pid is not None:
             os.killpg(pid, signal.SIGKILL)  # its session: the member and the renderer, too
-        return processes.kill(self._pid_file)
+        processes.kill(self._pid_file)
+        return pid is not None
 
     def stop(self) -> None:
         """End it in good order, or at once when that takes too long."""

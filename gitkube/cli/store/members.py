@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from gitkube.server.joining import JoinFile
     from gitkube.store.protocol import MemberInfo
     from gitkube.store.remote import RemoteStore
+
+HEARD_S = 5.0
 
 
 @click.command(epilog="Example:  gitkube store members --output json")
@@ -164,8 +168,16 @@ def transfer(member: str, data_dir: Path) -> None:
     """Hand the leadership, and with it all work, to MEMBER, or to the one that is furthest."""
 
     async def act(store: RemoteStore) -> str:
+        from gitkube.store.protocol import UnavailableError
+
         known = await store.members()
         leader = await store.transfer_leadership(member_named(known, member).id if member else 0)
+        deadline = time.monotonic() + HEARD_S
+        while not leader:  # it is done; our own member has yet to hear of it
+            if time.monotonic() > deadline:
+                raise UnavailableError("the leadership was handed over, but nobody has taken it yet")
+            await asyncio.sleep(0.05)
+            leader = (await store.status()).leader_id
         return next((one.name for one in known if one.id == leader), f"{leader:016x}")
 
     click.echo(f"{ask(data_dir, act)} leads")
