@@ -19,11 +19,11 @@ from gitkube.server.answers import json_answer, text_answer
 from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
 from gitkube.server.paths import unknown_path
 
-_OBJECT_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 _READ_WRITE = ("get", "patch", "update")
 _SUBRESOURCE_VERBS = {
     "status": _READ_WRITE,
     "scale": _READ_WRITE,
+    "approval": _READ_WRITE,
     "finalize": ("update",),
     "binding": ("create",),
     "eviction": ("create",),
@@ -156,7 +156,7 @@ def _resource(kind: Kind) -> dict[str, Any]:
         "singularName": kind.singular,
         "namespaced": kind.namespaced,
         "kind": kind.kind,
-        "verbs": list(_OBJECT_VERBS),
+        "verbs": list(kind.verbs),
     }
     if kind.short_names:
         resource["shortNames"] = list(kind.short_names)
@@ -210,7 +210,7 @@ def _aggregated_resource(kind: Kind) -> dict[str, Any]:
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
-        "verbs": list(_OBJECT_VERBS),
+        "verbs": list(kind.verbs),
     }
     if kind.short_names:
         resource["shortNames"] = list(kind.short_names)

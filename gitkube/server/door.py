@@ -74,8 +74,8 @@ class Door:
         watches = Watches(api.verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime)
         self._resources = Resources(api.verbs, watches, pods, shaper)
-        self._discovery = Discovery(api.kinds)
-        self._openapi = OpenApi(api.kinds)
+        self._discovery = Discovery(api.served_kinds)
+        self._openapi = OpenApi(api.served_kinds)
         self._metrics = Metrics(self.lifetime)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,
