@@ -78,7 +78,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
         self.authorize(context, "get", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("status", "scale"))
+        check_served(kind, subresource, ("status", "scale", "approval"))
         obj = await self._reads.get(kind, namespace, name)
         return scale_of(kind, obj) if subresource == "scale" else obj
 
@@ -102,7 +102,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         self.authorize(context, "update", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize"))
+        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
         if subresource == "scale":
             return await self._update_scale(context, kind, namespace, name, lambda _: obj)
         accepted = accept(kind, obj, context)
@@ -128,7 +128,7 @@ class Verbs:
         subresource: str = "",
     ) -> Object:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize"))
+        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
         if subresource == "scale":
 
             def patched_scale(scale: Object) -> Object:
@@ -160,7 +160,7 @@ class Verbs:
         subresource: str = "",
     ) -> tuple[Object, bool]:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale"))
+        check_served(kind, subresource, ("", "status", "scale", "approval"))
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":

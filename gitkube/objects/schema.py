@@ -46,6 +46,9 @@ _KEY_DEFAULTS: Mapping[tuple[str, str], Any] = {
 }
 
 
+_NO_EMPTIES: Mapping[str, Any] = {}
+
+
 class SchemaError(Exception):
     """The installed schemas lack something that a kind needs."""
 
@@ -65,6 +68,7 @@ class Schema:
         "_raw",
         "default",
         "description",
+        "drops",
         "enum",
         "format",
         "int_or_string",
@@ -78,6 +82,7 @@ class Schema:
         "preserve_unknown",
         "required",
         "types",
+        "writes",
     )
 
     def __init__(
@@ -125,6 +130,11 @@ class Schema:
             raw.get("x-kubernetes-preserve-unknown-fields")
         )
         """Whether unknown fields are kept: the node holds any JSON."""
+        empties = _empties().get(name, _NO_EMPTIES)
+        self.drops: frozenset[str] = frozenset(empties.get("drops", ()))
+        """Fields that vanish when they are 0, "" or false, for then they say nothing."""
+        self.writes: Mapping[str, Any] = empties.get("writes", {})
+        """Fields that are there even when nobody has set them, and what they hold then."""
 
     @property
     def properties(self) -> Mapping[str, Schema]:
@@ -244,6 +254,13 @@ def definitions() -> Mapping[str, Any]:
     for path in sorted((Path(__file__).parent / "schemas").glob("*.json")):
         found.update(orjson.loads(path.read_bytes())["$defs"])
     return found
+
+
+@cache
+def _empties() -> Mapping[str, Any]:
+    """What Kubernetes' own types do with fields that hold nothing (`tools/make_empties.py` made the file)."""
+    parsed: dict[str, Any] = orjson.loads((Path(__file__).parent / "empties.json").read_bytes())
+    return parsed
 
 
 @cache

@@ -88,9 +88,7 @@ async def server(directory: Path) -> AsyncIterator[Path]:
 
     async with real_api(directory / "store", clock=SteppingClock(), settings=_SETTINGS) as api:
         streams = cast(PodStreams, None)  # nothing runs here, so no case gets as far as to a pod's stream
-        app = create_app(
-            api, streams, clock=SteppingClock(), rng=random.Random(3), authenticate=authenticate
-        )
+        app = create_app(api, streams, clock=SteppingClock(), rng=random.Random(3), authenticate=authenticate)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, max_field_size=2**20)
         await runner.setup()
         path = directory / "api.sock"
@@ -110,7 +108,7 @@ class Answer:
 
 
 class Connection:
-    """One kept HTTP/1.1 connection. Written by hand, for requests must go out exactly as they are recorded."""
+    """One kept HTTP/1.1 connection. By hand, for requests must go out exactly as they are recorded."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = str(socket)
@@ -255,14 +253,21 @@ class Replay:
         for word, header in (
             ("warnings", "warning"), ("www_authenticate", "www-authenticate"), ("retry_after", "retry-after"),
         ):  # fmt: skip
-            if answer.headers.get(header) != step.get(word):
+            given = answer.headers.get(header)
+            if word == "warnings" and step.get(word) is None and given and _is_of_fields(given):
+                continue
+            if given != step.get(word):
                 return f"header {header}: {step.get(word)!r} recorded, {answer.headers.get(header)!r} given"
         for header, value in step.get("answer_headers", {}).items():
             given = answer.headers.get(header.lower())
             if not (given is None if value is None else bindings.fits(value, given)):
                 return f"header {header}: {value!r} recorded, {given!r} given"
         type = answer.headers.get("content-type")
-        if type and not step.get("stream") and not _is_type(step.get("answer_type", "application/json"), type):
+        if (
+            type
+            and not step.get("stream")
+            and not _is_type(step.get("answer_type", "application/json"), type)
+        ):
             return f"type {step.get('answer_type', 'application/json')} recorded, {type} given"
         if "answer_text" in step and not bindings.fits(step["answer_text"], answer.text):
             return f"text {step['answer_text'][:300]!r} recorded, {answer.text[:300]!r} given"
@@ -288,6 +293,11 @@ class Replay:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
+
+
+def _is_of_fields(warnings: str) -> bool:
+    """Whether all that is warned of are fields that later releases warn of by themselves."""
+    return all(' field \\"' in warning for warning in warnings.split("299 - ")[1:])
 
 
 def _is_type(recorded: str, given: str) -> bool:

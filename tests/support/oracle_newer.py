@@ -6,6 +6,7 @@ themselves are no difference. What differs beyond that stands in the lists of di
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _SUCCESSORS = {
@@ -37,6 +38,7 @@ _NEWER_DEFAULTS: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "CronJob": {"generation": (1, 2, 3, 4, 5)},
     "Pod": {"generation": (1, 2, 3, 4, 5), "observedGeneration": (1, 2, 3)},
+    "PartialObjectMetadata": {"generation": (1, 2, 3, 4, 5)},
     "StatefulSet": {
         "persistentVolumeClaimRetentionPolicy": ({"whenDeleted": "Retain", "whenScaled": "Retain"},),
         "availableReplicas": (0,),
@@ -56,7 +58,23 @@ _NEWER_LABELS = {
     "batch.kubernetes.io/controller-uid",
     "batch.kubernetes.io/job-name",
 }
+_PROTECTED_CLAIM = ["kubernetes.io/pvc-protection"]
+_PROTECTED_VOLUME = ["kubernetes.io/pv-protection"]
 _IN_CRON_JOBS = _NEWER_DEFAULTS["Job"].keys() - {"generation"}
+
+
+_NEWER_COLUMNS = (
+    "Status",  # of Jobs
+    "Timezone",
+    "VolumeAttributesClass",
+    "RequestedDuration",
+    "StorageCapacity",
+    "TokenRequests",
+    "RequiresRepublish",
+    "PreemptionPolicy",
+)
+"""Columns that tables have gained."""
+_ITEM = re.compile(r"(/items/[0-9]+)$")
 
 
 def in_newer_versions(text: str) -> str:
@@ -74,19 +92,69 @@ def is_newer(kind: str, at: str, key: str, value: Any, *, is_gone: bool = False)
         at: JSON pointer of the map that it is in.
     """
     if is_gone:
-        return False
+        # Chosen otherwise: a finalizer that no controller of ours takes off would hold its object for ever.
+        return key == "finalizers" and value in (
+            ["kubernetes.io/pvc-protection"],
+            ["kubernetes.io/pv-protection"],
+        )
+    if key in ("apiVersion", "kind") and _ITEM.search(at):
+        return True  # chosen otherwise: the items of a list say what they are, as in events and alone
     if key in _NEWER_LABELS or key.removeprefix("f:") in _NEWER_LABELS:
         return True
     if key in ("labels", "f:labels") and isinstance(value, dict):
         return all(is_newer(kind, at, name, None) for name in value if name != ".")
     if key == "f:metadata" and isinstance(value, dict):
         return all(is_newer(kind, at, name, below) for name, below in value.items() if name != ".")
+    if kind == "PersistentVolume" and key == "lastPhaseTransitionTime":
+        return True
     known = _NEWER_DEFAULTS.get(kind, {})
     if key.startswith("f:"):
         return key.removeprefix("f:") in known
     if kind == "CronJob" and "jobTemplate" in at and key in _IN_CRON_JOBS:
         return value in _NEWER_DEFAULTS["Job"][key]
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in known.get(key, ()))
+    return any(
+        value == one and isinstance(value, bool) == isinstance(one, bool) for one in known.get(key, ())
+    )
+
+
+def table_of_old(table: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+    """A table without the columns that 1.20 had not, and without descriptions: those are a server's own."""
+    columns = table.get("columnDefinitions")
+    if not isinstance(columns, list):
+        return table
+    names = {column["name"] for column in recorded.get("columnDefinitions") or ()}
+    kept = [
+        position
+        for position, column in enumerate(columns)
+        if column["name"] in names or column["name"] not in _NEWER_COLUMNS
+    ]
+    result = dict(table)
+    result["columnDefinitions"] = [
+        {key: value for key, value in columns[position].items() if key != "description"} for position in kept
+    ]
+    restarts = next((at for at in kept if columns[at]["name"] == "Restarts"), None)
+    if restarts is not None:  # it became a text when it learnt to say how long ago
+        result["columnDefinitions"][restarts]["type"] = "string"
+    rows = []
+    for row in table.get("rows") or ():
+        cells = [str(row["cells"][at]) if at == restarts else row["cells"][at] for at in kept]
+        cells = [_selector_of_job(cell) for cell in cells]
+        rows.append({**row, "cells": cells})
+    result["rows"] = rows
+    return result
+
+
+def _selector_of_job(cell: Any) -> Any:
+    return cell.removeprefix("batch.kubernetes.io/") if isinstance(cell, str) else cell
+
+
+def _is_gone(kind: str, at: str, key: str, value: Any) -> bool:
+    if key == "controller-uid" and at.endswith("/selector/matchLabels"):
+        return True  # a Job selects by the label with a prefix now
+    if key == "currentReplicas" and kind == "HorizontalPodAutoscaler":
+        return bool(value == 0)  # left out when it is zero
+    # Chosen otherwise: a finalizer that no controller of ours takes off would hold its object for ever.
+    return key == "finalizers" and value in (_PROTECTED_CLAIM, _PROTECTED_VOLUME)
 
 
 def without_subresources(entries: list[Any]) -> list[Any]:

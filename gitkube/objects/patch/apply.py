@@ -14,17 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitkube.objects.kinds import (
-    DEPLOYMENT,
-    EVENT,
-    JOB,
-    NODE,
-    POD,
-    REPLICA_SET,
-    SERVICE,
-    SOURCE,
-    Kind,
-)
+from gitkube.objects.kinds import Kind
+from gitkube.objects.normalise import normalise
 from gitkube.objects.patch.errors import ConflictError, FieldConflict, PatchError
 from gitkube.objects.patch.fieldset import (
     Comparison,
@@ -76,20 +67,6 @@ _IDENTITY: FieldSet = {
     "f:kind": {},
     "f:metadata": {f"f:{name}": {} for name in sorted(_UNOWNED_METADATA)},
 }
-
-_POD_SPEC: Object = {"containers": []}
-_TEMPLATE: Object = {"metadata": {}, "spec": _POD_SPEC}
-_EMPTY_OBJECTS: dict[Kind, Object] = {
-    POD: {"spec": _POD_SPEC, "status": {}},
-    NODE: {"spec": {}, "status": {"daemonEndpoints": {"kubeletEndpoint": {}}, "nodeInfo": {}}},
-    SERVICE: {"spec": {}, "status": {"loadBalancer": {}}},
-    DEPLOYMENT: {"spec": {"template": _TEMPLATE, "strategy": {}}, "status": {}},
-    REPLICA_SET: {"spec": {"template": _TEMPLATE}, "status": {}},
-    JOB: {"spec": {"template": _TEMPLATE}, "status": {}},
-    EVENT: {"involvedObject": {}, "source": {}},
-}
-"""What Kubernetes' types write even when they are empty: nobody owns such a struct for having been created
-in."""
 
 
 def track_update(
@@ -275,9 +252,9 @@ def _without_managers(obj: Object) -> Object:
 
 
 def _empty(kind: Kind) -> Object:
-    if kind is SOURCE:
-        return {}
-    return {"metadata": {}, **_EMPTY_OBJECTS.get(kind, {"spec": {}, "status": {}})}
+    """What is written even of an object that holds nothing: nobody owns a struct for having been created
+    in it."""
+    return {"metadata": {}, **normalise(kind, {})}
 
 
 def _bare(kind: Kind, applied: Object) -> Object:

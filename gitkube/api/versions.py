@@ -1,0 +1,178 @@
+"""The verbs for every version that is served: what comes in is turned into the stored version, and back.
+
+For nearly all kinds the served version is the stored one, and a call goes through as it is. A patch is made
+for the version that its client sees, so it is done on that one; the outcome is written over just what was
+read, or all is done again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from gitkube.api import errors
+from gitkube.api.client import ObjectList, PatchType
+from gitkube.api.decoding import accept, accept_patched
+from gitkube.api.patching import apply_patch
+from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchItem, WatchOptions
+from gitkube.objects.conversion import from_stored, to_stored, to_stored_selector
+from gitkube.objects.kinds import Kind, stored_kind
+from gitkube.objects.schema import schema_of
+from gitkube.objects.types import Object
+
+_TRIES = 8
+
+
+class _Converted:
+    """A watch's event in another version."""
+
+    __slots__ = ("object", "type")
+
+    def __init__(self, type: str, object: Object) -> None:
+        self.type = type
+        self.object = object
+
+    @property
+    def encoded(self) -> bytes:
+        return b'{"type":"%s","object":%s}\n' % (self.type.encode(), orjson.dumps(self.object))
+
+
+class Versions:
+    """`VerbsApi` for all served kinds, over one for the stored ones."""
+
+    def __init__(self, verbs: VerbsApi) -> None:
+        self._verbs = verbs
+
+    async def get(
+        self, context: Context, kind: Kind, namespace: str, name: str, *, resource_version: str = ""
+    ) -> Object:
+        found = await self._verbs.get(
+            context, stored_kind(kind), namespace, name, resource_version=resource_version
+        )
+        return from_stored(kind, found)
+
+    async def list(self, context: Context, kind: Kind, namespace: str, options: ListOptions) -> ObjectList:
+        if not kind.stored_as:
+            return await self._verbs.list(context, kind, namespace, options)
+        found = await self._verbs.list(context, stored_kind(kind), namespace, _selection(kind, options))
+        return _list(kind, found)
+
+    async def watch(
+        self, context: Context, kind: Kind, namespace: str, options: WatchOptions
+    ) -> AsyncIterator[WatchItem]:
+        selector = to_stored_selector(kind, options.field_selector)
+        options = dataclasses.replace(options, field_selector=selector)
+        async for item in self._verbs.watch(context, stored_kind(kind), namespace, options):
+            yield _Converted(item.type, from_stored(kind, item.object)) if kind.stored_as else item
+
+    async def create(self, context: Context, kind: Kind, namespace: str, obj: Object) -> Object:
+        if not kind.stored_as:
+            return await self._verbs.create(context, kind, namespace, obj)
+        stored = to_stored(kind, accept(kind, obj, context))
+        return from_stored(kind, await self._verbs.create(context, stored_kind(kind), namespace, stored))
+
+    async def update(
+        self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
+    ) -> Object:
+        if not kind.stored_as:
+            return await self._verbs.update(context, kind, namespace, name, obj, subresource=subresource)
+        old = await self._verbs.get(context, stored_kind(kind), namespace, name)
+        new = to_stored(kind, accept(kind, obj, context), old)
+        written = await self._verbs.update(
+            context, stored_kind(kind), namespace, name, new, subresource=subresource
+        )
+        return from_stored(kind, written)
+
+    async def patch(
+        self,
+        context: Context,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        patch: Any,
+        type: PatchType,
+        *,
+        subresource: str = "",
+    ) -> Object:
+        if not kind.stored_as:
+            return await self._verbs.patch(
+                context, kind, namespace, name, patch, type, subresource=subresource
+            )
+        for attempt in range(_TRIES):
+            old = await self._verbs.get(context, stored_kind(kind), namespace, name)
+            view = from_stored(kind, old)
+            patched = apply_patch(kind, view, patch, type, schema=schema_of(kind))
+            new = to_stored(kind, accept_patched(kind, patched, patch, context), old)
+            try:
+                written = await self._verbs.update(
+                    context, stored_kind(kind), namespace, name, new, subresource=subresource
+                )
+            except errors.StatusError as error:
+                if not errors.is_conflict(error) or attempt == _TRIES - 1:
+                    raise
+            else:
+                return from_stored(kind, written)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def apply(
+        self,
+        context: Context,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        obj: Object,
+        *,
+        force: bool = False,
+        subresource: str = "",
+    ) -> tuple[Object, bool]:
+        stored = stored_kind(kind)
+        if kind.stored_as:
+            obj = to_stored(kind, accept(kind, obj, context, is_apply=True))
+        applied, is_new = await self._verbs.apply(
+            context, stored, namespace, name, obj, force=force, subresource=subresource
+        )
+        return from_stored(kind, applied), is_new
+
+    async def delete(
+        self, context: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions
+    ) -> tuple[Object, bool]:
+        last, is_gone = await self._verbs.delete(context, stored_kind(kind), namespace, name, options)
+        return from_stored(kind, last), is_gone
+
+    async def delete_collection(
+        self, context: Context, kind: Kind, namespace: str, selection: ListOptions, options: DeleteOptions
+    ) -> ObjectList:
+        selection = _selection(kind, selection)
+        deleted = await self._verbs.delete_collection(
+            context, stored_kind(kind), namespace, selection, options
+        )
+        return _list(kind, deleted) if kind.stored_as else deleted
+
+    async def get_subresource(
+        self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
+    ) -> Object:
+        found = await self._verbs.get_subresource(context, stored_kind(kind), namespace, name, subresource)
+        return from_stored(kind, found)
+
+    async def create_subresource(
+        self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, body: Object
+    ) -> Object:
+        return await self._verbs.create_subresource(
+            context, stored_kind(kind), namespace, name, subresource, body
+        )
+
+
+def _selection(kind: Kind, options: ListOptions) -> ListOptions:
+    selector = to_stored_selector(kind, options.field_selector)
+    return dataclasses.replace(options, field_selector=selector)
+
+
+def _list(kind: Kind, found: ObjectList) -> ObjectList:
+    return dataclasses.replace(found, items=[from_stored(kind, obj) for obj in found.items])
+
+
+def _keeps_the_protocol(versions: Versions) -> VerbsApi:
+    return versions
