@@ -17,7 +17,7 @@ from gitkube.api.cache import WatchCache
 from gitkube.api.decoding import validated
 from gitkube.api.deletion import decide_deletion, ends_with_update
 from gitkube.api.reads import parse_version
-from gitkube.api.refusals import apply_conflict, check_deletion_fields
+from gitkube.api.refusals import apply_conflict, check_deletion_fields, check_version_given
 from gitkube.api.requests import Context, DeleteOptions
 from gitkube.api.settings import ApiSettings
 from gitkube.api.strategy import is_unchanged, prepare_for_create, prepare_for_update
@@ -52,9 +52,9 @@ class Decisions:
         metadata = obj["metadata"]
         if kind.namespaced:
             metadata["namespace"] = namespace
-        if not metadata.get("name"):
-            metadata["name"] = self._generate_name(kind, namespace, str(metadata.get("generateName") or ""))
-        name = str(metadata["name"])
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = self._generate_name(kind, namespace, str(metadata["generateName"]))
+        name = str(metadata.get("name") or "")
         if not tracked:
             self._track(context, kind, obj, None, "")
         uid = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
@@ -90,6 +90,7 @@ class Decisions:
             metadata["namespace"] = namespace
         version = str(metadata.get("resourceVersion") or "")
         parse_version(version)
+        check_version_given(kind, version, before)
         if (uid := metadata.get("uid")) and uid != before["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
             resource = f"{kind.plural}/{subresource}" if subresource else kind.plural

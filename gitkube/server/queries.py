@@ -42,16 +42,18 @@ def request_context(query: Query, user: User, user_agent: str) -> Context:
     """
     dry_run = query.get("dryRun", "")
     if dry_run not in ("", "All"):
-        raise _invalid_option("dryRun", f'Unsupported value: "{dry_run}": supported values: "All"')
+        text = f'Unsupported value: "{dry_run}": supported values: "All"'
+        raise _invalid_option("dryRun", text, reason="FieldValueNotSupported")
     validation = query.get("fieldValidation") or FieldValidation.WARN.value
     try:
         field_validation = FieldValidation(validation)
     except ValueError:
         text = f'Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
-        raise _invalid_option("fieldValidation", text) from None
+        raise _invalid_option("fieldValidation", text, reason="FieldValueNotSupported") from None
     manager = query.get("fieldManager", "")
     if len(manager) > MAX_FIELD_MANAGER:
-        raise _invalid_option("fieldManager", f"Too long: may not be more than {MAX_FIELD_MANAGER} bytes")
+        text = f"Too long: may not be more than {MAX_FIELD_MANAGER} bytes"
+        raise _invalid_option("fieldManager", text, reason="FieldValueTooLong")
     if not manager.isprintable():
         raise _invalid_option("fieldManager", "Invalid value: should only contain printable characters")
     return Context(
@@ -160,8 +162,10 @@ def _propagation(text: str) -> Propagation | None:
         raise _invalid_option("propagationPolicy", why, "DeleteOptions") from None
 
 
-def _invalid_option(field: str, message: str, options: str = "CreateOptions") -> StatusError:
+def _invalid_option(
+    field: str, message: str, options: str = "CreateOptions", *, reason: str = "FieldValueInvalid"
+) -> StatusError:
     text = f'{options}.meta.k8s.io "" is invalid: {field}: {message}'
-    cause = {"reason": "FieldValueInvalid", "message": message, "field": field}
+    cause = {"reason": reason, "message": message, "field": field}
     details = {"group": "meta.k8s.io", "kind": options, "causes": [cause]}
     return StatusError(422, "Invalid", text, details=details)

@@ -14,10 +14,24 @@ from aiohttp import web
 
 from gitkube.api.authorization import User
 from gitkube.api.client import PatchType
-from gitkube.api.errors import StatusError, bad_request
+from gitkube.api.errors import StatusError, bad_request, is_not_found
 from gitkube.api.requests import Context, VerbsApi
 from gitkube.objects import meta
-from gitkube.objects.kinds import NAMESPACE, POD, SERVICE, SERVICE_ACCOUNT, Kind
+from gitkube.objects.kinds import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    ENDPOINTS,
+    EVENT,
+    LEASE,
+    LIMIT_RANGE,
+    NAMESPACE,
+    POD,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Kind,
+)
 from gitkube.objects.types import Object
 from gitkube.server import queries
 from gitkube.server.answers import add_warnings, json_answer
@@ -33,6 +47,11 @@ _PATCH_TYPES = {patch_type.value: patch_type for patch_type in PatchType}
 _POST_SUBRESOURCES = ("binding", "eviction")
 _DELETED_OBJECT_IS_RETURNED = (POD, SERVICE, SERVICE_ACCOUNT, NAMESPACE)
 """For these the answer to a finished DELETE is the object; for others a Status that names it."""
+
+_MADE_BY_PUT = frozenset(
+    {ENDPOINTS, EVENT, LEASE, LIMIT_RANGE, ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING}
+)
+"""Kinds of which a PUT makes the object that is not there; of others it is a mistake."""
 
 Handler = Callable[[web.Request, Target, Context], Awaitable[web.StreamResponse]]
 
@@ -77,10 +96,11 @@ class Resources:
             }.get(method, self._not_allowed)
         if method == "GET":
             return self._watches.handle if queries.flag(request.query, "watch") else self._list
-        needs_namespace = target.kind.namespaced and not target.namespace
-        if method == "POST" and not needs_namespace:
+        if target.kind.namespaced and not target.namespace:
+            return self._not_allowed
+        if method == "POST":
             return self._create
-        if method == "DELETE":
+        if method == "DELETE" and "deletecollection" in target.kind.verbs:
             return self._delete_collection
         return self._not_allowed
 
@@ -131,9 +151,15 @@ class Resources:
     async def _update(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         form = wanted_form(request.headers.get("Accept", ""))
         obj = await read_object(request, context)
-        updated = await self._verbs.update(
-            context, target.kind, target.namespace, target.name, obj, subresource=target.subresource
-        )
+        try:
+            updated = await self._verbs.update(
+                context, target.kind, target.namespace, target.name, obj, subresource=target.subresource
+            )
+        except StatusError as error:
+            if not is_not_found(error) or target.kind not in _MADE_BY_PUT or target.subresource:
+                raise
+            created = await self._verbs.create(context, target.kind, target.namespace, obj)
+            return self._written(request, target, created, form, status=201)
         return self._written(request, target, updated, form)
 
     async def _patch(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:

@@ -197,4 +197,6 @@ def essence(status: dict[str, Any]) -> dict[str, Any]:
     details = status.get("details") or {}
     causes = {f"{cause.get('reason', '')} {cause.get('field', '')}" for cause in details.get("causes") or ()}
     named = {key: details[key] for key in ("name", "group", "kind") if details.get(key)}
+    if named.get("group") == "extensions":  # where Ingresses and NetworkPolicies came from
+        named["group"] = "networking.k8s.io"
     return {"code": status.get("code"), "reason": status.get("reason", ""), **named, "causes": sorted(causes)}

@@ -6,7 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gitkube.objects import names
-from gitkube.objects.kinds import EVENT, NAMESPACE, SERVICE, Kind
+from gitkube.objects.kinds import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    CLUSTER_TRUST_BUNDLE,
+    EVENT,
+    IP_ADDRESS,
+    NAMESPACE,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    STATEFUL_SET,
+    Kind,
+)
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
 
@@ -18,8 +30,15 @@ _FIXED = ("name", "namespace", "uid", "creationTimestamp")
 _NAME_RULES: Mapping[Kind, Callable[[str], list[str]]] = {
     NAMESPACE: names.dns_label,
     SERVICE: names.dns_label,
+    STATEFUL_SET: names.dns_label,
+    ROLE: names.path_segment,
+    ROLE_BINDING: names.path_segment,
+    CLUSTER_ROLE: names.path_segment,
+    CLUSTER_ROLE_BINDING: names.path_segment,
+    CLUSTER_TRUST_BUNDLE: names.path_segment,
+    IP_ADDRESS: names.path_segment,
 }
-"""Kinds whose names are shorter. (Those of Services may start with a digit since 1.37.)"""
+"""Kinds whose names are shorter, or freer. (Those of Services may start with a digit since 1.37.)"""
 
 
 def check_metadata(causes: Causes, kind: Kind, obj: Object) -> None:
