@@ -3,8 +3,10 @@
 What a Go program does with a field that holds nothing depends on how its type is declared: a struct that is
 no pointer is always written, as `{}`; a field with `omitempty` vanishes when it is 0, "" or false, unless it
 is a pointer; one without is always written. Kubernetes' API types are declared thus, and clients get used to
-it (`status: {}`, `replicas: 0`). An installed kubectl carries the declarations, and from it they are read as
-`gitkube/server/protobuf/generate.py` does. Run this when Kubernetes' release changes.
+it (`status: {}`, `replicas: 0`). A list or map without `omitempty` is written as null: who owns its elements
+does not own the list for having made it. A time is written as null, and owned. An installed kubectl carries
+the declarations; they are read from it as `gitkube/server/protobuf/generate.py` does. Run this when
+Kubernetes' release changes.
 """
 
 from __future__ import annotations
@@ -29,6 +31,28 @@ _NUMBERS = frozenset((*range(2, 8), *range(9, 12), 13, 14))
 _SCALARS = {_STRING, _BOOL, *_NUMBERS}
 _CUSTOM = ("Time", "MicroTime", "Quantity", "IntOrString", "RawExtension", "FieldsV1", "JSON")
 """Types that write themselves, by rules of their own."""
+_TIMES = ("Time", "MicroTime")
+_EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
+_AGGREGATOR = "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1."
+_BY_HAND: dict[str, dict[str, Any]] = {
+    _EXTENSIONS + "CustomResourceDefinition": {"writes": {"spec": {}, "status": {}}},
+    _EXTENSIONS + "CustomResourceDefinitionSpec": {
+        "drops": ["preserveUnknownFields"],
+        "writes": {"names": {}},
+        "nulls": {"versions": []},
+    },
+    _EXTENSIONS + "CustomResourceDefinitionNames": {"drops": ["singular", "listKind"]},
+    _EXTENSIONS + "CustomResourceDefinitionVersion": {"drops": ["deprecated"]},
+    _EXTENSIONS + "CustomResourceDefinitionStatus": {
+        "writes": {"acceptedNames": {}},
+        "nulls": {"conditions": [], "storedVersions": []},
+    },
+    _EXTENSIONS + "CustomResourceDefinitionCondition": {"times": ["lastTransitionTime"]},
+    _AGGREGATOR + "APIService": {"writes": {"spec": {}, "status": {}}},
+    _AGGREGATOR + "APIServiceSpec": {"drops": ["group", "version", "insecureSkipTLSVerify"]},
+    _AGGREGATOR + "APIServiceCondition": {"times": ["lastTransitionTime"]},
+}
+"""Types that are not linked into kubectl, as their source declares them."""
 _STATUS_ONLY = (
     "NodeSystemInfo",
     "NodeDaemonEndpoints",
@@ -44,13 +68,13 @@ def main() -> None:
     types = GoTypes(path.resolve().read_bytes())
     structs = _named_structs(types)
     wanted = _reachable()
-    table: dict[str, Any] = {}
+    table: dict[str, Any] = dict(_BY_HAND)
     for name in sorted(wanted):
         if name in structs:
             entry = _entry(types, structs[name], name)
             if entry:
                 table[name] = entry
-    lines = [f'"{name}":{orjson.dumps(entry).decode()}' for name, entry in table.items()]
+    lines = [f'"{name}":{orjson.dumps(entry).decode()}' for name, entry in sorted(table.items())]
     TARGET.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     missing = sorted(name for name in wanted - structs.keys() if "properties" in definitions()[name])
     print(f"{len(table)} definitions; kubectl has no type for: {', '.join(missing) or 'none'}")
@@ -92,6 +116,8 @@ def _named_structs(types: GoTypes) -> dict[str, int]:
 def _entry(types: GoTypes, type: int, name: str) -> dict[str, Any]:
     dropped: list[str] = []
     written: dict[str, Any] = {}
+    nulls: dict[str, Any] = {}
+    times: list[str] = []
     required = definitions()[name].get("required", ())
     is_status = name.endswith("Status") or name.rpartition(".")[2] in _STATUS_ONLY
     for tag, field in types.fields(type):
@@ -105,6 +131,8 @@ def _entry(types: GoTypes, type: int, name: str) -> dict[str, Any]:
                 inner = _entry(types, field, name)
                 dropped += inner.get("drops", ())
                 written |= inner.get("writes", {})
+                nulls |= inner.get("nulls", {})
+                times += inner.get("times", ())
             continue
         if word in ("apiVersion", "kind", "-"):
             continue
@@ -113,6 +141,12 @@ def _entry(types: GoTypes, type: int, name: str) -> dict[str, Any]:
             dropped.append(word)
         elif kind in _SCALARS and (word not in required or is_status):
             written[word] = "" if kind == _STRING else False if kind == _BOOL else 0
+        elif kind in (_SLICE, _MAP) and not is_left_out and types.element(field):
+            if kind == _MAP or types.kind(types.element(field)) != _UINT8:
+                nulls[word] = {} if kind == _MAP else []
+        elif kind == _STRUCT and types.name(field) in _TIMES:
+            if "omitzero" not in options:
+                times.append(word)
         elif kind == _STRUCT and "omitzero" not in options and types.name(field) not in _CUSTOM:
             written[word] = {}
     entry: dict[str, Any] = {}
@@ -120,6 +154,10 @@ def _entry(types: GoTypes, type: int, name: str) -> dict[str, Any]:
         entry["drops"] = dropped
     if written:
         entry["writes"] = written
+    if nulls:
+        entry["nulls"] = nulls
+    if times:
+        entry["times"] = times
     return entry
 
 

@@ -53,7 +53,7 @@ _WITH_GENERATION = frozenset(
 )  # fmt: skip
 """Kinds of which Kubernetes counts the changes of what is wanted."""
 _GENERATION_OF_ANNOTATIONS = frozenset({DEPLOYMENT})
-_LABELS_STAY_ON_STATUS = frozenset({DEPLOYMENT, REPLICA_SET, JOB})
+_LABELS_STAY_ON_STATUS = frozenset({DEPLOYMENT, kinds.VOLUME_ATTACHMENT})
 _APPROVALS = ("Approved", "Denied")
 """Conditions of a CertificateSigningRequest that only the approval subresource sets."""
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
@@ -85,9 +85,14 @@ def prepare_for_create(kind: Kind, obj: Object, *, uid: str, now: str) -> None:
         obj["spec"]["finalizers"] = finalizers if "kubernetes" in finalizers else [*finalizers, "kubernetes"]
     if kind is JOB:
         obj.update(with_generated_selector(obj))
-    if kind is DAEMON_SET:
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), TEMPLATE_GENERATION: "1"}
     normalise(kind, obj)
+
+
+def count_templates(kind: Kind, obj: Object) -> None:
+    """A new DaemonSet has had one template. Whoever makes it owns the note of it, too. In place."""
+    if kind is DAEMON_SET:
+        metadata = obj["metadata"]
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), TEMPLATE_GENERATION: "1"}
 
 
 def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -> None:

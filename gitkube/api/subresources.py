@@ -8,8 +8,8 @@ from gitkube.api import errors
 from gitkube.api.client import Propagation
 from gitkube.api.requests import DeleteOptions
 from gitkube.objects import meta
-from gitkube.objects.kinds import POD, Kind
-from gitkube.objects.labels import selector_of
+from gitkube.objects.kinds import POD, REPLICATION_CONTROLLER, Kind
+from gitkube.objects.labels import selector_of, selector_of_map
 from gitkube.objects.types import Object
 
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -21,7 +21,9 @@ def scale_of(kind: Kind, obj: Object) -> Object:
     metadata = {field: obj["metadata"][field] for field in _SCALE_METADATA if field in obj["metadata"]}
     replicas = spec.get("replicas")
     scale_status: dict[str, Any] = {"replicas": status.get("replicas", 0)}
-    if selector := str(selector_of(spec.get("selector"))):
+    given = spec.get("selector")
+    parsed = selector_of_map(given) if kind is REPLICATION_CONTROLLER else selector_of(given)
+    if selector := str(parsed):
         scale_status["selector"] = selector
     return {
         "kind": "Scale",

@@ -164,8 +164,10 @@ class Verbs:
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":
-            raise errors.bad_request("apply is not served for scale; patch it, or apply the object itself")
+            return await self._apply_scale(context, kind, namespace, name, obj, force)
         applied = accept(kind, obj, context, is_apply=True)
+        if self._cache.of(kind).get(name, namespace) is not None:
+            applied["metadata"].setdefault("name", name)
         check_identity(kind, applied, namespace, name)
         if applied["metadata"].get("managedFields") is not None:
             raise errors.bad_request("metadata.managedFields must be nil")
@@ -250,6 +252,28 @@ class Verbs:
 
         write = await self._write(context, kind, decide)
         return scale_of(kind, write.result)
+
+    async def _apply_scale(
+        self, context: Context, kind: Kind, namespace: str, name: str, scale: Object, force: bool
+    ) -> tuple[Object, bool]:
+        """An apply of a Scale is one of the workload's number, through this door."""
+        if (scale.get("spec") or {}).get("replicas") is None:
+            raise errors.bad_request("the Scale says no spec.replicas")
+
+        def decide() -> Write:
+            old = self._decide.existing(kind, namespace, name)
+            wanted = with_scale(kind, old, scale)["spec"]["replicas"]
+            applied: Object = {
+                "apiVersion": kind.api_version,
+                "kind": kind.kind,
+                "metadata": {"name": name},
+                "spec": {"replicas": wanted},
+            }
+            new = fill_defaults(kind, self._decide.merge_applied(context, kind, old, applied, force, "scale"))
+            return self._decide.update(context, kind, namespace, new, old, "scale", tracked=True)
+
+        write = await self._write(context, kind, decide)
+        return scale_of(kind, write.result), False
 
     async def _write(self, context: Context, kind: Kind, decide: Callable[[], Write]) -> Write:
         lease = await self._event_lease.current() if kind is EVENT and not context.dry_run else NO_LEASE

@@ -20,16 +20,24 @@ from gitkube.objects import meta
 from gitkube.objects.kinds import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
+    CSI_DRIVER,
+    CSI_NODE,
     ENDPOINTS,
     EVENT,
     LEASE,
     LIMIT_RANGE,
     NAMESPACE,
+    PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
+    POD_TEMPLATE,
+    RESOURCE_QUOTA,
     ROLE,
     ROLE_BINDING,
     SERVICE,
     SERVICE_ACCOUNT,
+    STORAGE_CLASS,
+    VOLUME_ATTACHMENT,
     Kind,
 )
 from gitkube.objects.types import Object
@@ -45,7 +53,12 @@ from gitkube.server.watches import Watches
 APPLY_PATCH = "application/apply-patch+yaml"
 _PATCH_TYPES = {patch_type.value: patch_type for patch_type in PatchType}
 _POST_SUBRESOURCES = ("binding", "eviction")
-_DELETED_OBJECT_IS_RETURNED = (POD, SERVICE, SERVICE_ACCOUNT, NAMESPACE)
+_DELETED_OBJECT_IS_RETURNED = frozenset(
+    {
+        POD, SERVICE, SERVICE_ACCOUNT, NAMESPACE, RESOURCE_QUOTA, POD_TEMPLATE, PERSISTENT_VOLUME,
+        PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS, CSI_NODE, CSI_DRIVER, VOLUME_ATTACHMENT,
+    }
+)  # fmt: skip
 """For these the answer to a finished DELETE is the object; for others a Status that names it."""
 
 _MADE_BY_PUT = frozenset(
@@ -69,7 +82,9 @@ class Resources:
         Raises:
             StatusError: whatever it is refused for.
         """
-        context = queries.request_context(request.query, user, request.headers.get("User-Agent", ""))
+        context = queries.request_context(
+            request.query, user, request.headers.get("User-Agent", ""), request.method
+        )
         handler = self._handler(request, target)
         response = await handler(request, target, context)
         if context.warnings and not response.prepared:
@@ -171,6 +186,12 @@ class Resources:
             supported = ", ".join([*_PATCH_TYPES, APPLY_PATCH])
             text = "the body of the request was in an unknown format - accepted media types include: "
             raise StatusError(415, "UnsupportedMediaType", text + supported)
+        if "force" in request.query:
+            why = "Forbidden: may not be specified for non-apply patch"
+            text = f'PatchOptions.meta.k8s.io "" is invalid: force: {why}'
+            cause = {"reason": "FieldValueForbidden", "message": why, "field": "force"}
+            details = {"group": "meta.k8s.io", "kind": "PatchOptions", "causes": [cause]}
+            raise StatusError(422, "Invalid", text, details=details)
         patch = parse_json(await read_body(request), context)
         patched = await self._verbs.patch(
             context,

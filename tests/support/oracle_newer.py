@@ -6,8 +6,11 @@ themselves are no difference. What differs beyond that stands in the lists of di
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
+
+from gitkube.objects import schema as schemas
 
 _SUCCESSORS = {
     "policy/v1beta1": "policy/v1",
@@ -51,6 +54,7 @@ _NEWER_DEFAULTS: dict[str, dict[str, tuple[Any, ...]]] = {
         "podInfoOnMount": (False,),
     },
     "IngressClass": {"scope": ("Cluster",)},
+    "CSINode": {"status": ({},)},
 }
 """By kind: fields that later releases fill in, and the values that they fill in."""
 _NEWER_LABELS = {
@@ -92,11 +96,7 @@ def is_newer(kind: str, at: str, key: str, value: Any, *, is_gone: bool = False)
         at: JSON pointer of the map that it is in.
     """
     if is_gone:
-        # Chosen otherwise: a finalizer that no controller of ours takes off would hold its object for ever.
-        return key == "finalizers" and value in (
-            ["kubernetes.io/pvc-protection"],
-            ["kubernetes.io/pv-protection"],
-        )
+        return _is_gone(kind, at, key, value)
     if key in ("apiVersion", "kind") and _ITEM.search(at):
         return True  # chosen otherwise: the items of a list say what they are, as in events and alone
     if key in _NEWER_LABELS or key.removeprefix("f:") in _NEWER_LABELS:
@@ -115,6 +115,31 @@ def is_newer(kind: str, at: str, key: str, value: Any, *, is_gone: bool = False)
     return any(
         value == one and isinstance(value, bool) == isinstance(one, bool) for one in known.get(key, ())
     )
+
+
+def is_atomic_now(at: str, recorded: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Whether owned fields are one leaf where 1.20 knew the parts, as the schemas of 1.37 have it."""
+    step = at.rpartition("/fieldsV1/")[2].rpartition("/")[2]
+    if given or not recorded:
+        return False
+    if step.startswith("k:"):  # an element that is atomic, such as a reference in a list
+        return set(recorded) <= {".", *(f"f:{key}" for key in json.loads(step.removeprefix("k:")))}
+    return step.removeprefix("f:") in _ATOMIC
+
+
+def _atomic_fields() -> set[str]:
+    found: set[str] = set()
+    definitions = schemas.definitions()
+    for definition in definitions.values():
+        for name, field in (definition.get("properties") or {}).items():
+            target = definitions.get(str(field.get("$ref", "")).rpartition("/")[2], {})
+            is_map = "atomic" in (field.get("x-kubernetes-map-type"), target.get("x-kubernetes-map-type"))
+            if is_map or field.get("x-kubernetes-list-type") == "atomic":
+                found.add(name)
+    return found
+
+
+_ATOMIC = _atomic_fields()
 
 
 def table_of_old(table: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
@@ -151,6 +176,8 @@ def _selector_of_job(cell: Any) -> Any:
 def _is_gone(kind: str, at: str, key: str, value: Any) -> bool:
     if key == "controller-uid" and at.endswith("/selector/matchLabels"):
         return True  # a Job selects by the label with a prefix now
+    if key == "f:creationTimestamp":
+        return True  # templates have none any more
     if key == "currentReplicas" and kind == "HorizontalPodAutoscaler":
         return bool(value == 0)  # left out when it is zero
     # Chosen otherwise: a finalizer that no controller of ours takes off would hold its object for ever.

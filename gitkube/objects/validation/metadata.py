@@ -63,6 +63,7 @@ def check_metadata(causes: Causes, kind: Kind, obj: Object) -> None:
     check_annotations(causes, metadata.get("annotations"), "metadata.annotations")
     _check_finalizers(causes, metadata.get("finalizers") or ())
     _check_owners(causes, metadata.get("ownerReferences") or ())
+    _check_managers(causes, metadata.get("managedFields") or ())
     if (metadata.get("generation") or 0) < 0:
         causes.not_negative("metadata.generation", metadata["generation"])
 
@@ -102,15 +103,27 @@ def check_annotations(causes: Causes, annotations: Mapping[str, str] | None, pat
 
 
 def _check_finalizers(causes: Causes, finalizers: Any) -> None:
+    if {"foregroundDeletion", "orphan"} <= set(finalizers):
+        message = "finalizer orphan and foregroundDeletion cannot be both set"
+        causes.invalid("metadata.finalizers", list(finalizers), message)
     for index, finalizer in enumerate(finalizers):
         wrong = names.qualified_name(finalizer or "")
         causes.invalids("metadata.finalizers", finalizer, wrong)
-        if not wrong and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
             causes.invalid(
                 f"metadata.finalizers[{index}]",
                 finalizer,
                 "name is neither a standard finalizer name nor is it fully qualified",
             )
+
+
+def _check_managers(causes: Causes, entries: Any) -> None:
+    path = "metadata.managedFields"
+    for entry in entries:
+        if entry.get("operation") not in ("Apply", "Update"):
+            causes.invalid(f"{path}.operation", entry.get("operation") or "", "must be `Apply` or `Update`")
+        if entry.get("fieldsType") not in (None, "", "FieldsV1"):
+            causes.invalid(f"{path}.fieldsType", entry["fieldsType"], "must be `FieldsV1`")
 
 
 def _check_owners(causes: Causes, owners: Any) -> None:
