@@ -22,7 +22,7 @@ from gitkube.api.settings import ApiSettings
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock
 from gitkube.objects import meta
-from gitkube.objects.kinds import BUILT_IN, NAMESPACE, SERVED, SERVICE, Kind, stored_kind
+from gitkube.objects.kinds import BUILT_IN, NAMESPACE, QUESTIONS, SERVED, SERVICE, Kind, stored_kind
 from gitkube.objects.types import Object
 from gitkube.store.protocol import Store
 
@@ -46,7 +46,7 @@ class Api:
         self.settings = settings or ApiSettings()
         self.kinds = kinds
         """What is stored."""
-        self.served_kinds = tuple(kind for kind in SERVED if stored_kind(kind) in kinds)
+        self.served_kinds = tuple(kind for kind in SERVED if stored_kind(kind) in kinds or kind in QUESTIONS)
         """What clients may ask for: also other versions of what is stored."""
         self.store = store
         self._clock = clock

@@ -1,8 +1,8 @@
-"""The verbs for every version that is served: what comes in is turned into the stored version, and back.
+"""The verbs for everything that is served: what comes in is turned into the stored version, and back.
 
 For nearly all kinds the served version is the stored one, and a call goes through as it is. A patch is made
 for the version that its client sees, so it is done on that one; the outcome is written over just what was
-read, or all is done again.
+read, or all is done again. Questions, which are never stored, are answered here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 import orjson
 
 from gitkube.api import errors
+from gitkube.api.authorization import Attributes, Authorizer
 from gitkube.api.client import ObjectList, PatchType
 from gitkube.api.decoding import accept, accept_patched
 from gitkube.api.patching import apply_patch
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchItem, WatchOptions
+from gitkube.api.reviews import REVIEWS, review
 from gitkube.objects.conversion import from_stored, to_stored, to_stored_selector
-from gitkube.objects.kinds import Kind, stored_kind
+from gitkube.objects.kinds import LOCAL_SUBJECT_ACCESS_REVIEW, SUBJECT_ACCESS_REVIEW, Kind, stored_kind
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 
@@ -43,8 +45,9 @@ class _Converted:
 class Versions:
     """`VerbsApi` for all served kinds, over one for the stored ones."""
 
-    def __init__(self, verbs: VerbsApi) -> None:
+    def __init__(self, verbs: VerbsApi, authorizer: Authorizer) -> None:
         self._verbs = verbs
+        self._authorizer = authorizer
 
     async def get(
         self, context: Context, kind: Kind, namespace: str, name: str, *, resource_version: str = ""
@@ -69,6 +72,18 @@ class Versions:
             yield _Converted(item.type, from_stored(kind, item.object)) if kind.stored_as else item
 
     async def create(self, context: Context, kind: Kind, namespace: str, obj: Object) -> Object:
+        if kind in REVIEWS:
+            attributes = Attributes(
+                context.user, "create", kind.group, kind.version, kind.plural, namespace=namespace
+            )
+            # Whoever has a name may ask about himself; about others only who may do so.
+            if kind in (SUBJECT_ACCESS_REVIEW, LOCAL_SUBJECT_ACCESS_REVIEW):
+                decision = self._authorizer.decide(attributes)
+                if not decision.allowed:
+                    why = f'User "{context.user.name}" cannot create resource "{kind.plural}"'
+                    raise errors.forbidden(kind.group, kind.plural, "", why)
+            accepted = accept(kind, obj, context)
+            return review(self._authorizer, kind, namespace, context.user, accepted)
         if not kind.stored_as:
             return await self._verbs.create(context, kind, namespace, obj)
         stored = to_stored(kind, accept(kind, obj, context))

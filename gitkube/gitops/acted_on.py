@@ -29,6 +29,7 @@ NOT_FROM_GIT: Mapping[Kind, str] = {
     kinds.CSI_STORAGE_CAPACITY: _BY_CLUSTER,
     kinds.CERTIFICATE_SIGNING_REQUEST: "a request is made by whoever has the key",
     kinds.POD_CERTIFICATE_REQUEST: "a request is made by whoever has the key",
+    **dict.fromkeys(kinds.QUESTIONS, "it is a question, not a thing"),
 }
 _ACTED_ON = frozenset(
     {

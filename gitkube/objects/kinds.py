@@ -5,7 +5,8 @@ adding a record here; its schema comes from Kubernetes' own (`schema.py`), its d
 from the tables beside this file, and a kind without an entry there has none of its own. The records are those
 of Kubernetes 1.37's stable groups; `tools/check_kinds.py` compares them with a list made by others.
 
-Two kinds are another spelling of one that is stored (`stored_as`): they are served, and never stored.
+Two kinds are another spelling of one that is stored (`stored_as`), and some are questions that are answered
+at once: they are served, and never stored.
 """
 
 from __future__ import annotations
@@ -188,6 +189,23 @@ PRIORITY_LEVEL_CONFIGURATION = Kind(
     _FLOW_CONTROL, "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", False, (), (), _STATUS
 )
 
+# ---------------------------------------------------------- questions, answered at once and never stored
+
+_QUESTION = ("create",)
+_AUTHORIZATION = "authorization.k8s.io"
+SELF_SUBJECT_REVIEW = Kind(
+    "authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", False, verbs=_QUESTION
+)
+SELF_SUBJECT_ACCESS_REVIEW = Kind(
+    _AUTHORIZATION, "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False, verbs=_QUESTION
+)
+SUBJECT_ACCESS_REVIEW = Kind(
+    _AUTHORIZATION, "v1", "SubjectAccessReview", "subjectaccessreviews", False, verbs=_QUESTION
+)
+LOCAL_SUBJECT_ACCESS_REVIEW = Kind(
+    _AUTHORIZATION, "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", True, verbs=_QUESTION
+)
+
 # ---------------------------------------------------------------------------------------------- devices
 
 _RESOURCE = "resource.k8s.io"
@@ -216,7 +234,13 @@ BUILT_IN: tuple[Kind, ...] = (
     DEVICE_TAINT_RULE, RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE, RESOURCE_SLICE, SOURCE,
 )  # fmt: skip
 """All that is stored."""
-SERVED: tuple[Kind, ...] = (*BUILT_IN, HORIZONTAL_POD_AUTOSCALER_V1, EVENT_V1)
+QUESTIONS: tuple[Kind, ...] = (
+    SELF_SUBJECT_REVIEW,
+    SELF_SUBJECT_ACCESS_REVIEW,
+    SUBJECT_ACCESS_REVIEW,
+    LOCAL_SUBJECT_ACCESS_REVIEW,
+)
+SERVED: tuple[Kind, ...] = (*BUILT_IN, HORIZONTAL_POD_AUTOSCALER_V1, EVENT_V1, *QUESTIONS)
 """All that clients may ask for. Of a group's versions the best comes first."""
 
 _BY_GVK = {(kind.api_version, kind.kind): kind for kind in SERVED}

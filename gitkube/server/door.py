@@ -72,7 +72,7 @@ class Door:
         self._authenticate = authenticate
         self.lifetime = Lifetime()
         shaper = Shaper(clock)
-        verbs = Versions(api.verbs)
+        verbs = Versions(api.verbs, api.authorizer)
         watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime)
         self._resources = Resources(verbs, watches, pods, shaper)

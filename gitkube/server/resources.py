@@ -31,6 +31,7 @@ from gitkube.objects.kinds import (
     PERSISTENT_VOLUME_CLAIM,
     POD,
     POD_TEMPLATE,
+    QUESTIONS,
     RESOURCE_QUOTA,
     ROLE,
     ROLE_BINDING,
@@ -93,6 +94,8 @@ class Resources:
 
     def _handler(self, request: web.Request, target: Target) -> Handler:
         method = request.method
+        if target.kind in QUESTIONS:
+            return self._create if method == "POST" and not target.name else self._not_allowed
         if target.subresource in self._pods.subresources:
             return self._pods.handle
         if target.subresource in _POST_SUBRESOURCES:

@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.oracle_newer import is_atomic_now, is_newer, table_of_old, without_subresources
+from tests.support.oracle_newer import (
+    discovery_of_old,
+    is_atomic_now,
+    is_newer,
+    table_of_old,
+    without_subresources,
+)
 
 _PLACEHOLDER = re.compile(
     r"<(uid|rv|gen|ip|nodePort|continue|token|time|unix|age|any|server|webhook|webhook-ca|admin-token)"
@@ -129,6 +135,8 @@ class Comparison:
                 return
             elif recorded.get("kind") == given.get("kind") == "Table":
                 recorded, given = table_of_old(recorded, recorded), table_of_old(given, recorded)
+            elif recorded.get("kind") == given.get("kind") and str(given.get("kind")).startswith("API"):
+                recorded, given = discovery_of_old(recorded, recorded), discovery_of_old(given, recorded)
             yield from self._of_maps(recorded, given, at)
         elif isinstance(recorded, list) and isinstance(given, list):
             yield from self._of_lists(recorded, given, at)

@@ -169,6 +169,45 @@ def table_of_old(table: dict[str, Any], recorded: dict[str, Any]) -> dict[str, A
     return result
 
 
+def discovery_of_old(document: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+    """A discovery document without the versions that are gone, and without resources that are newer."""
+    result = dict(document)
+    if document.get("kind") == "APIGroup":
+        # What was only beta then has its first stable version now, and a later one may be preferred.
+        stable = {one["version"] for one in recorded["versions"] if _is_stable(one["version"])} or {"v1"}
+        result["versions"] = sorted(stable & {_successor(one["version"]) for one in document["versions"]})
+        result.pop("preferredVersion")
+    elif document.get("kind") == "APIGroupList":
+        names = {group["name"] for group in recorded["groups"]}
+        groups = [group for group in document["groups"] if group["name"] in names]
+        of_name = {group["name"]: group for group in recorded["groups"]}
+        result["groups"] = [
+            discovery_of_old({**one, "kind": "APIGroup"}, of_name[one["name"]]) for one in groups
+        ]
+    elif document.get("kind") == "APIResourceList":
+        names = {resource["name"] for resource in recorded["resources"]}
+        dropped = ("singularName", "storageVersionHash")
+        resources = [
+            {key: value for key, value in resource.items() if key not in dropped}
+            for resource in document["resources"]
+            if resource["name"] in names
+        ]
+        for resource in resources:
+            if resource["name"] in ("services", "pods/eviction"):
+                resource.pop("version", None)
+                resource["verbs"] = [verb for verb in resource["verbs"] if verb != "deletecollection"]
+        result["resources"] = resources
+    return result
+
+
+def _successor(version: str) -> str:
+    return version if _is_stable(version) else "v1"
+
+
+def _is_stable(version: str) -> bool:
+    return "alpha" not in version and "beta" not in version
+
+
 def _selector_of_job(cell: Any) -> Any:
     return cell.removeprefix("batch.kubernetes.io/") if isinstance(cell, str) else cell
 
