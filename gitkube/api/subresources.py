@@ -34,6 +34,17 @@ def scale_of(kind: Kind, obj: Object) -> Object:
     }
 
 
+def check_scale(scale: Object, name: str) -> None:
+    """A Scale that is written whole must say where it is.
+
+    Raises:
+        StatusError: 422, it does not.
+    """
+    if not (scale.get("metadata") or {}).get("namespace"):
+        cause = {"reason": "FieldValueRequired", "message": "Required value", "field": "metadata.namespace"}
+        raise errors.invalid("autoscaling", "Scale", name, [cause])
+
+
 def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
     """The workload with the number of replicas that a Scale wants; nothing else of the Scale counts.
 
@@ -74,6 +85,8 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
     if not target.get("name"):
         raise _invalid_binding(name, "target.name", "Required value")
     metadata = binding.get("metadata") or {}
+    if metadata.get("name") and metadata["name"] != name:
+        raise errors.bad_request("name in URL does not match name in Binding object")
     if metadata.get("uid") and metadata["uid"] != meta.uid(pod):
         uids = f"{metadata['uid']}, UID in object meta: {meta.uid(pod)}"
         why = f"Precondition failed: UID in precondition: {uids}"

@@ -23,7 +23,7 @@ from gitkube.api.reads import Reads
 from gitkube.api.refusals import check_served, check_uid
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.api.subresources import bind, eviction_options, scale_of, with_scale
+from gitkube.api.subresources import bind, check_scale, eviction_options, scale_of, with_scale
 from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
@@ -104,6 +104,7 @@ class Verbs:
         self.authorize(context, "update", kind, namespace, name, subresource)
         check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
         if subresource == "scale":
+            check_scale(obj, name)
             return await self._update_scale(context, kind, namespace, name, lambda _: obj)
         accepted = accept(kind, obj, context)
         check_identity(kind, accepted, namespace, name)

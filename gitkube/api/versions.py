@@ -21,6 +21,7 @@ from gitkube.api.patching import apply_patch
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchItem, WatchOptions
 from gitkube.api.reviews import REVIEWS, review
 from gitkube.objects.conversion import from_stored, to_stored, to_stored_selector
+from gitkube.objects.fields import FieldSelectorError
 from gitkube.objects.kinds import LOCAL_SUBJECT_ACCESS_REVIEW, SUBJECT_ACCESS_REVIEW, Kind, stored_kind
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
@@ -66,8 +67,7 @@ class Versions:
     async def watch(
         self, context: Context, kind: Kind, namespace: str, options: WatchOptions
     ) -> AsyncIterator[WatchItem]:
-        selector = to_stored_selector(kind, options.field_selector)
-        options = dataclasses.replace(options, field_selector=selector)
+        options = dataclasses.replace(options, field_selector=_selector(kind, options.field_selector))
         async for item in self._verbs.watch(context, stored_kind(kind), namespace, options):
             yield _Converted(item.type, from_stored(kind, item.object)) if kind.stored_as else item
 
@@ -181,8 +181,14 @@ class Versions:
 
 
 def _selection(kind: Kind, options: ListOptions) -> ListOptions:
-    selector = to_stored_selector(kind, options.field_selector)
-    return dataclasses.replace(options, field_selector=selector)
+    return dataclasses.replace(options, field_selector=_selector(kind, options.field_selector))
+
+
+def _selector(kind: Kind, text: str) -> str:
+    try:
+        return to_stored_selector(kind, text)
+    except FieldSelectorError as error:
+        raise errors.bad_request(str(error)) from error
 
 
 def _list(kind: Kind, found: ObjectList) -> ObjectList:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gitkube.objects.fields import FieldSelectorError
 from gitkube.objects.kinds import EVENT_V1, HORIZONTAL_POD_AUTOSCALER_V1, Kind, stored_kind
 from gitkube.objects.types import Object
 
@@ -44,9 +45,15 @@ def from_stored(kind: Kind, obj: Object) -> Object:
 
 
 def to_stored_selector(kind: Kind, field_selector: str) -> str:
-    """A field selector of a served version in the words of the stored one."""
+    """A field selector of a served version in the words of the stored one.
+
+    Raises:
+        FieldSelectorError: it uses a word that the served version does not know.
+    """
     if kind is not EVENT_V1:
         return field_selector
+    if "involvedObject" in field_selector:
+        raise FieldSelectorError("field label not supported: involvedObject; it is called regarding here")
     return field_selector.replace("regarding.", "involvedObject.").replace(
         "reportingController", "reportingComponent"
     )

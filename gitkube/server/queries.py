@@ -105,7 +105,7 @@ def list_options(query: Query) -> ListOptions:
     return ListOptions(
         label_selector=query.get("labelSelector", ""),
         field_selector=query.get("fieldSelector", ""),
-        limit=max(0, whole_number(query, "limit") or 0) if query.get("limit") else 0,
+        limit=max(0, whole_number(query, "limit") or 0),
         continue_token=query.get("continue", ""),
         resource_version=query.get("resourceVersion", ""),
         resource_version_match=query.get("resourceVersionMatch", ""),
@@ -152,11 +152,13 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[Delete
     preconditions = body.get("preconditions") or {}
     if not isinstance(preconditions, dict):
         raise bad_request("preconditions must be an object")
-    propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
+    propagation = body.get("propagationPolicy")
+    if propagation is None:
+        propagation = query.get("propagationPolicy")
     orphan = body.get("orphanDependents")
     if orphan is None and "orphanDependents" in query:
         orphan = flag(query, "orphanDependents")
-    if orphan is not None and propagation:
+    if orphan is not None and propagation is not None:
         text = "Invalid value: orphanDependents and deletionPropagation cannot be both set"
         raise _invalid_option("propagationPolicy", text, "DeleteOptions")
     if orphan is not None:
@@ -181,8 +183,8 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[Delete
     return options, bool(dry_run)
 
 
-def _propagation(text: str) -> Propagation | None:
-    if not text:
+def _propagation(text: str | None) -> Propagation | None:
+    if text is None:
         return None
     try:
         return Propagation(text)

@@ -100,6 +100,8 @@ class Resources:
             return self._pods.handle
         if target.subresource in _POST_SUBRESOURCES:
             return self._post_subresource if method == "POST" else self._not_allowed
+        if target.subresource == "finalize":
+            return self._update if method == "PUT" else self._not_allowed
         if target.subresource:
             return {"GET": self._get_subresource, "PUT": self._update, "PATCH": self._patch}.get(
                 method, self._not_allowed
@@ -292,6 +294,8 @@ async def _delete_body(request: web.Request, context: Context) -> Object | None:
     body = await read_value(request, context)
     if body is not None and not isinstance(body, dict):
         raise bad_request("the body of a DELETE must be DeleteOptions")
+    if body and body.get("kind") not in (None, "", "DeleteOptions"):
+        raise bad_request(f"the body of a DELETE must be DeleteOptions, not a {body['kind']}")
     return body
 
 

@@ -296,8 +296,9 @@ def _json(value: Any) -> bytes:
 
 
 def _is_of_fields(warnings: str) -> bool:
-    """Whether all that is warned of are fields that later releases warn of by themselves."""
-    return all(' field \\"' in warning for warning in warnings.split("299 - ")[1:])
+    """Whether all that is warned of is what later releases warn of by themselves."""
+    newer = (' field \\"', "child pods are preserved by default")
+    return all(any(text in warning for text in newer) for warning in warnings.split("299 - ")[1:])
 
 
 def _is_type(recorded: str, given: str) -> bool:

@@ -20,6 +20,7 @@ _HOOKS = ("postStart", "preStop")
 
 
 def default_pod(pod: Object) -> None:
+    _addresses_agree(part(pod, "status"))
     spec = part(pod, "spec")
     if not spec:
         return
@@ -32,6 +33,16 @@ def default_pod(pod: Object) -> None:
                 for port in parts(container, "ports"):
                     fill_zero(port, hostPort=port.get("containerPort"))
     _requests_from_limits(spec)
+
+
+def _addresses_agree(status: dict[str, Any]) -> None:
+    """`podIP` is the older name for the first of `podIPs`; where they differ, it counts."""
+    addresses = list(parts(status, "podIPs"))
+    first = addresses[0].get("ip") if addresses else None
+    if status.get("podIP") and first != status["podIP"]:
+        status["podIPs"] = [{"ip": status["podIP"]}]
+    elif first and not status.get("podIP"):
+        status["podIP"] = first
 
 
 def default_template(owner: dict[str, Any]) -> None:

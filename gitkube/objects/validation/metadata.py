@@ -24,7 +24,7 @@ from gitkube.objects.validation.causes import Causes
 
 MAX_ANNOTATIONS_BYTES = 256 * 1024
 """As Kubernetes': annotations are for tools, not a data store."""
-_STANDARD_FINALIZERS = ("foregroundDeletion", "orphan", "kubernetes")
+STANDARD_FINALIZERS = ("foregroundDeletion", "orphan", "kubernetes")
 _FIXED = ("name", "namespace", "uid", "creationTimestamp")
 
 _NAME_RULES: Mapping[Kind, Callable[[str], list[str]]] = {
@@ -109,7 +109,7 @@ def _check_finalizers(causes: Causes, finalizers: Any) -> None:
     for index, finalizer in enumerate(finalizers):
         wrong = names.qualified_name(finalizer or "")
         causes.invalids("metadata.finalizers", finalizer, wrong)
-        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+        if "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             causes.invalid(
                 f"metadata.finalizers[{index}]",
                 finalizer,

@@ -156,7 +156,7 @@ def _check_scopes(causes: Causes, scopes: Sequence[Any], hard: Mapping[str, Any]
     for scope in scopes:
         if scope not in _SCOPES:
             causes.invalid(path, list(scopes), "unsupported scope")
-        elif any(not _fits_scope(scope, name) for name in hard):
+        elif any(_is_standard(name) and not _fits_scope(scope, name) for name in hard):
             causes.invalid(path, list(scopes), "unsupported scope applied to resource")
     for pair in _OPPOSED:
         if set(pair) <= set(scopes):

@@ -186,6 +186,17 @@ def check_csi_node(causes: Causes, node: Object) -> None:
         seen.add(name)
 
 
+def check_csi_node_update(causes: Causes, node: Object, old: Object) -> None:
+    """A driver that is there stays as it is; it may only go, and come again."""
+    before = {one.get("name"): one for one in (old.get("spec") or {}).get("drivers") or ()}
+    for driver in (node.get("spec") or {}).get("drivers") or ():
+        previous = before.get(driver.get("name"))
+        if previous is not None and any(
+            driver.get(field) != previous.get(field) for field in ("nodeID", "topologyKeys")
+        ):
+            causes.invalid("CSINodeDriver", driver, "field is immutable")
+
+
 def check_attachment(causes: Causes, attachment: Object) -> None:
     spec = attachment.get("spec") or {}
     for field in ("attacher", "nodeName"):

@@ -35,6 +35,21 @@ def check_deployment(causes: Causes, deployment: Object) -> None:
 
 def check_deployment_update(causes: Causes, deployment: Object, old: Object) -> None:
     _selector_stays(causes, deployment, old)
+    if deployment.get("status") != old.get("status"):
+        _check_replica_status(causes, deployment.get("status") or {})
+
+
+def _check_replica_status(causes: Causes, status: Mapping[str, Any]) -> None:
+    for field in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"):
+        causes.not_negative(f"status.{field}", status.get(field))
+    total, ready = status.get("replicas") or 0, status.get("readyReplicas") or 0
+    for field in ("updatedReplicas", "readyReplicas", "availableReplicas"):
+        if (status.get(field) or 0) > total:
+            message = "cannot be greater than status.replicas"
+            causes.invalid(f"status.{field}", status.get(field) or 0, message)
+    if (status.get("availableReplicas") or 0) > ready:
+        message = "cannot be greater than readyReplicas"
+        causes.invalid("status.availableReplicas", status["availableReplicas"], message)
 
 
 def check_replica_set(causes: Causes, replica_set: Object) -> None:
