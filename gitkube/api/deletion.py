@@ -123,7 +123,8 @@ def _marked(obj: Object, finalizers: list[str], grace_s: int | None, now_s: floa
     metadata = obj["metadata"]
     if "deletionTimestamp" in metadata:
         # A later request may still choose another propagation.
-        return {**obj, "metadata": {**metadata, "finalizers": finalizers}}
+        kept = {key: value for key, value in metadata.items() if key != "finalizers"}
+        return {**obj, "metadata": {**kept, "finalizers": finalizers} if finalizers else kept}
     marked = _with_deletion(obj, finalizers, now_s + (grace_s or 0), grace_s)
     if metadata.get("generation"):
         marked["metadata"]["generation"] = metadata["generation"] + 1

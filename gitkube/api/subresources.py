@@ -40,7 +40,9 @@ def check_scale(scale: Object, name: str) -> None:
     Raises:
         StatusError: 422, it does not.
     """
-    if not (scale.get("metadata") or {}).get("namespace"):
+    metadata = scale.get("metadata") or {}
+    is_about_another = metadata.get("name") not in (None, name)  # which is said by whoever looks at it
+    if not metadata.get("namespace") and not is_about_another:
         cause = {"reason": "FieldValueRequired", "message": "Required value", "field": "metadata.namespace"}
         raise errors.invalid("autoscaling", "Scale", name, [cause])
 

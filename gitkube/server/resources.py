@@ -145,6 +145,7 @@ class Resources:
     async def _list(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         form = wanted_form(request.headers.get("Accept", ""))
         options = queries.list_options(request.query)
+        queries.number(request.query, "timeoutSeconds")  # not needed, but a wrong one is a mistake
         found = await self._verbs.list(context, target.kind, target.namespace, options)
         return json_answer(request, self._shaper.many(target.kind, found, form, _include(request)))
 

@@ -36,8 +36,12 @@ _OLD_INGRESS_CLASS = "kubernetes.io/ingress.class"
 
 def priority(request: AdmissionRequest) -> None:
     """A number for the class. The two classes of the system are there without being made."""
-    if request.kind is PRIORITY_CLASS and request.verb is not Verb.DELETE:
-        _check_only_default(request)
+    if request.kind is PRIORITY_CLASS:
+        if request.verb is not Verb.DELETE:
+            _check_only_default(request)
+        elif request.name in SYSTEM_PRIORITIES:
+            why = "this is a system priority class and cannot be deleted"
+            raise errors.forbidden(PRIORITY_CLASS.group, PRIORITY_CLASS.plural, request.name, why)
         return
     if request.kind is not POD or request.verb is not Verb.CREATE or request.subresource:
         return
@@ -49,7 +53,7 @@ def priority(request: AdmissionRequest) -> None:
         value, policy = int(found.get("value") or 0), found.get("preemptionPolicy") or _PREEMPT
         spec["priorityClassName"] = meta.name(found)
     elif name in SYSTEM_PRIORITIES:
-        value = SYSTEM_PRIORITIES[name]
+        value = SYSTEM_PRIORITIES[name]  # before the first start is through
     elif name:
         raise errors.forbidden("", "pods", request.name, f"no PriorityClass with name {name} was found")
     for field, given, computed, what in (

@@ -139,6 +139,9 @@ def check_signing_request(causes: Causes, request: Object) -> None:
     signer = spec.get("signerName") or ""
     if not signer:
         causes.required("spec.signerName")
+    elif signer == "kubernetes.io/legacy-unknown":
+        message = "the legacy signerName is not allowed via this API version"
+        causes.invalid("spec.signerName", signer, message)
     else:
         causes.invalids("spec.signerName", signer, _signer(signer))
     lifetime_s = spec.get("expirationSeconds")
