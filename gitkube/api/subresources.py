@@ -87,7 +87,7 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
     if not target.get("name"):
         raise _invalid_binding(name, "target.name", "Required value")
     metadata = binding.get("metadata") or {}
-    if metadata.get("name") and metadata["name"] != name:
+    if metadata.get("name") != name:
         raise errors.bad_request("name in URL does not match name in Binding object")
     if metadata.get("uid") and metadata["uid"] != meta.uid(pod):
         uids = f"{metadata['uid']}, UID in object meta: {meta.uid(pod)}"

@@ -97,6 +97,7 @@ _CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
 }
 _CREATE_CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
     kinds.INGRESS: routing.check_ingress_create,
+    kinds.PRIORITY_CLASS: policy.check_priority_class_create,
 }
 _UPDATE_CHECKS: Mapping[Kind, Callable[[Causes, Object, Object], None]] = {
     kinds.POD: pods.check_pod_update,

@@ -209,18 +209,23 @@ def check_budget(causes: Causes, budget: Object) -> None:
 
 
 def check_priority_class(causes: Causes, priority_class: Object) -> None:
-    name, value = (priority_class.get("metadata") or {}).get("name") or "", priority_class.get("value") or 0
-    if name.startswith("system-"):
-        if SYSTEM_PRIORITIES.get(name) != value:
-            known = (
-                "has another value" if name in SYSTEM_PRIORITIES else "is not a known system priority class"
-            )
-            message = "priority class names with 'system-' prefix are reserved for system use only. "
-            causes.forbidden("metadata.name", f"{message}error: {name} {known}")
-    elif value > MAX_USER_PRIORITY:
+    value = priority_class.get("value") or 0
+    if not _name(priority_class).startswith("system-") and value > MAX_USER_PRIORITY:
         causes.forbidden("value", f"maximum allowed value of a user defined priority is {MAX_USER_PRIORITY}")
     policies = ("Never", "PreemptLowerPriority")
     causes.one_of("preemptionPolicy", priority_class.get("preemptionPolicy"), policies, is_required=False)
+
+
+def _name(obj: Object) -> str:
+    return (obj.get("metadata") or {}).get("name") or ""
+
+
+def check_priority_class_create(causes: Causes, priority_class: Object) -> None:
+    name, value = _name(priority_class), priority_class.get("value") or 0
+    if name.startswith("system-") and SYSTEM_PRIORITIES.get(name) != value:
+        why = "has another value" if name in SYSTEM_PRIORITIES else "is not a known system priority class"
+        message = "priority class names with 'system-' prefix are reserved for system use only. "
+        causes.forbidden("metadata.name", f"{message}error: {name} {why}")
 
 
 def check_priority_class_update(causes: Causes, priority_class: Object, old: Object) -> None:
