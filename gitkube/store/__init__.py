@@ -5,7 +5,8 @@
                                          ▼           │
                   member.py (Store), administration.py (StoreAdmin)
                                          ▼
-                  engine.py   the loop: time, threads, sockets; with proposals.py, reads.py, watches.py, upkeep.py
+                  engine.py   the loop: time, threads, sockets; with proposals.py, reads.py, watches.py,
+                  upkeep.py
                                          ▼                            ▲
                   replica.py  one member, synchronous                 │ transport.py, mutual TLS
                    ├ raft/        consensus without IO                ▼
