@@ -35,6 +35,7 @@ from gitkube.store.protocol import (
     Operation,
     RangeResult,
     Revision,
+    StoreError,
     StoreStatus,
     TxnResult,
     UnavailableError,
@@ -186,6 +187,8 @@ class Member:
         else:
             await self._check_quota(txn)
             result = await self.engine.propose(txn, origin)
+        if isinstance(result, StoreError):
+            raise result
         if not isinstance(result, TxnResult):
             raise InvalidRequestError(f"a transaction gave {result!r}")
         return result
