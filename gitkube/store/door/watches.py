@@ -11,8 +11,8 @@ An event is encoded once, however many watches it goes to: a response is a heade
 are shared (`EventCache`).
 
 A client may ask for *progress*: "all up to R was sent on this stream". etcd answers at once, and before
-3.4.25 it could be wrong; we answer when it is true. A watch that had nothing to send since its last event does not
-know how far it is, so another one from there on is asked whether there is something.
+3.4.25 it could be wrong; we answer when it is true. A watch that had nothing to send since its last event
+does not know how far it is, so another one from there on is asked whether there is something.
 
 Invariant: the responses of a watch are sent in the order of revisions, and `_Watch.seen` is moved on only
 after that.
@@ -36,7 +36,6 @@ from gitkube.store.protocol import (
     EventType,
     Revision,
     Store,
-    StoreError,
     WatchBatch,
 )
 
@@ -283,7 +282,7 @@ class WatchStream:
                 probed = waiting[start : start + _PROBES_AT_ONCE]
                 await asyncio.gather(*(self._caught_up(watch, due) for watch in probed))
             await self._call.write(self._response(due, _NO_WATCH))
-        except StoreError as error:
+        except Exception as error:
             self._fail(error)
 
     async def _caught_up(self, watch: _Watch, due: Revision) -> None:
@@ -320,7 +319,7 @@ class WatchStream:
                     watch.move(batch.revision)
         except CompactedError as error:
             await self._end_compacted(watch, error)
-        except StoreError as error:
+        except Exception as error:  # whatever it is, a watch that stands still without a word is worse
             self._fail(error)
 
     async def _send(self, watch: _Watch, batch: WatchBatch) -> None:

@@ -222,6 +222,13 @@ async def test_a_message_that_is_too_large_is_refused_and_the_connection_goes_on
     assert (await client.call("/etcdserverpb.KV/Put", key=b"a", value=b"x")).header.revision == 2
 
 
+async def test_a_watch_request_that_is_too_large_ends_its_stream_with_the_reason(client: Client) -> None:
+    watch = client.watch()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watch.create(b"k" * 300_000)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_a_method_that_nobody_knows_is_refused(client: Client) -> None:
     method = client.channel.unary_unary("/etcdserverpb.KV/Levitate")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
