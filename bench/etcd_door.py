@@ -22,12 +22,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from gitkube.clock import SystemClock
 from gitkube.store.door import serve_door
 from gitkube.store.etcd.wire import grpc, rpc
 from gitkube.store.member import Member
 from harness import Row, against, options, percentile, report
-from tests.support.complete_member import CompleteMember
 
 VALUE = random.Random(1).randbytes(1024)
 CLIENTS = (1, 16, 64)
@@ -158,8 +159,8 @@ def etcd_command(directory: Path, address: str) -> list[str]:
 
 
 async def serve(directory: Path, address: str) -> None:
-    member = CompleteMember(await Member.open(directory))
-    door = await serve_door(member, member, address, clock=SystemClock())
+    member = await Member.open(directory)
+    door = await serve_door(member, member.administration, address, clock=SystemClock())
     try:
         await asyncio.Event().wait()
     finally:
@@ -211,6 +212,6 @@ def rows(results: dict[str, dict[str, list[list[float]]]], seconds: float) -> li
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        asyncio.run(serve(Path(sys.argv[2]), sys.argv[3]))
+        uvloop.run(serve(Path(sys.argv[2]), sys.argv[3]))
     else:
         asyncio.run(main(options(__doc__ or "")))

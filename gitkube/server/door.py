@@ -20,6 +20,7 @@ from gitkube.api.authorization import Attributes, User
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
 from gitkube.api.streams import PodStreams
+from gitkube.api.versions import Versions
 from gitkube.clock import Clock
 from gitkube.objects import schema as schemas
 from gitkube.server import queries
@@ -79,11 +80,12 @@ class Door:
         self._authenticate = authenticate
         self.lifetime = Lifetime()
         shaper = Shaper(clock)
-        watches = Watches(api.verbs, shaper, self.lifetime, rng)
+        verbs = Versions(api.verbs, api.authorizer)
+        watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
-        self._resources = Resources(api.verbs, watches, pods, shaper)
-        self._discovery = Discovery(api.kinds)
-        self._openapi = OpenApi(api.kinds)
+        self._resources = Resources(verbs, watches, pods, shaper)
+        self._discovery = Discovery(api.served_kinds)
+        self._openapi = OpenApi(api.served_kinds)
         self._metrics = Metrics(self.lifetime)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,

@@ -20,8 +20,8 @@ from gitkube.store.raft import Entry, RaftNode, ReadState, replication
 from gitkube.store.raft.log import RaftLog
 from gitkube.store.raft.state import RaftState
 from gitkube.store.replica import OwnSnapshot, Replica, Turn
-from gitkube.store.sessions import UNSEEN, SessionTable, Unseen
 from gitkube.store.results import Result
+from gitkube.store.sessions import UNSEEN, SessionTable, Unseen
 
 _Patch = tuple[Any, str, Callable[..., Any]]
 """Where, which attribute, and what takes its place."""

@@ -135,8 +135,8 @@ class Checks:
             if known != content:
                 what = "content" if known[:2] != content[:2] else "predecessor"
                 raise Violation(
-                    f"log matching: {member.name} writes entry {entry.index} of term {entry.term} with another "
-                    f"{what} than another member's"
+                    f"log matching: {member.name} writes entry {entry.index} of term {entry.term} with "
+                    f"another {what} than another member's"
                 )
             if entry.index <= node.applied:
                 raise Violation(f"{member.name} writes entry {entry.index} anew, which it has applied")
@@ -182,8 +182,8 @@ class Checks:
         known = self.at(entry.index)
         if known.entry != entry:
             raise Violation(
-                f"state-machine safety: at index {entry.index} {member.name} applies an entry of term {entry.term}, "
-                f"{known.by} had applied one of term {known.entry.term}"
+                f"state-machine safety: at index {entry.index} {member.name} applies an entry of term "
+                f"{entry.term}, {known.by} had applied one of term {known.entry.term}"
             )
         if known.state_hash != state_hash:
             raise Violation(
@@ -258,8 +258,8 @@ class Checks:
             raise Violation(f"{by} answers {get} with {result!r}")
         if not serializable and result.revision < floor:
             raise Violation(
-                f"stale read: {by} answers a linearizable read at revision {result.revision}, but {floor} had "
-                f"been acknowledged before it was sent"
+                f"stale read: {by} answers a linearizable read at revision {result.revision}, but {floor} "
+                f"had been acknowledged before it was sent"
             )
         if result.revision > model.revision:
             raise Violation(f"{by} answers a read at revision {result.revision}, which nobody has committed")

@@ -1,9 +1,9 @@
 """Bad luck: what goes wrong in a life, how often, and for how long.
 
-Each life draws a plan: which kinds of faults it has, and their rates. Not all kinds at once: many faults only
-show where others leave room ("swarm testing", Groce et al. 2012), so each kind is left out of many lives. While
-the plan is in force every kind strikes by itself, at random times. Afterwards all is repaired, and what is left
-must converge.
+Each life draws a plan: which kinds of faults it has, and their rates. Not all kinds at once: many faults
+only show where others leave room ("swarm testing", Groce et al. 2012), so each kind is left out of many
+lives. While the plan is in force every kind strikes by itself, at random times. Afterwards all is repaired,
+and what is left must converge.
 
 Invariant: no more disks are damaged at a time than the members of a cluster can lose for good, one.
 """

@@ -2,10 +2,10 @@
 
     draw a plan ─▶ members, clients, watchers ─▶ faults (seconds of virtual time) ─▶ peace ─▶ convergence
 
-In peace nothing is lost or late any more, and everybody is up: within `PEACE_US` there must be a leader, every
-client must have its answer, damaged members must be replaced, all members must have the same state as the
-model, a new write must be accepted, and the watchers must have seen everything. That is the liveness half of the
-proof; the safety half is checked all along (`checks`).
+In peace nothing is lost or late any more, and everybody is up: within `PEACE_US` there must be a leader,
+every client must have its answer, damaged members must be replaced, all members must have the same state as
+the model, a new write must be accepted, and the watchers must have seen everything. That is the liveness
+half of the proof; the safety half is checked all along (`checks`).
 
 Invariant: a life depends on its seed alone. Nothing here iterates over a set of something that isn't sorted.
 """
@@ -183,8 +183,8 @@ class Life(Hooks):
             return
         if lease not in self.world.checks.model.leases:
             raise Violation(
-                f"lease {lease} was asked to expire at {asked_us / SECOND_US:.3f} s, but a client has the answer "
-                f"that it lives until {safe_until_us / SECOND_US:.3f} s"
+                f"lease {lease} was asked to expire at {asked_us / SECOND_US:.3f} s, but a client has the "
+                f"answer that it lives until {safe_until_us / SECOND_US:.3f} s"
             )
 
     # ------------------------------------------------------------------ the life

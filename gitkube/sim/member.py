@@ -1,20 +1,20 @@
 """A pretended member: the product's `Replica` in a shell that owns nothing real.
 
 It does what the shell of a real member does (`gitkube/store/member.py`): turns the core's work into disk and
-network operations, takes snapshots, expires leases while it leads; its clients wait at its `Desk`. What it does
-not have is a loop, a socket or a thread: everything comes from the schedule, and each disk operation may be the
-last.
+network operations, takes snapshots, expires leases while it leads; its clients wait at its `Desk`. What it
+does not have is a loop, a socket or a thread: everything comes from the schedule, and each disk operation
+may be the last.
 
     on_message, tick, request ─▶ replica ─▶ ready ─(disk delay)─▶ persist ─(delay)─▶ finish ─▶ answers
 
-Invariants: whatever was scheduled by a run that has crashed does nothing any more; between `ready` and `finish`
-messages and ticks go on; a client is answered only from `finish`, or from the applied state.
+Invariants: whatever was scheduled by a run that has crashed does nothing any more; between `ready` and
+`finish` messages and ticks go on; a client is answered only from `finish`, or from the applied state.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from gitkube.store.raft import (
     NOBODY,
     ConfChange,
     ConfChangeError,
+    HardState,
     MemberId,
     Message,
     MessageKind,
@@ -39,7 +40,6 @@ from gitkube.store.raft import (
     RaftNode,
     Ready,
     SnapshotMeta,
-    HardState,
 )
 from gitkube.store.replica import OwnSnapshot, Replica, ReplicaSettings, Turn
 from gitkube.store.snapshot import SnapshotReceiver
@@ -58,6 +58,9 @@ class Pace:
     snapshot_mean_us: int = 30 * MILLISECOND_US
 
 
+NOTHING_YET = HardState()
+
+
 @dataclass(slots=True)
 class Durable:
     """What must be found on the disk again, whatever happens."""
@@ -65,7 +68,7 @@ class Durable:
     last_index: int = 0
     newest_write: int = 0
     """First index of the newest entries written: what looks like a torn tail may take these, and no more."""
-    hard_state: HardState = HardState()
+    hard_state: HardState = NOTHING_YET
 
 
 @dataclass(slots=True, eq=False)
@@ -179,7 +182,8 @@ class SimMember:
             self._world.note(self.name, "has lost its newest write to the damage")
             return False
         raise Violation(
-            f"{self.name} starts with entries up to {node.last_index} in term {node.term} with vote {node.vote}; {durable} was synced"
+            f"{self.name} starts with entries up to {node.last_index} in term {node.term} with vote "
+            f"{node.vote}; {durable} was synced"
         )
 
     def crash(self) -> None:
@@ -467,7 +471,9 @@ class Hooks:
 
 
 class _Incoming:
-    """Bytes of another member's state, on their way to this member's disk. One at a time: a newer one wins."""
+    """Bytes of another member's state, on their way to this member's disk. One at a time: a newer one
+    wins.
+    """
 
     def __init__(self, member: SimMember, run: _Run, message: Message) -> None:
         assert message.snapshot is not None

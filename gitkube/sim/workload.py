@@ -1,10 +1,10 @@
 """Clients: they write, read and watch, believe nobody, and check every answer.
 
-Each client does one thing at a time, with a session: a write that got no answer is sent again, to any member,
-under the same session and sequence, until some answer comes. Values are unique, so that a lost or doubled write
-shows. What was acknowledged before a request was sent is remembered with the request (`floor`): no answer may be
-older. Watchers read the events of one member's key space, move to another when theirs goes, and go on where they
-were.
+Each client does one thing at a time, with a session: a write that got no answer is sent again, to any
+member, under the same session and sequence, until some answer comes. Values are unique, so that a lost or
+doubled write shows. What was acknowledged before a request was sent is remembered with the request
+(`floor`): no answer may be older. Watchers read the events of one member's key space, move to another when
+theirs goes, and go on where they were.
 
 Invariant: an answer is checked whenever it comes, also a late one of an earlier attempt.
 """
@@ -68,7 +68,9 @@ class Habits:
     loss: float = 0.01
     """Of requests and of answers, between clients and members."""
     weights: Sequence[float] = (6, 2, 4, 2, 4, 3, 1, 1, 1)
-    """Of: put, delete, compare-and-swap, several at once, read, serializable read, lease, compaction, increment."""
+    """Of: put, delete, compare-and-swap, several at once, read, serializable read, lease, compaction,
+    increment.
+    """
 
 
 class Client:
@@ -329,8 +331,8 @@ class Watcher:
         except CompactedError as error:
             if not self.next < error.compact_revision <= model.compact_revision:
                 raise Violation(
-                    f"watcher {self._name}: {member.name} says {error.compact_revision} is compacted; asked was "
-                    f"{self.next}, and compacted is {model.compact_revision}"
+                    f"watcher {self._name}: {member.name} says {error.compact_revision} is compacted; asked "
+                    f"was {self.next}, and compacted is {model.compact_revision}"
                 ) from error
             self.next = error.compact_revision
             return

@@ -21,7 +21,6 @@ from gitkube.server.pki import Pki
 from gitkube.store.door import DoorTls, serve_door
 from gitkube.store.member import Member
 from gitkube.store.protocol import Put
-from tests.support.complete_member import MEMBER_ID, CompleteMember
 from tests.support.real_api import SMALL_STORE
 
 COMMAND_TIMEOUT_S = 60.0
@@ -85,20 +84,20 @@ async def read_lines(process: asyncio.subprocess.Process, count: int) -> list[st
 
 
 @pytest.fixture
-async def member(tmp_path: Path) -> AsyncIterator[CompleteMember]:
-    member = CompleteMember(await Member.open(tmp_path / "data", rng=random.Random(3), settings=SMALL_STORE))
+async def member(tmp_path: Path) -> AsyncIterator[Member]:
+    member = await Member.open(tmp_path / "data", rng=random.Random(3), settings=SMALL_STORE)
     yield member
     await member.close()
 
 
 @pytest.fixture
-async def etcdctl(member: CompleteMember) -> AsyncIterator[Etcdctl]:
-    door = await serve_door(member, member, "127.0.0.1:0", clock=SystemClock())
+async def etcdctl(member: Member) -> AsyncIterator[Etcdctl]:
+    door = await serve_door(member, member.administration, "127.0.0.1:0", clock=SystemClock())
     yield Etcdctl(door.address)
     await door.close()
 
 
-async def fill(member: CompleteMember, **values: str) -> None:
+async def fill(member: Member, **values: str) -> None:
     for key, value in values.items():
         await member.txn([], [Put(b"k/" + key.encode(), value.encode())])
 
@@ -125,7 +124,7 @@ async def test_keys_are_put_got_and_deleted(etcdctl: Etcdctl) -> None:
     ],
 )
 async def test_a_range_is_chosen_sorted_and_limited(
-    member: CompleteMember, etcdctl: Etcdctl, arguments: list[str], printed: str
+    member: Member, etcdctl: Etcdctl, arguments: list[str], printed: str
 ) -> None:
     await fill(member, a="1", c="2", b="3")
     assert " ".join(await etcdctl.lines("get", *arguments)) == printed
@@ -139,7 +138,7 @@ async def test_an_interactive_transaction_takes_the_branch_that_holds(etcdctl: E
     assert lost[-4:] == ["FAILURE", "", "lock", "ada"]
 
 
-async def test_a_watch_tells_the_past_and_then_what_comes(member: CompleteMember, etcdctl: Etcdctl) -> None:
+async def test_a_watch_tells_the_past_and_then_what_comes(member: Member, etcdctl: Etcdctl) -> None:
     await fill(member, a="1")
     await fill(member, a="2")
     async with etcdctl.started("watch", "k/", "--prefix", "--rev", "2", "--prev-kv") as watch:
@@ -148,9 +147,7 @@ async def test_a_watch_tells_the_past_and_then_what_comes(member: CompleteMember
         assert await read_lines(watch, 5) == ["DELETE", "k/a", "2", "k/a", ""]
 
 
-async def test_a_watch_from_before_the_compaction_is_told_so(
-    member: CompleteMember, etcdctl: Etcdctl
-) -> None:
+async def test_a_watch_from_before_the_compaction_is_told_so(member: Member, etcdctl: Etcdctl) -> None:
     for value in "123":
         await fill(member, a=value)
     assert await etcdctl.lines("compaction", "4") == ["compacted revision 4"]
@@ -199,26 +196,41 @@ async def test_an_election_has_one_leader_whom_others_see(etcdctl: Etcdctl) -> N
             assert await read_lines(observer, 2) == [key, "ada"]
 
 
-async def test_status_members_health_and_hashes_are_shown(member: CompleteMember, etcdctl: Etcdctl) -> None:
+async def test_status_members_health_and_hashes_are_shown(member: Member, etcdctl: Etcdctl) -> None:
     await fill(member, a="1")
     (status,) = await etcdctl.json("endpoint", "status")
-    assert status["Status"]["leader"] == status["Status"]["header"]["member_id"] == MEMBER_ID
-    assert status["Status"]["raftTerm"] == 1
+    member_id = (await member.status()).member_id
+    assert status["Status"]["leader"] == status["Status"]["header"]["member_id"] == member_id
+    assert status["Status"]["raftTerm"] == (await member.status()).term
     health = await etcdctl.run("endpoint", "health")
     assert "is healthy" in health.out + health.err
     (hashed,) = await etcdctl.json("endpoint", "hashkv")
     assert hashed["HashKV"]["hash"] > 0
     (listed,) = (await etcdctl.json("member", "list"))["members"]
-    assert (listed["ID"], listed["name"]) == (MEMBER_ID, "alone")
-    assert listed["peerURLs"] == ["https://127.0.0.1:2380"]
+    assert (listed["ID"], listed["name"]) == (member_id, "0")
 
 
-async def test_alarms_leadership_and_defragmentation_answer(etcdctl: Etcdctl) -> None:
+async def test_a_member_is_added_as_a_learner_and_removed(member: Member, etcdctl: Etcdctl) -> None:
+    own_id = f"{(await member.status()).member_id:x}"
+    added = await etcdctl.lines("member", "add", "b", "--learner", "--peer-urls", "https://127.0.0.1:1")
+    (learner,) = (each for each in (await etcdctl.json("member", "list"))["members"] if each.get("isLearner"))
+    assert added[0].split()[:3] == ["Member", f"{learner['ID']:x}", "added"]
+    assert learner["peerURLs"] == ["https://127.0.0.1:1"]
+    assert "can be promoted when" in await etcdctl.refused("member", "promote", f"{learner['ID']:x}")
+    assert "can only promote a learner" in await etcdctl.refused("member", "promote", own_id)
+    assert "only voter" in await etcdctl.refused("member", "remove", own_id)
+    removed = await etcdctl.lines("member", "remove", f"{learner['ID']:x}")
+    assert removed[0].split()[:3] == ["Member", f"{learner['ID']:x}", "removed"]
+    assert len((await etcdctl.json("member", "list"))["members"]) == 1
+
+
+async def test_alarms_leadership_and_defragmentation_answer(member: Member, etcdctl: Etcdctl) -> None:
+    member_id = f"{(await member.status()).member_id:x}"
     assert await etcdctl.lines("alarm", "list") == []
     assert await etcdctl.lines("alarm", "disarm") == []
     assert "Finished defragmenting" in (await etcdctl.lines("defrag"))[0]
-    (moved,) = await etcdctl.lines("move-leader", f"{MEMBER_ID:x}")
-    assert moved == f"Leadership transferred from {MEMBER_ID:x} to {MEMBER_ID:x}"
+    (moved,) = await etcdctl.lines("move-leader", member_id)
+    assert moved == f"Leadership transferred from {member_id} to {member_id}"
     assert "bad leader transferee" in await etcdctl.refused("move-leader", "99")
 
 
@@ -228,9 +240,8 @@ async def test_alarms_leadership_and_defragmentation_answer(etcdctl: Etcdctl) ->
         (["snapshot", "save", "/nowhere/x.db"], "no such file or directory"),
         (["user", "list"], "users and roles are not supported by this store"),
         (["auth", "enable"], "users and roles are not supported by this store"),
-        (["member", "add", "b", "--peer-urls", "http://127.0.0.1:1"], "this member is alone"),
+        (["member", "add", "b", "--peer-urls", "http://a:1,http://b:1"], "given member URLs are invalid"),
         (["member", "remove", "5"], "member not found"),
-        (["member", "promote", f"{MEMBER_ID:x}"], "can only promote a learner member"),
         (["put", "none", "--ignore-value"], "key not found"),
         (["put", "k", "v", "--lease", "123"], "requested lease not found"),
     ],
@@ -245,13 +256,13 @@ async def test_a_snapshot_is_refused_with_the_command_to_use(etcdctl: Etcdctl, t
 
 
 async def test_only_a_certificate_of_the_clients_authority_opens_the_door(
-    member: CompleteMember, tmp_path: Path
+    member: Member, tmp_path: Path
 ) -> None:
     ours, theirs = (Pki.open(tmp_path / name, clock=SystemClock()) for name in ("ours", "theirs"))
     authority = tmp_path / "ours" / "ca.crt"
     certificate, key = ours.server_certificate()
     tls = DoorTls(certificate, key, authority)
-    door = await serve_door(member, member, "127.0.0.1:0", clock=SystemClock(), tls=tls)
+    door = await serve_door(member, member.administration, "127.0.0.1:0", clock=SystemClock(), tls=tls)
 
     def client(pki: Pki, name: str, *more: str) -> Etcdctl:
         credentials = pki.client_certificate("operator")

@@ -15,8 +15,6 @@ from gitkube.store.etcd.errors import EtcdError
 from gitkube.store.etcd.wire import rpc
 from gitkube.store.protocol import LeaseId, LeaseNotFoundError, Store
 
-MIN_TTL_S = 2
-"""etcd raises a shorter one to this, with its default election timeout: it could end during an election."""
 MAX_TTL_S = 9_000_000_000
 """Beyond it etcd refuses."""
 
@@ -31,7 +29,7 @@ class LeaseService:
     async def grant(self, request: Any) -> Any:
         if request.TTL > MAX_TTL_S:
             raise EtcdError(errors.LEASE_TTL_TOO_LARGE)
-        lease = await self._store.lease_grant(max(MIN_TTL_S, request.TTL), LeaseId(request.ID))
+        lease = await self._store.lease_grant(request.TTL, LeaseId(request.ID))
         return rpc.LeaseGrantResponse(header=await self._headers.now(), ID=lease.id, TTL=lease.granted_ttl_s)
 
     async def revoke(self, request: Any) -> Any:

@@ -97,7 +97,7 @@ async def serve_door(
     """
     host, _, port = listen.rpartition(":")
     headers = Headers(store, clock=clock)
-    methods = _methods(store, admin, headers, clock, watch_progress_s)
+    methods = _methods(store, admin, headers, watch_progress_s)
     server = GrpcServer(methods, max_request_bytes=MAX_REQUEST_BYTES)
     await headers.start()
     try:
@@ -113,15 +113,13 @@ async def serve_door(
 # ---------------------------------------------------------------------- methods
 
 
-def _methods(
-    store: Store, admin: StoreAdmin, headers: Headers, clock: Clock, watch_progress_s: float
-) -> dict[str, Method]:
+def _methods(store: Store, admin: StoreAdmin, headers: Headers, watch_progress_s: float) -> dict[str, Method]:
     keys, leases = KeyService(store, headers), LeaseService(store, headers)
     members, upkeep = ClusterService(admin, headers), MaintenanceService(store, admin, headers)
     recipes, events = RecipeService(store, headers), EventCache()
 
     async def watch(call: Call) -> None:
-        stream = WatchStream(store, headers, events, call, clock=clock, progress_s=watch_progress_s)
+        stream = WatchStream(store, headers, events, call, progress_s=watch_progress_s)
         await stream.serve()
 
     services = (

@@ -10,8 +10,12 @@ compaction overtakes such a watch it is cancelled with the revision to read agai
 An event is encoded once, however many watches it goes to: a response is a header, a watch id and bytes that
 are shared (`EventCache`).
 
+A client may ask for *progress*: "all up to R was sent on this stream". etcd answers at once, and before
+3.4.25 it could be wrong; we answer when it is true. A watch that had nothing to send since its last event
+does not know how far it is, so another one from there on is asked whether there is something.
+
 Invariant: the responses of a watch are sent in the order of revisions, and `_Watch.seen` is moved on only
-after that; a progress response, which says "all up to R was sent", looks at `seen`.
+after that.
 """
 
 from __future__ import annotations
@@ -22,7 +26,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from gitkube.clock import Clock
 from gitkube.store.door.headers import Headers
 from gitkube.store.door.http2.server import Call
 from gitkube.store.etcd import convert, errors
@@ -33,7 +36,6 @@ from gitkube.store.protocol import (
     EventType,
     Revision,
     Store,
-    StoreError,
     WatchBatch,
 )
 
@@ -50,6 +52,8 @@ _FILTERS = (EventType.PUT, EventType.DELETE)
 _NO_WATCH = -1
 _NEVER = Revision(0)
 _REMEMBERED_BATCHES = 8
+_PROBE_S = 0.001
+_PROBES_AT_ONCE = 100
 _UNSIGNED = 2**64 - 1  # how protobuf writes a negative number
 # Fields of a WatchResponse: 11 and 1 have a length, 2 is a number.
 _EVENTS_TAG, _HEADER_TAG, _WATCH_ID_TAG = b"\x5a", b"\x0a", b"\x10"
@@ -124,8 +128,17 @@ class _Watch:
     request: Any
     start_revision: Revision
     seen: Revision = _NEVER
-    last_sent_s: float = 0.0
-    task: asyncio.Task[None] | None = field(default=None)
+    """All up to it was sent."""
+    told: Revision = _NEVER
+    """Of the last response: a progress that says nothing new is not sent."""
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set and replaced when `seen` has moved, or the watch has ended."""
+    task: asyncio.Task[None] | None = None
+
+    def move(self, seen: Revision) -> None:
+        self.seen = max(self.seen, seen)
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
 
 
 class WatchStream:
@@ -138,18 +151,16 @@ class WatchStream:
         events: EventCache,
         call: Call,
         *,
-        clock: Clock,
         progress_s: float = PROGRESS_S,
     ) -> None:
         self._store = store
         self._headers = headers
         self._events = events
         self._call = call
-        self._clock = clock
         self._progress_s = progress_s
         self._watches: dict[int, _Watch] = {}
         self._next_id = 0
-        self._progress_due: Revision | None = None
+        self._progress: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
@@ -164,6 +175,8 @@ class WatchStream:
             await self._failed
         finally:
             tasks = [reader, *(each.task for each in self._watches.values() if each.task)]
+            if self._progress is not None:
+                tasks.append(self._progress)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -179,7 +192,7 @@ class WatchStream:
                     case "cancel_request":
                         await self._cancel(request.cancel_request.watch_id)
                     case "progress_request":
-                        await self._request_progress()
+                        self._start_progress()
         except Exception as error:
             self._fail(error)
 
@@ -208,14 +221,7 @@ class WatchStream:
         now = await self._headers.revision()
         # A start in the future is etcd's way to say "wait": what comes before it is left out on the way.
         start = watch.start_revision if watch.start_revision <= now else Revision(0)
-        batches = self._store.watch(
-            request.key,
-            request.range_end or None,
-            start_revision=start,
-            previous=request.prev_kv,
-            without=frozenset(_FILTERS[each] for each in request.filters),
-            progress_s=self._progress_s if request.progress_notify else 0.0,
-        )
+        batches = self._watch_of(request, start, self._progress_s if request.progress_notify else 0.0)
         try:
             first = await anext(batches)
         except CompactedError as error:
@@ -223,7 +229,6 @@ class WatchStream:
             await self._end_compacted(watch, error)
             return
         watch.seen = first.revision
-        watch.last_sent_s = self._clock.monotonic()
         await self._call.write(self._response(max(now, first.revision), watch.id, created=True))
         watch.task = asyncio.create_task(self._follow(watch, first, batches), name="door-watch")
 
@@ -243,23 +248,65 @@ class WatchStream:
         watch = self._watches.pop(watch_id, None)
         if watch is None:
             return  # as etcd: it has ended by itself meanwhile, and the client was told so
+        watch.move(watch.seen)
         if watch.task is not None:
             watch.task.cancel()
             await asyncio.gather(watch.task, return_exceptions=True)
         now = await self._headers.revision()
         await self._call.write(self._response(now, watch_id, canceled=True))
-        await self._answer_progress()
 
-    async def _request_progress(self) -> None:
-        self._progress_due = await self._headers.revision()
-        await self._answer_progress()
+    def _start_progress(self) -> None:
+        """If an answer is under way already, it does for both: the client waits for one that is new enough,
+        and asks again.
+        """
+        if self._progress is None or self._progress.done():
+            self._progress = asyncio.create_task(self._tell_progress(), name="door-watch-progress")
 
-    async def _answer_progress(self) -> None:
-        """Once all watches have sent everything up to the revision at which it was asked for."""
-        due = self._progress_due
-        if due is not None and all(watch.seen >= due for watch in self._watches.values()):
-            self._progress_due = None
+    def _watch_of(self, request: Any, start: Revision, progress_s: float) -> AsyncIterator[WatchBatch]:
+        return self._store.watch(
+            request.key,
+            request.range_end or None,
+            start_revision=start,
+            previous=request.prev_kv,
+            without=frozenset(_FILTERS[each] for each in request.filters),
+            progress_s=progress_s,
+        )
+
+    # ------------------------------------------------------------------ progress
+
+    async def _tell_progress(self) -> None:
+        try:
+            due = await self._headers.revision()
+            waiting = [watch for watch in self._watches.values() if watch.seen < due]
+            for start in range(0, len(waiting), _PROBES_AT_ONCE):
+                probed = waiting[start : start + _PROBES_AT_ONCE]
+                await asyncio.gather(*(self._caught_up(watch, due) for watch in probed))
             await self._call.write(self._response(due, _NO_WATCH))
+        except Exception as error:
+            self._fail(error)
+
+    async def _caught_up(self, watch: _Watch, due: Revision) -> None:
+        """Return when all events up to `due` were sent to the watch, or it has ended."""
+        while watch.seen < due and self._watches.get(watch.id) is watch:
+            seen, moved = watch.seen, watch.moved
+            if await self._has_nothing_until(watch, due):
+                if watch.seen == seen:
+                    watch.seen = due
+            else:
+                await moved.wait()
+
+    async def _has_nothing_until(self, watch: _Watch, due: Revision) -> bool:
+        batches = self._watch_of(watch.request, Revision(watch.seen + 1), _PROBE_S)
+        try:
+            async with aclosing(cast(Any, batches)):
+                async for batch in batches:
+                    if batch.events:
+                        return False
+                    if batch.revision >= due:
+                        return True
+        except CompactedError:
+            pass  # the watch itself is told so, too, and ends
+        return False
 
     # ------------------------------------------------------------------ one watch
 
@@ -269,12 +316,10 @@ class WatchStream:
                 await self._send(watch, first)
                 async for batch in batches:
                     await self._send(watch, batch)
-                    watch.seen = batch.revision
-                    if self._progress_due is not None:
-                        await self._answer_progress()
+                    watch.move(batch.revision)
         except CompactedError as error:
             await self._end_compacted(watch, error)
-        except StoreError as error:
+        except Exception as error:  # whatever it is, a watch that stands still without a word is worse
             self._fail(error)
 
     async def _send(self, watch: _Watch, batch: WatchBatch) -> None:
@@ -282,26 +327,18 @@ class WatchStream:
         if watch.start_revision > watch.seen + 1:
             events = [event for event in events if event.kv.mod_revision >= watch.start_revision]
         if not events:
-            if self._is_progress_due(watch):
-                await self._write(watch, self._response(batch.revision, watch.id))
+            if watch.request.progress_notify and batch.revision > watch.told:
+                watch.told = batch.revision
+                await self._call.write(self._response(batch.revision, watch.id))
             return
+        watch.told = batch.revision
         pieces = self._events.pieces(events, batch.revision, may_fragment=watch.request.fragment)
         for revision, encoded, is_fragment in pieces:
             if is_fragment:
                 response = self._response(revision, watch.id, fragment=True)
             else:
                 response = self._headers_encoded(revision) + watch.encoded_id
-            await self._write(watch, response + encoded)
-
-    async def _write(self, watch: _Watch, response: bytes) -> None:
-        await self._call.write(response)
-        if watch.request.progress_notify:
-            watch.last_sent_s = self._clock.monotonic()
-
-    def _is_progress_due(self, watch: _Watch) -> bool:
-        if not watch.request.progress_notify:
-            return False
-        return self._clock.monotonic() - watch.last_sent_s >= self._progress_s
+            await self._call.write(response + encoded)
 
     def _headers_encoded(self, revision: Revision) -> bytes:
         """The field of the header, as it stands in each response at a revision."""
@@ -313,7 +350,7 @@ class WatchStream:
         await self._call.write(
             self._response(Revision(0), watch.id, canceled=True, compact_revision=error.compact_revision)
         )
-        await self._answer_progress()
+        watch.move(watch.seen)
 
     def _response(self, revision: Revision, watch_id: int, **fields: Any) -> bytes:
         response = rpc.WatchResponse(header=self._headers.at(revision), watch_id=watch_id, **fields)

@@ -50,11 +50,14 @@ class Feed:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def changes(self, start: Revision, now: Revision) -> AsyncGenerator[list[Changes], None]:
+    async def changes(
+        self, start: Revision, now: Revision, *, idle_s: float = 0.0
+    ) -> AsyncGenerator[list[Changes], None]:
         """All revisions from `start` on, in order, without gap, for ever.
 
         Args:
             now: a revision that the store is known to have reached.
+            idle_s: give an empty list when nothing came for so long; 0 is never.
 
         Raises:
             CompactedError: `start` was compacted.
@@ -75,7 +78,22 @@ class Feed:
                         yield missed
                 continue
             self._check()
+            if not await self._wait(idle_s):
+                yield []
+
+    async def _wait(self, idle_s: float) -> bool:
+        """For a change; False when there was none for so long."""
+        if idle_s <= 0:
             await self._changed.wait()
+            return True
+        changed = asyncio.ensure_future(self._changed.wait())
+        idle = asyncio.ensure_future(self._clock.sleep(idle_s))
+        try:
+            await asyncio.wait((changed, idle), return_when=asyncio.FIRST_COMPLETED)
+            return changed.done()
+        finally:
+            changed.cancel()
+            idle.cancel()
 
     async def close(self) -> None:
         if self._task is not None:

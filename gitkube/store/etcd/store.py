@@ -123,15 +123,21 @@ class EtcdStore:
             raise FutureRevisionError(f"cannot watch from {start_revision}; etcd is at {now}")
         start = Revision(start_revision or now + 1)
         yield WatchBatch(Revision(start - 1))
-        async with aclosing(self._feed.changes(start, now)) as changes:
+        seen, told_s = Revision(start - 1), self._clock.monotonic()
+        async with aclosing(self._feed.changes(start, now, idle_s=progress_s)) as changes:
             async for found in changes:
+                if found:
+                    seen = found[-1][0]
                 events = [
                     event if previous else Event(event.type, event.kv)
                     for _, each in found
                     for event in each
                     if _is_in_range(event.kv.key, key, end) and event.type not in without
                 ]
-                yield WatchBatch(found[-1][0], events)
+                is_due = 0 < progress_s <= self._clock.monotonic() - told_s
+                if events or is_due:
+                    yield WatchBatch(seen, events)
+                    told_s = self._clock.monotonic()
 
     async def _revision(self) -> Revision:
         """The store's, as a linearizable read sees it."""

@@ -25,7 +25,6 @@ from gitkube.clock import SystemClock
 from gitkube.store.door import serve_door
 from gitkube.store.member import Member
 from tests.support.beside_etcd import DELETE, Rel, Request, Side, Watcher, Watching
-from tests.support.complete_member import CompleteMember
 from tests.support.etcd_server import MISSING, etcd_server, is_installed
 from tests.support.real_api import SMALL_STORE
 
@@ -161,8 +160,7 @@ async def _start(runner: asyncio.Runner, stack: AsyncExitStack, directory: Path)
     endpoint = await stack.enter_async_context(etcd_server(directory / "etcd"))
     member = await Member.open(directory / "ours", rng=random.Random(1), settings=SMALL_STORE)
     stack.push_async_callback(member.close)
-    complete = CompleteMember(member)
-    door = await serve_door(complete, complete, "127.0.0.1:0", clock=SystemClock())
+    door = await serve_door(member, member.administration, "127.0.0.1:0", clock=SystemClock())
     stack.push_async_callback(door.close)
     etcd, ours = Side("etcd", endpoint), Side("ours", door.address)
     stack.push_async_callback(etcd.close)

@@ -16,7 +16,6 @@ from gitkube.store.etcd.wire import election, grpc, lock, rpc, service_methods
 from gitkube.store.member import Member
 from gitkube.store.protocol import Delete, LeaseId, Put, Revision
 from gitkube.store.watching import MAX_MATCHED
-from tests.support.complete_member import CompleteMember
 from tests.support.real_api import SMALL_STORE
 
 DEADLINE_S = 60.0
@@ -80,22 +79,24 @@ class WatchClient:
 
 
 @pytest.fixture
-async def member(tmp_path: Path) -> AsyncIterator[CompleteMember]:
-    member = CompleteMember(await Member.open(tmp_path / "data", rng=random.Random(9), settings=SMALL_STORE))
+async def member(tmp_path: Path) -> AsyncIterator[Member]:
+    member = await Member.open(tmp_path / "data", rng=random.Random(9), settings=SMALL_STORE)
     yield member
     await member.close()
 
 
 @pytest.fixture
-async def client(member: CompleteMember) -> AsyncIterator[Client]:
-    door = await serve_door(member, member, "127.0.0.1:0", clock=SystemClock(), watch_progress_s=0.0)
+async def client(member: Member) -> AsyncIterator[Client]:
+    door = await serve_door(
+        member, member.administration, "127.0.0.1:0", clock=SystemClock(), watch_progress_s=0.05
+    )
     client = Client(door.address)
     yield client
     await client.channel.close()
     await door.close()
 
 
-async def put(member: CompleteMember, key: bytes, value: bytes = b"x") -> Revision:
+async def put(member: Member, key: bytes, value: bytes = b"x") -> Revision:
     return (await member.txn([], [Put(key, value)])).revision
 
 
@@ -106,9 +107,7 @@ def keys(response: Any) -> list[bytes]:
 # ---------------------------------------------------------------------- watches
 
 
-async def test_many_watches_share_a_stream_and_each_is_told_its_own(
-    member: CompleteMember, client: Client
-) -> None:
+async def test_many_watches_share_a_stream_and_each_is_told_its_own(member: Member, client: Client) -> None:
     watch = client.watch()
     ids = [(await watch.create(b"a/", b"a0")).watch_id, (await watch.create(b"b/", b"b0")).watch_id]
     ids.append((await watch.create(b"a/", b"b0", watch_id=77)).watch_id)
@@ -125,7 +124,7 @@ async def test_many_watches_share_a_stream_and_each_is_told_its_own(
     watch.close()
 
 
-async def test_progress_is_told_after_all_that_came_before_it(member: CompleteMember, client: Client) -> None:
+async def test_progress_is_told_after_all_that_came_before_it(member: Member, client: Client) -> None:
     watch = client.watch()
     await watch.create(b"a/", b"a0", start_revision=1)
     await watch.create(b"b/", b"b0", start_revision=1)
@@ -140,22 +139,34 @@ async def test_progress_is_told_after_all_that_came_before_it(member: CompleteMe
     watch.close()
 
 
-async def test_a_watch_that_asked_for_it_is_told_that_time_goes_on(
-    member: CompleteMember, client: Client
-) -> None:
+async def test_a_watch_that_asked_for_it_is_told_that_time_goes_on(member: Member, client: Client) -> None:
     watch = client.watch()
     await watch.create(b"mine", progress_notify=True)
-    revision = await put(member, b"other")
-    response = await watch.read()
-    while response.header.revision < revision:
+    for _ in range(2):
+        revision = await put(member, b"other")
         response = await watch.read()
-    assert (response.watch_id, list(response.events)) == (0, [])
+        while response.header.revision < revision:
+            response = await watch.read()
+        assert (response.watch_id, list(response.events)) == (0, [])
+    watch.close()
+
+
+async def test_progress_is_true_even_where_nothing_was_to_be_told(member: Member, client: Client) -> None:
+    watch = client.watch()
+    for number in range(150):
+        await watch.create(b"mine/%d" % number)
+    await put(member, b"mine/7")
+    revision = await put(member, b"other")
+    await watch.write(progress_request=rpc.WatchProgressRequest())
+    assert keys(await watch.read()) == [b"mine/7"]
+    progress = await watch.read()
+    assert (progress.watch_id, progress.header.revision) == (-1, revision)
     watch.close()
 
 
 @pytest.mark.parametrize(("fragment", "sizes"), [(True, [(1, True), (1, False)]), (False, [(2, False)])])
 async def test_a_large_revision_is_divided_only_for_who_can_put_it_together(
-    member: CompleteMember, client: Client, fragment: bool, sizes: list[tuple[int, bool]]
+    member: Member, client: Client, fragment: bool, sizes: list[tuple[int, bool]]
 ) -> None:
     watch = client.watch()
     await watch.create(b"a/", b"a0", fragment=fragment)
@@ -167,7 +178,7 @@ async def test_a_large_revision_is_divided_only_for_who_can_put_it_together(
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody_and_loses_nothing(
-    member: CompleteMember, client: Client
+    member: Member, client: Client
 ) -> None:
     slow, fast = client.watch(), client.watch()
     await slow.create(b"a/", b"a0")
@@ -184,7 +195,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody_and_loses_nothing(
 
 
 async def test_a_client_that_compaction_overtakes_is_told_where_to_read_again(
-    member: CompleteMember, client: Client
+    member: Member, client: Client
 ) -> None:
     slow = client.watch()
     await slow.create(b"a/", b"a0")
@@ -211,6 +222,13 @@ async def test_a_message_that_is_too_large_is_refused_and_the_connection_goes_on
     assert (await client.call("/etcdserverpb.KV/Put", key=b"a", value=b"x")).header.revision == 2
 
 
+async def test_a_watch_request_that_is_too_large_ends_its_stream_with_the_reason(client: Client) -> None:
+    watch = client.watch()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watch.create(b"k" * 300_000)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_a_method_that_nobody_knows_is_refused(client: Client) -> None:
     method = client.channel.unary_unary("/etcdserverpb.KV/Levitate")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -221,24 +239,22 @@ async def test_a_method_that_nobody_knows_is_refused(client: Client) -> None:
 # ---------------------------------------------------------------------- locks and elections
 
 
-async def lease(member: CompleteMember, number: int) -> int:
+async def lease(member: Member, number: int) -> int:
     return (await member.lease_grant(600, LeaseId(number))).id
 
 
-async def create_revision(member: CompleteMember, key: bytes) -> int:
+async def create_revision(member: Member, key: bytes) -> int:
     return (await member.range(key)).kvs[0].create_revision
 
 
-async def waiting_places(member: CompleteMember, prefix: bytes, count: int) -> None:
+async def waiting_places(member: Member, prefix: bytes, count: int) -> None:
     async with asyncio.timeout(DEADLINE_S):
         async for _ in member.watch(prefix, prefix[:-1] + b"0"):
             if (await member.range(prefix, prefix[:-1] + b"0")).count == count:
                 return
 
 
-async def test_a_lock_goes_from_one_to_the_next_with_a_growing_token(
-    member: CompleteMember, client: Client
-) -> None:
+async def test_a_lock_goes_from_one_to_the_next_with_a_growing_token(member: Member, client: Client) -> None:
     first = await client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xA))
     assert first.key == b"m/a"
     token = await create_revision(member, first.key)
@@ -252,7 +268,7 @@ async def test_a_lock_goes_from_one_to_the_next_with_a_growing_token(
     assert await create_revision(member, b"m/b") > token
 
 
-async def test_who_stops_waiting_leaves_the_queue(member: CompleteMember, client: Client) -> None:
+async def test_who_stops_waiting_leaves_the_queue(member: Member, client: Client) -> None:
     await client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xA))
     waiting = asyncio.create_task(
         client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xB))
@@ -263,7 +279,7 @@ async def test_who_stops_waiting_leaves_the_queue(member: CompleteMember, client
     assert [kv.key for kv in (await member.range(b"m/", b"m0")).kvs] == [b"m/a"]
 
 
-async def test_a_lease_that_ended_while_waiting_gets_no_lock(member: CompleteMember, client: Client) -> None:
+async def test_a_lease_that_ended_while_waiting_gets_no_lock(member: Member, client: Client) -> None:
     first = await client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xA))
     waiting = asyncio.create_task(
         client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xB))
@@ -275,14 +291,14 @@ async def test_a_lease_that_ended_while_waiting_gets_no_lock(member: CompleteMem
         await waiting
 
 
-async def test_a_lock_without_a_lease_gets_one_that_ends(member: CompleteMember, client: Client) -> None:
+async def test_a_lock_without_a_lease_gets_one_that_ends(member: Member, client: Client) -> None:
     locked = await client.call("/v3lockpb.Lock/Lock", name=b"m")
     (kv,) = (await member.range(locked.key)).kvs
     assert (await member.lease_time_to_live(kv.lease)).granted_ttl_s == 60
 
 
 async def test_an_election_hands_over_and_its_observers_see_each_leader(
-    member: CompleteMember, client: Client
+    member: Member, client: Client
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="election: no leader"):
         await client.call("/v3electionpb.Election/Leader", name=b"boss")
@@ -317,9 +333,7 @@ async def test_an_election_hands_over_and_its_observers_see_each_leader(
     observer.cancel()
 
 
-async def test_a_key_that_was_taken_from_its_holder_is_not_given_out(
-    member: CompleteMember, client: Client
-) -> None:
+async def test_a_key_that_was_taken_from_its_holder_is_not_given_out(member: Member, client: Client) -> None:
     first = await client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xA))
     waiting = asyncio.create_task(
         client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xB))

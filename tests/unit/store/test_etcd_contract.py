@@ -13,7 +13,6 @@ from gitkube.store.door import serve_door
 from gitkube.store.etcd import EtcdStore
 from gitkube.store.member import Member
 from gitkube.store.protocol import Store
-from tests.support.complete_member import CompleteMember
 from tests.support.etcd_server import MISSING, etcd_server, is_installed
 from tests.support.real_api import SMALL_STORE
 from tests.unit.store.test_contract import *  # noqa: F403
@@ -23,8 +22,8 @@ from tests.unit.store.test_contract import *  # noqa: F403
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     clock = SystemClock()
     if request.param == "door":
-        member = CompleteMember(await Member.open(tmp_path, rng=random.Random(7), settings=SMALL_STORE))
-        door = await serve_door(member, member, "127.0.0.1:0", clock=clock)
+        member = await Member.open(tmp_path, rng=random.Random(7), settings=SMALL_STORE)
+        door = await serve_door(member, member.administration, "127.0.0.1:0", clock=clock)
         store = EtcdStore([door.address], clock=clock)
         yield store
         await store.close()

@@ -25,7 +25,6 @@ from gitkube.store.protocol import (
     UnavailableError,
     WatchBatch,
 )
-from tests.support.complete_member import CompleteMember
 from tests.support.etcd_server import MISSING, etcd_server, free_ports, is_installed
 from tests.support.real_api import SMALL_STORE
 
@@ -33,14 +32,14 @@ DEADLINE_S = 60.0
 
 
 @pytest.fixture
-async def member(tmp_path: Path) -> AsyncIterator[CompleteMember]:
-    member = CompleteMember(await Member.open(tmp_path / "data", rng=random.Random(5), settings=SMALL_STORE))
+async def member(tmp_path: Path) -> AsyncIterator[Member]:
+    member = await Member.open(tmp_path / "data", rng=random.Random(5), settings=SMALL_STORE)
     yield member
     await member.close()
 
 
-async def open_door(member: CompleteMember, address: str = "127.0.0.1:0") -> Door:
-    return await serve_door(member, member, address, clock=SystemClock())
+async def open_door(member: Member, address: str = "127.0.0.1:0") -> Door:
+    return await serve_door(member, member.administration, address, clock=SystemClock())
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ async def keys_until(batches: AsyncIterator[WatchBatch], revision: int) -> list[
     raise AssertionError("the watch ended")
 
 
-async def test_a_member_that_is_gone_is_passed_over(member: CompleteMember) -> None:
+async def test_a_member_that_is_gone_is_passed_over(member: Member) -> None:
     door = await open_door(member)
     (dead,) = free_ports(1)
     async with store_on(f"127.0.0.1:{dead}", door.address) as store:
@@ -82,7 +81,7 @@ async def test_a_member_that_is_gone_is_passed_over(member: CompleteMember) -> N
     await door.close()
 
 
-async def test_a_watch_goes_on_where_it_was_when_its_connection_breaks(member: CompleteMember) -> None:
+async def test_a_watch_goes_on_where_it_was_when_its_connection_breaks(member: Member) -> None:
     door = await open_door(member)
     async with store_on(door.address) as store:
         watch = store.watch(b"w/", b"w0", start_revision=Revision(2))
@@ -97,7 +96,7 @@ async def test_a_watch_goes_on_where_it_was_when_its_connection_breaks(member: C
     await door.close()
 
 
-async def test_a_watch_moves_to_another_member_and_misses_nothing(member: CompleteMember) -> None:
+async def test_a_watch_moves_to_another_member_and_misses_nothing(member: Member) -> None:
     first, second = await open_door(member), await open_door(member)
     async with store_on(first.address, second.address) as store:
         watch = store.watch(b"w/", b"w0")
@@ -110,7 +109,7 @@ async def test_a_watch_moves_to_another_member_and_misses_nothing(member: Comple
     await second.close()
 
 
-async def test_a_watch_that_was_away_during_a_compaction_is_told_so(member: CompleteMember) -> None:
+async def test_a_watch_that_was_away_during_a_compaction_is_told_so(member: Member) -> None:
     door = await open_door(member)
     async with store_on(door.address) as store:
         watch = store.watch(b"w/", b"w0")
@@ -131,7 +130,7 @@ async def test_a_watch_that_was_away_during_a_compaction_is_told_so(member: Comp
 
 
 async def test_a_reader_slower_than_the_feed_remembers_reads_the_past_by_itself(
-    member: CompleteMember, monkeypatch: pytest.MonkeyPatch
+    member: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "KEPT_REVISIONS", 3)
     door = await open_door(member)
@@ -159,7 +158,7 @@ async def test_without_any_member_a_request_says_which_were_tried(impatient: Non
 
 
 async def test_a_certificate_of_ours_is_shown_and_theirs_is_checked(
-    member: CompleteMember, tmp_path: Path, impatient: None
+    member: Member, tmp_path: Path, impatient: None
 ) -> None:
     pki = Pki.open(tmp_path / "pki", clock=SystemClock())
     certificate, key = pki.server_certificate()
@@ -169,7 +168,7 @@ async def test_a_certificate_of_ours_is_shown_and_theirs_is_checked(
     client_certificate.write_bytes(client.certificate)
     client_key.write_bytes(client.key)
     tls = DoorTls(certificate, key, authority)
-    door = await serve_door(member, member, "127.0.0.1:0", clock=SystemClock(), tls=tls)
+    door = await serve_door(member, member.administration, "127.0.0.1:0", clock=SystemClock(), tls=tls)
     async with store_on(door.address, tls=ClientTls(authority, client_certificate, client_key)) as store:
         assert await put(store, b"a") == 2
     async with store_on(door.address, tls=ClientTls(authority)) as store:

@@ -39,6 +39,9 @@ MAX_CONNECTIONS = 1000
 MAX_BACKLOG_BYTES = 16 * 1024 * 1024
 """Of one connection's write buffer. Flow control keeps answers far below it; only a client that asks for ever
 more of what flow control does not count (pings, settings) and reads none of it comes here, and is cut off."""
+MAX_STREAMED_REQUEST_BYTES = 256 * 1024
+"""Of a message in a stream of requests. Far less than a stream's window, which opens only as whole messages
+are read: a larger one might never arrive."""
 _PREFIX_BYTES = 5
 _KEEPALIVE_IDLE_S = 60
 
@@ -396,7 +399,9 @@ class _ServerProtocol(asyncio.Protocol):
             return
         method = call.method
         try:
-            call.feed(event.data, is_last=event.is_last, limit_bytes=self._server.max_request_bytes)
+            is_unary = isinstance(method, Unary)
+            limit_bytes = self._server.max_request_bytes if is_unary else MAX_STREAMED_REQUEST_BYTES
+            call.feed(event.data, is_last=event.is_last, limit_bytes=limit_bytes)
             if isinstance(method, Unary):
                 self._http2.consumed(event.stream, len(event.data))
                 request = call.request()
