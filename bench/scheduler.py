@@ -32,6 +32,7 @@ from gitkube.scheduler.pod_info import pod_info
 from gitkube.scheduler.profile import default_profile
 from gitkube.scheduler.scheduler import Scheduler
 from gitkube.scheduler.snapshot import Snapshot
+from gitkube.store.config import MemberConfig
 from gitkube.store.remote import RemoteStore, StoreProcess
 from harness import Row, against, options, report
 
@@ -106,7 +107,9 @@ async def bound(nodes: int, pods: int) -> float:
     clock = SystemClock()
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
         directory = Path(name)
-        process = StoreProcess(directory / "store", directory / "s", clock=clock, rng=random.Random(1))
+        process = StoreProcess(
+            MemberConfig(directory / "store", directory / "s"), clock=clock, rng=random.Random(1)
+        )
         keeper = asyncio.create_task(process.run())
         store = RemoteStore(directory / "s", clock=clock)
         api = Api(store, clock=clock, rng=random.Random(2))

@@ -29,6 +29,7 @@ from gitkube.objects.kinds import Kind
 from gitkube.objects.meta import key_of
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
+    EVERYTHING,
     CompactedError,
     Event,
     EventType,
@@ -339,9 +340,9 @@ class WatchCache:
         log.info("cache_loaded", revision=revision, keys=count)
 
     async def _watch(self) -> None:
-        watch = self._store.watch(
-            REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), start_revision=Revision(self.revision + 1)
-        )
+        # Of all keys, although only objects matter: a read waits until the cache has reached the store's
+        # revision, and that may be one at which something else was written.
+        watch = self._store.watch(*EVERYTHING, start_revision=Revision(self.revision + 1))
         async for batch in watch:
             touched = {cache for event in batch.events if (cache := self._ingest(event)) is not None}
             self._advance(batch.revision)
@@ -350,6 +351,8 @@ class WatchCache:
 
     def _ingest(self, event: Event) -> KindCache | None:
         kv = event.kv
+        if not kv.key.startswith(REGISTRY_PREFIX):
+            return None
         is_delete = event.type is EventType.DELETE
         if kv.key.startswith(RANGES_PREFIX):
             self._record_allocation(kv.key, is_delete=is_delete)

@@ -89,9 +89,12 @@ def refuse_other_format(disk: Disk, directory: Path) -> None:
     path = directory / FORMAT
     if not disk.exists(path):
         return
-    text = disk.read(path).decode(errors="replace").strip()
-    if text == str(DATA_FORMAT):
+    data = disk.read(path)
+    if data == f"{DATA_FORMAT}\n".encode():
         return
+    text = data.decode(errors="replace").strip()
+    if text == str(DATA_FORMAT):
+        raise records.damaged(str(path), 0, f"{data!r} is not quite a number and a newline")
     remedy = "Use a newer gitkube."
     if text.isdecimal() and int(text) < DATA_FORMAT:
         remedy = (

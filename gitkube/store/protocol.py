@@ -459,6 +459,10 @@ class StoreAdmin(Protocol):
         ...
 
 
+EVERYTHING = (b"\x00", b"\x00")
+"""`key` and `end` of the range of all keys, by etcd's convention."""
+
+
 def prefix_end(prefix: bytes) -> bytes:
     """The `end` that makes a range of all keys with a prefix: the next key that does not have it."""
     trimmed = prefix.rstrip(b"\xff")

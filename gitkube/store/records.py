@@ -179,16 +179,17 @@ def _zeros(data: bytes | bytearray, start: int, end: int, offset: int) -> int:
         data: holds the payload from `start` to `end`.
         offset: where in the file `start` is.
     """
-    first = start + SECTOR_BYTES - offset % SECTOR_BYTES
-    if first > end or not data[first - 1 : end : SECTOR_BYTES].count(0):
-        # The usual case, and quick. The last sector ends with the filling, or is torn.
-        return _zeros_at_end(data[max(start, end - SECTOR_BYTES) : end])
-    total, at = 0, start
-    for sector_end in (*range(first, end, SECTOR_BYTES), end):
-        if not data[sector_end - 1]:
-            total += _zeros_at_end(data[at:sector_end])
-        at = sector_end
-    return min(total, _MAX_ZEROS)
+    total, rest = 0, start
+    first_end = start + SECTOR_BYTES - offset % SECTOR_BYTES
+    if first_end <= end:
+        last_bytes = data[first_end - 1 : end : SECTOR_BYTES]
+        at = last_bytes.find(0)
+        while at >= 0:
+            sector_end = first_end + at * SECTOR_BYTES
+            total += _zeros_at_end(data[max(start, sector_end - SECTOR_BYTES) : sector_end])
+            at = last_bytes.find(0, at + 1)
+        rest = first_end + (len(last_bytes) - 1) * SECTOR_BYTES
+    return min(total + _zeros_at_end(data[rest:end]), _MAX_ZEROS)
 
 
 def _zeros_at_end(piece: bytes | bytearray) -> int:

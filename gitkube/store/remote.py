@@ -50,7 +50,7 @@ from gitkube.store.protocol import (
 
 log = structlog.get_logger()
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 10.0
 """How long a request waits for a member that is just being restarted."""
 _CONNECT_PAUSE_S = 0.02
 _RESTART_PAUSES_S = (0.0, 0.2, 1.0, 5.0)

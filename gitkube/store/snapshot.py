@@ -49,13 +49,17 @@ def remove_leftovers(disk: Disk, directory: Path) -> None:
 
 
 def newest_snapshot(disk: Disk, directory: Path) -> SnapshotMeta | None:
-    """Which snapshot there is; only its head is read.
+    """Which snapshot there is, and durably so; only its head is read.
 
     Raises:
         CorruptError: its head is damaged, or a newer version wrote it.
+        OSError: the disk failed.
     """
     paths = snapshot_paths(disk, directory)
-    return read_meta(disk, paths[-1]) if paths else None
+    if not paths:
+        return None
+    disk.sync_directory(directory)  # a process may have died before it could do so
+    return read_meta(disk, paths[-1])
 
 
 def read_snapshot(disk: Disk, directory: Path, meta: SnapshotMeta) -> Iterator[list[Any]]:
@@ -241,7 +245,8 @@ def write_file(disk: Disk, path: Path, pieces: Iterable[bytes], *, keep: int = 0
 def remove_old(disk: Disk, directory: Path, keep: int) -> None:
     """All but the newest; the newest must be durable."""
     for path in snapshot_paths(disk, directory)[:-keep]:
-        disk.unlink(path)
+        with suppress(FileNotFoundError):  # one is being received and another written: both clean up
+            disk.unlink(path)
 
 
 def read_pieces(disk: Disk, path: Path, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:

@@ -116,6 +116,8 @@ class Transport:
         self._server_context: ssl.SSLContext | None = None
         self._dialling: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, _Open] = {}
+        self._callers: dict[asyncio.StreamWriter, int] = {}
+        """Who has dialled us."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
         self.last_error: dict[int, str] = {}
@@ -150,6 +152,9 @@ class Transport:
             )
         for member in set(self._dialling) - set(wanted):
             self._dialling.pop(member).cancel()
+        for writer, sender in self._callers.items():
+            if self._local.is_removed(sender):
+                writer.close()  # it calls again, and is told
 
     async def close(self) -> None:
         tasks = [*self._dialling.values(), *self._tasks]
@@ -320,6 +325,7 @@ class Transport:
         except (OSError, StoreError, TimeoutError, asyncio.IncompleteReadError) as error:
             log.warning("store_peer_connection_ended", error=str(error) or type(error).__name__)
         finally:
+            self._callers.pop(writer, None)
             writer.close()
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
@@ -348,6 +354,7 @@ class Transport:
         if error is not None:
             await writer.drain()
             raise error
+        self._callers[writer] = sender
         return str(purpose)
 
     async def _take_messages(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

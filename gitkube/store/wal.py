@@ -42,7 +42,7 @@ _ZEROS = bytes(1024 * 1024)
 class Wal:
     """An open log. One process at a time; the owner of the data directory's lock.
 
-    Its methods are called one at a time; only `prepare_next` may run beside any of them.
+    Its methods are called one at a time; only `prepare_next` and `trim` may run beside any of the others.
     """
 
     def __init__(self, disk: Disk, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -58,13 +58,13 @@ class Wal:
         self._is_closed = False
         self._prepared: tuple[DiskFile, Path] | None = None
         self._preparing = threading.Lock()
+        self._removing = threading.Lock()
         self._file_numbers = itertools.count(1)
         self.hard_state = HardState()
         self.last_index = 0
         """Of the newest entry appended; without one, of the snapshot that the log follows."""
         self.prepare_failure: OSError | None = None
-        """Why the next segment could not be prepared; None when it could. Most often the disk is full: the
-        log goes on as long as the segment in use has room, and it is time to tell somebody."""
+        """Why the next segment could not be prepared; None when it could. Most often the disk is full."""
 
     # ------------------------------------------------------------------ opening
 
@@ -202,7 +202,9 @@ class Wal:
     def prepare_next(self) -> None:
         """Fill the next segment with zeros, if it is not there yet.
 
-        May run in a thread beside all other methods. It never fails: see `prepare_failure`.
+        Raises:
+            OSError: the disk failed or is full. That is no reason to stop: nothing that was acknowledged is
+                in it, and the log goes on as long as the segment in use has room. `prepare_failure` keeps it.
         """
         if not self._preparing.acquire(blocking=False):
             return
@@ -211,8 +213,8 @@ class Wal:
                 self._prepared = self._make_file()
             self.prepare_failure = None
         except OSError as error:
-            # Nothing that was acknowledged is in it.
             self.prepare_failure = error
+            raise
         finally:
             self._preparing.release()
 
@@ -246,9 +248,10 @@ class Wal:
             up_to_index: a durable snapshot has all entries up to it.
         """
         removed = False
-        while len(self._segments) > 1 and self._segments[1].first_index <= up_to_index + 1:
-            self._disk.unlink(self._segments.pop(0).path)
-            removed = True
+        with self._removing:
+            while len(self._segments) > 1 and self._segments[1].first_index <= up_to_index + 1:
+                self._disk.unlink(self._segments.pop(0).path)
+                removed = True
         if removed:
             self._disk.sync_directory(self._directory)
 
@@ -270,8 +273,9 @@ class Wal:
             self._start_segment(index + 1, [], base_term=term, is_reset=True)
             self._pending = []
             self.last_index = index
-            while len(self._segments) > 1:
-                self._disk.unlink(self._segments.pop(0).path)
+            with self._removing:
+                while len(self._segments) > 1:
+                    self._disk.unlink(self._segments.pop(0).path)
             self._disk.sync_directory(self._directory)
         except OSError as error:
             self._failure = error

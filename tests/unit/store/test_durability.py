@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gitkube.clock import SystemClock
+from gitkube.store.config import MemberConfig
 from gitkube.store.disk import SystemDisk
 from gitkube.store.member import Member
 from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
@@ -149,16 +150,17 @@ async def test_a_member_starts_from_its_snapshot_and_the_log_behind_it(tmp_path:
     lease = await member.lease_grant(1000)
     await member.txn([], [Put(b"leased", b"x", lease.id)])
     await fill(member, 2000)
+    term = (await member.status()).term
     await member.close()
     assert newest_snapshot(SystemDisk(), tmp_path / "snap") is not None
     segments = len(list((tmp_path / "wal").iterdir()))
     assert segments < 10
-    before = member._space
+    before = member.engine.replica.space
     again = await Member.open(tmp_path, settings=SETTINGS)
-    assert again._space.revision == before.revision
-    assert list(again._space.dump()) == list(before.dump())
+    assert again.engine.replica.space.revision == before.revision
+    assert list(again.engine.replica.space.dump()) == list(before.dump())
     assert (await again.lease_keep_alive(lease.id)).keys == [b"leased"]
-    assert (await again.status()).term == 2
+    assert (await again.status()).term == term + 1
     batch = None
     async for batch in again.watch(b"k/", prefix_end(b"k/"), start_revision=before.revision - 20):
         if batch.revision == before.revision:
@@ -226,7 +228,7 @@ async def test_a_disk_that_fails_ends_the_member_and_answers_nobody_with_success
 async def test_writes_too_large_for_one_record_are_all_answered_and_all_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gitkube.store.member.MAX_TURN_BYTES", 1000)
+    monkeypatch.setattr("gitkube.store.proposals.MAX_TURN_BYTES", 1000)
     member = await Member.open(tmp_path)
     async with asyncio.TaskGroup() as group:
         for number in range(20):
@@ -242,10 +244,11 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path:
     """Kill -9 at a random moment under load, many times; then all that was answered is read back."""
     clock, rng = SystemClock(), random.Random(11)
     socket = tmp_path / "store.sock"
-    process = StoreProcess(tmp_path / "data", socket, clock=clock, rng=rng)
+    process = StoreProcess(MemberConfig(tmp_path / "data", socket), clock=clock, rng=rng)
     keeper = asyncio.create_task(process.run())
     store = RemoteStore(socket, clock=clock)
     acknowledged: dict[bytes, bytes] = {}
+    answered = asyncio.Event()
 
     async def write(writer: int) -> None:
         number = 0
@@ -254,6 +257,7 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path:
             with contextlib.suppress(UnavailableError):
                 await store.txn([], [Put(key, value)])
                 acknowledged[key] = value
+                answered.set()
             number += 1
 
     seen: list[int] = []
@@ -264,19 +268,26 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path:
 
     await store.status()
     tasks = [asyncio.create_task(write(writer)) for writer in range(8)] + [asyncio.create_task(watch())]
+
+    async def wait_for_writes(count: int) -> None:
+        before = len(acknowledged)
+        async with asyncio.timeout(60):
+            while len(acknowledged) < before + count:
+                answered.clear()
+                await answered.wait()
+
     for _ in range(5):
-        await asyncio.sleep(rng.uniform(0.1, 0.4))
-        if process.pid:
+        await wait_for_writes(rng.randint(1, 60))
+        if process.pid:  # else the answers came from one that is dead already
             os.kill(process.pid, signal.SIGKILL)
-    await asyncio.sleep(0.5)
+    await wait_for_writes(30)
     for task in tasks[:-1]:
         task.cancel()
     await asyncio.gather(*tasks[:-1], return_exceptions=True)
     result = await store.range(b"w", b"x")
     found = {kv.key: kv.value for kv in result.kvs}
-    assert len(acknowledged) > 100
     assert {key: found.get(key) for key in acknowledged} == acknowledged
-    for _ in range(100):
+    for _ in range(600):
         if seen and seen[-1] == max(kv.mod_revision for kv in result.kvs):
             break
         await asyncio.sleep(0.05)
@@ -295,7 +306,10 @@ async def test_a_process_whose_data_is_damaged_is_not_started_again(tmp_path: Pa
     await member.close()
     (segment,) = (tmp_path / "data" / "wal").iterdir()
     whole = segment.read_bytes()
-    segment.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
-    process = StoreProcess(tmp_path / "data", tmp_path / "s.sock", clock=SystemClock(), rng=random.Random(1))
+    at = 64 + 20  # in the first record behind the segment's header
+    segment.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    process = StoreProcess(
+        MemberConfig(tmp_path / "data", tmp_path / "s.sock"), clock=SystemClock(), rng=random.Random(1)
+    )
     with pytest.raises(CorruptError, match="damaged at offset"):
         await process.run()

@@ -1,19 +1,15 @@
-"""The log on a disk that lies, tears, fills up and dies at any operation."""
+"""What the log keeps, what it forgets, and what it refuses; `test_wal_crashes.py` has its deaths."""
 
 from __future__ import annotations
 
 import errno
 import random
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from gitkube.sim.disk import PowerCut, SimDisk
-from gitkube.store import records
+from gitkube.sim.disk import SimDisk
 from gitkube.store.disk import SystemDisk
 from gitkube.store.protocol import CorruptError
 from gitkube.store.raft.types import Entry, EntryKind, HardState, MemberId, SnapshotMeta
@@ -45,136 +41,6 @@ def entries_of(first: int, last: int, term: int = 1, size_bytes: int = 100) -> l
 
 def segments(disk: SimDisk) -> list[Path]:
     return [WAL / name for name in disk.names(WAL) if name.endswith(".log")]
-
-
-@dataclass
-class Story:
-    """What a member does to its log and snapshots, with a record of what it may rely on."""
-
-    disk: SimDisk
-    rng: random.Random
-    wal: Wal = field(init=False)
-    log: list[Entry] = field(default_factory=list)
-    """As it is to be; what is synced is a prefix of what was written."""
-    snapshot: SnapshotMeta = field(default_factory=SnapshotMeta)
-    hard_state: HardState = field(default_factory=HardState)
-    may_be: list[tuple[SnapshotMeta, list[Entry], HardState]] = field(default_factory=list)
-    """What may be found instead of `log`, as an operation was under way."""
-    term: int = 1
-
-    def start(self) -> None:
-        """Open, and compare what is there with what may be there."""
-        remove_leftovers(self.disk, SNAPSHOTS)
-        meta = newest_snapshot(self.disk, SNAPSHOTS) or SnapshotMeta()
-        self.wal = Wal(self.disk, WAL, segment_bytes=SEGMENT_BYTES)
-        entries = self.wal.open(meta.index, meta.term)
-        found = meta, entries, self.wal.hard_state
-        known = self.snapshot, self.log, self.hard_state
-        assert found in [known, *self.may_be], f"found {_short(found)}, not {_short(known)}"
-        assert self.wal.last_index == (entries[-1].index if entries else meta.index)
-        self.snapshot, self.log, self.hard_state = found
-        self.may_be = []
-
-    def last_index(self) -> int:
-        return self.log[-1].index if self.log else self.snapshot.index
-
-    def act(self) -> None:
-        if self.rng.random() < 0.3:
-            self.term += 1
-        self.rng.choice(
-            [self.write, self.write, self.write, self.prepare, self.compact, self.correct, self.receive]
-        )()
-
-    def write(self, first: int | None = None) -> None:
-        first = first or self.last_index() + 1
-        count = self.rng.randint(0, 5)
-        size_bytes = self.rng.choice([0, 10, 200, 700, 3000])
-        filler = self.rng.choice([b"x", b"\0", b"\x01\0\0\0\0\0\0\0"])
-        kinds = list(EntryKind)
-        entries = [
-            Entry(
-                index, self.term, (b"%d" % index + filler * size_bytes)[:size_bytes], self.rng.choice(kinds)
-            )
-            for index in range(first, first + count)
-        ]
-        log = self.log[: first - self.snapshot.index - 1] + entries if entries else self.log
-        commit = self.rng.randint(self.hard_state.commit, log[-1].index) if log else self.hard_state.commit
-        state = HardState(self.term, MemberId(self.rng.randint(0, 3)), commit)
-        self.may_be = [(self.snapshot, log, state)]
-        self.wal.append(entries, state)
-        self.wal.sync()
-        self.log, self.hard_state, self.may_be = log, state, []
-
-    def correct(self) -> None:
-        """A leader replaces what was never committed."""
-        first = max(self.hard_state.commit, self.snapshot.index) + 1
-        if self.log and first <= self.last_index():
-            self.term += 1
-            self.write(self.rng.randint(first, self.last_index()))
-
-    def prepare(self) -> None:
-        self.wal.prepare_next()
-
-    def compact(self) -> None:
-        if self.hard_state.commit <= self.snapshot.index:
-            return
-        index = self.rng.randint(self.snapshot.index + 1, self.hard_state.commit)
-        entry = self.log[index - self.snapshot.index - 1]
-        meta = SnapshotMeta(index, entry.term)
-        log = self.log[index - self.snapshot.index :]
-        self.may_be = [(meta, log, self.hard_state)]
-        write_snapshot(self.disk, SNAPSHOTS, meta, [["state", index]])
-        self.snapshot, self.log, self.may_be = meta, log, []
-        self.wal.trim(index)
-
-    def receive(self) -> None:
-        """A snapshot of another member, from further on or about another past."""
-        index = self.rng.randint(max(self.snapshot.index + 1, self.hard_state.commit), self.last_index() + 10)
-        meta = SnapshotMeta(index, self.term)
-        position = index - self.snapshot.index - 1
-        has_it = position < len(self.log) and self.log[position].term == self.term
-        rest = self.log[position + 1 :] if has_it else []
-        # Once the snapshot has its name: the log's own rest, until reset has come as far as its segment.
-        self.may_be = [(meta, rest, self.hard_state), (meta, [], self.hard_state)]
-        write_snapshot(self.disk, SNAPSHOTS, meta, [["state", index]])
-        self.snapshot, self.log = meta, rest
-        self.wal.reset(meta.index, meta.term)
-        self.log, self.may_be = [], []
-
-
-def _short(state: tuple[SnapshotMeta, list[Entry], HardState]) -> object:
-    meta, log, hard_state = state
-    return meta.index, meta.term, [(entry.index, entry.term, len(entry.data)) for entry in log], hard_state
-
-
-def live(seed: int, lives: int = 6) -> None:
-    """Several lives of one member, each ended at a random operation by a power cut or a kill."""
-    rng = random.Random(seed)
-    disk = SimDisk(random.Random(seed + 1))
-    story = Story(disk, rng)
-    for _ in range(lives):
-        disk.cut_power_after = rng.randint(0, 60)
-        try:
-            story.start()
-            while True:
-                story.act()
-        except PowerCut:
-            pass
-        if rng.random() < 0.7:
-            disk.crash()
-        else:
-            disk.kill()
-    story.start()
-
-
-@pytest.mark.parametrize("hundred", range(10))
-def test_whatever_operation_dies_all_that_was_synced_is_there_and_nothing_is_half_done(hundred: int) -> None:
-    for seed in range(hundred * 100, hundred * 100 + 100):
-        try:
-            live(seed)
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
 
 
 # ------------------------------------------------------------------ what the log keeps
@@ -280,7 +146,8 @@ def test_a_full_disk_is_told_of_ahead_and_ends_the_log_only_when_it_is_in_the_wa
     disk = new_disk()
     wal, _ = opened(disk)
     disk.is_full = True
-    wal.prepare_next()
+    with pytest.raises(OSError, match="No space left"):
+        wal.prepare_next()
     assert wal.prepare_failure is not None
     assert wal.prepare_failure.errno == errno.ENOSPC
     assert wal.needs_next
@@ -299,7 +166,8 @@ def test_room_that_is_there_again_clears_the_condition() -> None:
     disk = new_disk()
     wal, _ = opened(disk)
     disk.is_full = True
-    wal.prepare_next()
+    with pytest.raises(OSError, match="No space left"):
+        wal.prepare_next()
     disk.is_full = False
     wal.prepare_next()
     assert wal.prepare_failure is None
@@ -399,11 +267,31 @@ def test_removed_segments_that_are_back_count_for_nothing() -> None:
     for back in removed:
         disk.replace_data(back, before[back])
         assert opened(disk, 90)[1] == entries_of(91, 99)
-    wal.reset(120, 1)
-    for back in before:
-        disk.replace_data(back, before[back])
-    assert opened(disk, 120)[1] == []
-    assert len(segments(disk)) == 1
+    for index in (95, 120):  # in the midst of what the log had, and behind it
+        wal, _ = opened(disk, 90)
+        wal.reset(index, 1)
+        for back in before:
+            disk.replace_data(back, before[back])
+        assert opened(disk, index, 1)[1] == []
+        assert len(segments(disk)) == 1
+        for back in segments(disk):
+            disk.unlink(back)
+        for back, data in before.items():
+            disk.replace_data(back, data)
+
+
+def test_a_start_needs_no_room_on_a_full_disk() -> None:
+    disk = new_disk()
+    wal, _ = opened(disk)
+    write(wal, *entries_of(1, 5))
+    write_snapshot(disk, SNAPSHOTS, SnapshotMeta(3, 1), [["state"]])
+    disk.is_full = True
+    remove_leftovers(disk, SNAPSHOTS)
+    assert newest_snapshot(disk, SNAPSHOTS) == SnapshotMeta(3, 1)
+    wal, found = opened(disk, 3, 1)
+    assert found == entries_of(4, 5)
+    write(wal, *entries_of(6, 7))
+    assert opened(disk, 3, 1)[1] == entries_of(4, 7)
 
 
 def test_a_snapshot_without_a_log_is_refused_because_votes_would_be_forgotten() -> None:
@@ -421,8 +309,8 @@ def damaged_logs() -> tuple[SimDisk, Path, list[Entry], list[int]]:
     wal = Wal(disk, WAL, segment_bytes=20_000)
     wal.open(0)
     entries, ends = [], []
-    for index in range(1, 241):
-        entry = Entry(index, 1, rng.randbytes(rng.randint(0, 12)))
+    for index in range(1, 202):
+        entry = Entry(index, 1, rng.randbytes(rng.randint(0, 7)))
         write(wal, entry)
         entries.append(entry)
         ends.append(wal._offset)
@@ -435,21 +323,23 @@ def read_damaged(disk: SimDisk, path: Path, data: bytes) -> list[Entry]:
     return read_log(disk, WAL, 0).entries
 
 
-def test_a_log_of_some_hundred_records_cut_at_any_byte_keeps_all_before_the_cut() -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_a_log_of_some_hundred_records_cut_at_any_byte_keeps_all_before_the_cut(part: int) -> None:
     disk, path, entries, ends = damaged_logs()
     whole = disk.read(path)
     kept = 0
-    for cut in range(112, ends[-1] + 1):
+    for cut in range(112 + part, ends[-1] + 1, 4):
         while kept < len(ends) and ends[kept] <= cut:
             kept += 1
         assert read_damaged(disk, path, whole[:cut]) == entries[:kept], f"cut at {cut}"
 
 
-def test_a_log_of_some_hundred_records_with_any_byte_flipped_is_refused_with_the_place() -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_a_log_of_some_hundred_records_with_any_byte_flipped_is_refused_with_the_place(part: int) -> None:
     disk, path, _, ends = damaged_logs()
     whole = disk.read(path)
-    rng = random.Random(4)
-    for at in range(ends[-1]):
+    rng = random.Random(part)
+    for at in range(part, ends[-1], 4):
         data = whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :]
         with pytest.raises(CorruptError, match=rf"{path.name}.* offset \d+"):
             read_damaged(disk, path, data)
@@ -474,6 +364,20 @@ def test_a_last_record_with_any_sectors_missing_or_torn_is_forgotten_and_never_t
                     data[at : (sector + 1) * 512] = bytes(max(0, (sector + 1) * 512 - at))
             expected = 4 if data == whole else 3
             assert len(read_damaged(disk, path, bytes(data))) == expected
+
+
+def test_zeros_in_the_midst_of_the_log_are_damage_because_records_follow_them() -> None:
+    disk = new_disk()
+    wal = Wal(disk, WAL, segment_bytes=20_000)
+    wal.open(0)
+    for index in range(1, 16):
+        write(wal, *entries_of(index, index, size_bytes=800))
+    last_record = wal._offset - 800
+    (path,) = segments(disk)
+    whole = disk.read(path)
+    for start in range(512, last_record - 512, 512):
+        with pytest.raises(CorruptError, match="records follow it"):
+            read_damaged(disk, path, whole[:start] + bytes(512) + whole[start + 512 :])
 
 
 def test_damage_before_the_last_segment_is_refused_even_where_it_looks_torn() -> None:
@@ -503,56 +407,3 @@ def test_segments_of_other_formats_and_under_other_names_are_refused() -> None:
     disk.rename(path, path.with_name(path.name.replace("1.log", "2.log")))
     with pytest.raises(CorruptError, match="not the header of this segment"):
         opened(disk)
-
-
-# ------------------------------------------------------------------ records
-
-
-@given(
-    st.lists(st.binary(max_size=1500), min_size=1, max_size=6),
-    st.integers(0, 2**64),
-    st.integers(0, 100),
-    st.data(),
-)
-@settings(max_examples=200, deadline=None)
-def test_records_come_back_from_any_offset_whole_and_in_pieces(
-    payloads: list[bytes], number: int, start: int, data: st.DataObject
-) -> None:
-    offset = start * records.ALIGNMENT
-    file = bytearray(offset)
-    for payload in payloads:
-        cut = data.draw(st.integers(0, len(payload)))
-        file += records.encode(number, 3, [payload[:cut], payload[cut:]], len(file))
-    found = list(records.scan("f", number, bytes(file) + bytes(64), offset, tail_may_be_torn=True))
-    assert [record.payload for record in found] == payloads
-    assert {record.type for record in found} == {3}
-    parser = records.Parser("f", number, offset)
-    size = data.draw(st.integers(1, 600))
-    pieces = [bytes(file[at : at + size]) for at in range(offset, len(file), size)]
-    assert [record for piece in pieces for record in parser.feed(piece)] == found
-    assert parser.pending_bytes == 0
-    with pytest.raises(CorruptError):
-        list(records.scan("f", number + 1, bytes(file), offset, tail_may_be_torn=True))
-
-
-@given(st.binary(min_size=600, max_size=3000), st.integers(0, 40), st.data())
-@settings(max_examples=200, deadline=None)
-def test_a_record_torn_by_a_crash_is_the_end_and_one_with_a_flipped_bit_is_damage(
-    payload: bytes, start: int, data: st.DataObject
-) -> None:
-    offset = start * records.ALIGNMENT
-    whole = bytes(offset) + bytes(records.encode(1, 1, [payload], offset))
-    sector = data.draw(st.integers(offset // 512, (len(whole) - 1) // 512))
-    cut = max(offset, sector * 512 + data.draw(st.integers(0, 63)) * 8)
-    torn = (
-        whole[:cut] + bytes(max(0, min(len(whole), sector * 512 + 512) - cut)) + whole[sector * 512 + 512 :]
-    )
-    found = list(records.scan("f", 1, torn, offset, tail_may_be_torn=True))
-    assert len(found) == (torn == whole)
-    at = data.draw(st.integers(offset, len(whole) - 1))
-    mask = 1 << data.draw(st.integers(0, 7))
-    if whole[at] == mask:
-        return  # that byte alone becomes zero: at a sector's end nobody can tell it from a torn write
-    flipped = whole[:at] + bytes([whole[at] ^ mask]) + whole[at + 1 :]
-    with pytest.raises(CorruptError, match=f"offset {offset}"):
-        list(records.scan("f", 1, flipped, offset, tail_may_be_torn=True))
