@@ -16,7 +16,7 @@ from tests.torture.history import History
 from tests.torture.run import Options, Summary, recoveries, torture
 from tests.torture.workload import Load
 
-SMALL = {"snapshot_entries": 300, "keep_entries": 100, "keep_revisions": 1000, "keep_history_s": 1.0}
+SMALL = {"snapshot_entries": 300, "keep_entries": 100, "keep_revisions": 1000, "keep_history_s": 10.0}
 """Snapshots and compaction all the time: where stores of this kind have lost writes before."""
 
 
