@@ -10,8 +10,8 @@ export MAKECMDGOALS
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: root install  ## Start a lab of three hosts, push sample-repo, wait until it is healthy, show it (root)
-	@$(RUN)/gitkube demo
+demo: root install  ## Start a lab of three hosts, push sample-repo, show it (root; CONTROLLERS=3 replicates)
+	@$(RUN)/gitkube demo $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
 
 demo-down: root  ## Remove all that the demo made: namespaces, processes, files (root)
 	@if [ -x $(RUN)/gitkube ]; then $(RUN)/gitkube demo --down; fi

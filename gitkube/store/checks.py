@@ -24,6 +24,7 @@ from gitkube.store.protocol import (
     InvalidRequestError,
     Operation,
     Put,
+    Target,
 )
 from gitkube.store.ranges import NO_END, covers
 
@@ -47,6 +48,10 @@ def check_command(command: Command) -> None:
             raise InvalidRequestError(f"{count} {what} in one transaction; the limit is {MAX_TXN_OPERATIONS}")
     for compare in command.compare:
         check_key(compare.key)
+        if not isinstance(compare.value, bytes if compare.target is Target.VALUE else int):
+            raise InvalidRequestError(
+                f"key {compare.key!r}: its {compare.target.value} cannot be compared with {compare.value!r}"
+            )
     for operations in (command.success, command.failure):
         for operation in operations:
             check_key(operation.key)
@@ -60,6 +65,8 @@ def check_key(key: bytes) -> None:
     """Raises:
     InvalidRequestError: it is empty or too large.
     """
+    if not isinstance(key, bytes):
+        raise InvalidRequestError(f"a key is bytes, not {key!r}")
     if not key:
         raise InvalidRequestError("a key may not be empty; the first possible key is b'\\0'")
     if len(key) > MAX_KEY_BYTES:
@@ -67,6 +74,8 @@ def check_key(key: bytes) -> None:
 
 
 def _check_put(put: Put) -> None:
+    if not isinstance(put.value, bytes) or not isinstance(put.lease, int):
+        raise InvalidRequestError(f"key {put.key!r}: a value is bytes and a lease is a number")
     if len(put.value) > MAX_VALUE_BYTES:
         raise InvalidRequestError(f"a value of {len(put.value)} bytes; the limit is {MAX_VALUE_BYTES}")
     if put.ignore_value and put.value:

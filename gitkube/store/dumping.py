@@ -81,7 +81,10 @@ def load_versions(part: list[Any], versions: Versions) -> None:
             for change in changes:
                 for operation in change:
                     if len(operation) == 1:
-                        versions.delete(operation[0])
+                        kv = versions.get(operation[0])
+                        if kv is None:
+                            raise CorruptError(f"key {operation[0]!r} is deleted and was not there")
+                        versions.delete([kv])
                     else:
                         key, value, lease = operation
                         versions.put(key, value, LeaseId(lease) if lease else NO_LEASE)

@@ -54,6 +54,8 @@ log = structlog.get_logger()
 _INLINE_FSYNC_S = 0.001
 """A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread."""
 
+SWEPT_PER_TICK = 500
+"""Revisions of a compacted history that are freed at once: about a millisecond."""
 EXPIRED_PER_TICK = 100
 """Leases whose end is proposed at once: ten thousand together would hold up the log."""
 
@@ -84,6 +86,7 @@ class Engine:
         self.rng = rng
         self.metrics = MemberMetrics()
         self.watches = Watches(replica.space, clock)
+        replica.before_compaction = self.watches.notify
         self.lessor = Lessor(min_ttl_s(settings.tick_s * settings.election_ticks))
         self._answer = answer
         self.transport: Transport | None = None
@@ -439,6 +442,7 @@ class Engine:
             for _ in range(self._proposals.sweep(now)):
                 self.metrics.failed()
             self._reads.sweep(now)
+            self.replica.space.sweep(SWEPT_PER_TICK)
             if self.lessor.is_primary:
                 for lease in self.lessor.expired(now, EXPIRED_PER_TICK):
                     self._spawn(self._revoke_expired(lease))

@@ -200,6 +200,15 @@ class KeySpace:
         self._sessions.remember(origin, result)
         return result
 
+    def answer(self, txn: Txn) -> TxnResult:
+        """Do a transaction that only reads; it needs no place in the log.
+
+        Raises:
+            CompactedError, FutureRevisionError: a revision that it asks for cannot be read.
+        """
+        assert not any(isinstance(each, Put | Delete) for each in (*txn.success, *txn.failure))
+        return self._txn(txn)
+
     def sweep(self, revisions: int) -> bool:
         """Do some of what a compaction left to do; True: there is more. Nobody can see the difference."""
         self.versions.sweep(revisions)
@@ -283,8 +292,8 @@ class KeySpace:
 
     def _delete(self, delete: Delete) -> DeleteResult:
         _, deleted = self.versions.find(delete.key, delete.end, self.versions.latest, ALL)
+        self.versions.delete(deleted)
         for kv in deleted:
-            self.versions.delete(kv.key)
             if kv.lease:
                 self._leases.detach(kv.lease, kv.key)
         return DeleteResult(deleted)
@@ -292,7 +301,9 @@ class KeySpace:
     def _revoke(self, lease: LeaseId) -> None:
         self._leases.check(lease)
         for key in self._leases.keys_of(lease):
-            self.versions.delete(key)
+            kv = self.versions.get(key)
+            assert kv is not None, "a key that hangs on a lease exists"
+            self.versions.delete([kv])
         self._leases.remove(lease)
         self._commit()
         self._note(LEASE_REVOKED, lease, 0)

@@ -18,13 +18,13 @@ one that sees another hash for an index of its own raises `DivergedError` and mu
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gitkube.store import command
-from gitkube.store.command import Command, Origin
+from gitkube.store.command import Command, Compact, Origin
 from gitkube.store.directory import SNAPSHOTS, WAL, Identity, create_member
 from gitkube.store.disk import Disk
 from gitkube.store.membership import PART as MEMBERS_PART
@@ -131,11 +131,14 @@ class Replica:
         self.membership = membership
         self.snapshot = snapshot
         """The newest that is durable here."""
+        self.before_compaction: Callable[[], None] = lambda: None
+        """Called before history is forgotten, for those who still have to look at it."""
         self._disk = disk
         self._directory = directory
         self._wal = wal
         self._settings = settings
-        self._received: SnapshotReceiver | None = None
+        self._received: dict[SnapshotMeta, SnapshotReceiver] = {}
+        """States whose bytes are here; the core says in its next `Ready` whether it takes one, and which."""
         self._turn: Turn | None = None
         self._waiting_reads: list[ReadState] = []
         self._hashes: dict[int, int] = {snapshot.index: space.state_hash}
@@ -192,18 +195,18 @@ class Replica:
         """
         if message.kind is MessageKind.HEARTBEAT and message.state_index:
             self._compare(message.state_index, message.state_hash)
-        if message.kind is MessageKind.SNAPSHOT and self._received is None:
+        if message.kind is MessageKind.SNAPSHOT and message.snapshot not in self._received:
             return  # its bytes have been lost; the leader will send them again
         self.node.step(message)
 
     def receive(self, receiver: SnapshotReceiver, message: Message) -> None:
         """Take another member's state, whose bytes are complete and verified."""
-        if self._turn is not None and self._turn.received is not None:
-            receiver.abort()  # one is being installed right now
+        meta = message.snapshot
+        is_being_installed = self._turn is not None and self._turn.received is not None
+        if meta is None or is_being_installed or meta in self._received:
+            receiver.abort()
             return
-        if self._received is not None:
-            self._received.abort()
-        self._received = receiver
+        self._received[meta] = receiver
         self.step(message)
 
     def snapshot_receiver(self, meta: SnapshotMeta) -> SnapshotReceiver:
@@ -219,10 +222,10 @@ class Replica:
             return None
         self._turn = Turn(self.node.ready())
         if self._turn.ready.snapshot is not None:
-            self._turn.received, self._received = self._received, None
-        elif self._received is not None:
-            self._received.abort()  # the core did not want it: it was older than what we have
-            self._received = None
+            self._turn.received = self._received.pop(self._turn.ready.snapshot)
+        for receiver in self._received.values():
+            receiver.abort()  # the core did not want it: it was older than what we have
+        self._received.clear()
         return self._turn
 
     def persist(self, turn: Turn) -> None:
@@ -264,6 +267,8 @@ class Replica:
                 outcome.changes.append(self._change_members(ConfChange.decode(entry.data)))
             elif entry.data:
                 asked, origin = command.decode(entry.data)
+                if isinstance(asked, Compact):
+                    self.before_compaction()
                 outcome.applied.append((origin, asked, self.space.apply(asked, origin)))
             self._remember_hash(entry.index)
         self.node.advance()
@@ -314,7 +319,11 @@ class Replica:
             return  # a newer one of another member came in between
         self.snapshot = meta
         self.node.set_snapshot(meta)
-        self.node.compact(max(self.node.first_index - 1, meta.index - self._settings.keep_entries))
+        kept_from = meta.index - self._settings.keep_entries
+        if (
+            kept_from >= self.node.first_index
+        ):  # else a newer state is just being taken over, or they are gone
+            self.node.compact(kept_from)
         self._wal.trim(meta.index)
 
     def prepare_log(self) -> None:

@@ -17,17 +17,17 @@ are MAX_SESSIONS of other clients between the two sendings then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gitkube.store.command import Origin
 from gitkube.store.protocol import SessionExpiredError
 from gitkube.store.results import Result, result_from_list, result_to_list
 
-MAX_SESSIONS = 4096
+MAX_SESSIONS = 1024
 """A client process has one or a few; more than this many at a time are clients that come and go."""
-MAX_ANSWERS = 1024
-"""Of one session: more than a client has under way; what it does not acknowledge goes, oldest first."""
+MAX_ANSWERS = 4096
+"""Of one session: more than a client may have under way; what it does not acknowledge goes, oldest first."""
 _SESSIONS_PER_PART = 64
 
 
@@ -88,9 +88,12 @@ class SessionTable:
             self._raise_floor(session, min(session.answers))
 
     def _raise_floor(self, session: _Session, floor: int) -> None:
+        over: Iterable[int] = range(session.floor + 1, floor + 1)
+        if floor - session.floor > len(session.answers):
+            over = [sequence for sequence in session.answers if sequence <= floor]
+        for sequence in over:
+            session.answers.pop(sequence, None)
         session.floor = floor
-        for sequence in [each for each in session.answers if each <= floor]:
-            del session.answers[sequence]
 
     # ------------------------------------------------------------------ snapshots
 

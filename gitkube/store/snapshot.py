@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,9 @@ class SnapshotReceiver:
         self._disk = disk
         self._meta = meta
         self._path = snapshot_path(directory, meta)
-        self._temporary = self._path.with_suffix(".received.tmp")
+        # A name of its own: the same state may come twice, from a leader and its successor.
+        names = (self._path.with_suffix(f".{number}.tmp") for number in count(1))
+        self._temporary = next(name for name in names if not disk.exists(name))
         self._file: DiskFile | None = disk.create(self._temporary)
         self._reader = PartsReader(f"the snapshot received as {self._path.name}", _MAGIC)
         self.received_bytes = 0

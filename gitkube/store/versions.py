@@ -22,7 +22,7 @@ A transaction is a few calls of `put` and `delete` and one of `commit`; reads be
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from sortedcontainers import SortedList
@@ -45,6 +45,9 @@ VERSION_OVERHEAD_BYTES = 300
 FIRST_REVISION = Revision(1)
 """Of an empty store, as in etcd; the first change makes revision 2."""
 NEVER_COMPACTED = -1
+
+_DEAD_CHANGES = 4096
+"""The log is cut in pieces of this many entries, as each cut moves all that is behind it."""
 
 _mod_revision = attrgetter("mod_revision")
 _Change = KeyValue | list[KeyValue]
@@ -214,14 +217,23 @@ class Versions:
         self.live_bytes += len(key) + len(value) + VERSION_OVERHEAD_BYTES
         return previous
 
-    def delete(self, key: bytes) -> None:
-        """Delete a key, which exists, in the revision under way."""
-        previous = self._newest.pop(key)
-        self._keys.remove(key)
-        tombstone = KeyValue(previous.key, b"", Revision(0), self._next, 0, NO_LEASE)
-        self._supersede(previous).append(tombstone)
-        self._changes.append(tombstone)
-        self.live_bytes += len(key) + VERSION_OVERHEAD_BYTES
+    def delete(self, kvs: Sequence[KeyValue]) -> None:
+        """Delete a range of keys in the revision under way.
+
+        Args:
+            kvs: all keys of the range as they are now, in their order.
+        """
+        if not kvs:
+            return
+        first = self._keys.bisect_left(kvs[0].key)
+        del self._keys[first : first + len(kvs)]
+        for previous in kvs:
+            key = previous.key
+            del self._newest[key]
+            tombstone = KeyValue(key, b"", Revision(0), self._next, 0, NO_LEASE)
+            self._supersede(previous).append(tombstone)
+            self._changes.append(tombstone)
+            self.live_bytes += len(key) + VERSION_OVERHEAD_BYTES
 
     def _supersede(self, previous: KeyValue) -> list[KeyValue]:
         past = self._past.get(previous.key)
@@ -268,7 +280,7 @@ class Versions:
                 self._forget_past(version.key)
         self._swept = stop - 1
         dead = min(self._swept + 1, self.oldest_change) - self._log_base
-        if dead > 0:
+        if dead >= _DEAD_CHANGES or (dead > 0 and self.is_swept):
             del self._log[:dead]
             self._log_base = Revision(self._log_base + dead)
 

@@ -86,8 +86,9 @@ class _Group:
     def __init__(self, hub: WatchHub, wishes: _Wishes) -> None:
         self.key, self.end, self._with_previous, self._without = self.wishes = wishes
         self._hub = hub
-        self.watchers: dict[Watcher, None] = {}
-        self.waiting: set[Watcher] = set()
+        self.idle: dict[Watcher, None] = {}
+        """Watchers that have nothing to take: they have seen all, or begin in the future."""
+        self.waiting: dict[Watcher, None] = {}
         """Those that have something to take, or are not known to have nothing."""
         self.matched: list[_Matched] = []
         self.floor = hub.revision
@@ -100,35 +101,38 @@ class _Group:
         events = self._events(versions)
         if not events:
             return []
-        woken = self.wake(revision)
-        if self.waiting:
-            self.matched.append((revision, events))
-            if len(self.matched) > MAX_MATCHED:
-                dropped = len(self.matched) // 2
-                self.floor = self.matched[dropped - 1][0]
-                del self.matched[:dropped]
-        return woken
-
-    def wake(self, revision: Revision) -> list[Watcher]:
-        """Those who had nothing to take before this revision have something now."""
+        # Whoever is idle has seen all that matched before this revision.
         before = Revision(revision - 1)
-        woken = [each for each in self.watchers if each.seen < revision and each not in self.waiting]
+        woken = [each for each in self.idle if each.seen < revision]
         for watcher in woken:
             watcher.seen = before
-        self.waiting.update(woken)
+        self._wake(woken)
+        if not self.waiting:
+            self.floor = revision
+            return woken
+        self.matched.append((revision, events))
+        if len(self.matched) > MAX_MATCHED:
+            dropped = len(self.matched) // 2
+            self.floor = self.matched[dropped - 1][0]
+            del self.matched[:dropped]
         return woken
 
-    def overtaken(self, oldest: Revision) -> list[Watcher]:
-        """What came before `oldest` is gone unmatched: who missed something of it will be told to read anew.
-
-        A watcher of the future misses something, too, if its first revision is among those that are gone.
-        """
-        woken = [each for each in self.watchers if each not in self.waiting and each.seen + 1 < oldest]
-        for watcher in woken:
-            watcher.seen = Revision(max(watcher.seen, self._hub.revision))
-        self.waiting.update(woken)
+    def lose(self, matched: Revision, oldest: Revision) -> list[Watcher]:
+        """What happened after `matched` and before `oldest` is unknown; who must read anew because of it."""
+        for watcher in self.idle:
+            watcher.seen = Revision(max(watcher.seen, matched))
         self.matched.clear()
         self.floor = Revision(oldest - 1)
+        return self._wake([each for each in self.idle if each.seen < self.floor])
+
+    def _wake(self, woken: list[Watcher]) -> list[Watcher]:
+        for watcher in woken:
+            self.waiting[watcher] = None
+        if len(woken) == len(self.idle):
+            self.idle.clear()
+        else:
+            for watcher in woken:
+                del self.idle[watcher]
         return woken
 
     def _events(self, versions: Iterable[KeyValue]) -> list[Event]:
@@ -153,11 +157,12 @@ class _Group:
             self._shared = (wanted, batch)
         watcher.seen = batch.revision
         if batch.revision >= self._hub.revision:
-            self._settle(watcher)
+            del self.waiting[watcher]
+            self.idle[watcher] = None
+            self._forget_taken()
         return batch
 
-    def _settle(self, watcher: Watcher) -> None:
-        self.waiting.discard(watcher)
+    def _forget_taken(self) -> None:
         if not self.waiting:
             # Each of the others has seen all of it, or begins later.
             self.matched.clear()
@@ -185,8 +190,12 @@ class _Group:
         return WatchBatch(Revision(max(seen, last)), events)
 
     def remove(self, watcher: Watcher) -> None:
-        self.watchers.pop(watcher, None)
-        self._settle(watcher)
+        self.idle.pop(watcher, None)
+        self.waiting.pop(watcher, None)
+        self._forget_taken()
+
+    def __len__(self) -> int:
+        return len(self.idle) + len(self.waiting)
 
 
 class WatchHub:
@@ -204,7 +213,7 @@ class WatchHub:
 
     def __len__(self) -> int:
         """How many watchers there are."""
-        return sum(len(group.watchers) for group in self._groups.values())
+        return sum(len(group) for group in self._groups.values())
 
     def add(
         self,
@@ -230,16 +239,14 @@ class WatchHub:
             self._index(group)
         seen = Revision(start_revision - 1) if start_revision > 0 else self.versions.revision
         watcher = Watcher(self, group, seen)
-        group.watchers[watcher] = None
-        if seen < self.revision:
-            group.waiting.add(watcher)
+        (group.waiting if seen < self.revision else group.idle)[watcher] = None
         return watcher
 
     def remove(self, watcher: Watcher) -> None:
         """End a watch. One that is not there is fine."""
         group = watcher._group
         group.remove(watcher)
-        if not group.watchers and self._groups.get(group.wishes) is group:
+        if not len(group) and self._groups.get(group.wishes) is group:
             del self._groups[group.wishes]
             self._unindex(group)
 
@@ -253,7 +260,7 @@ class WatchHub:
         oldest = self.versions.oldest_known_change
         if self.revision + 1 < oldest:
             for group in self._groups.values():
-                woken += group.overtaken(oldest)
+                woken += group.lose(self.revision, oldest)
         for at in range(max(self.revision + 1, oldest), new_revision + 1):
             revision = Revision(at)
             self.revision = revision

@@ -16,7 +16,7 @@ from __future__ import annotations
 from gitkube.store.raft import replication, roles
 from gitkube.store.raft.quorum import VoteResult
 from gitkube.store.raft.state import RaftState
-from gitkube.store.raft.types import NOBODY, Message, MessageKind, Role
+from gitkube.store.raft.types import NOBODY, EntryKind, Message, MessageKind, Role
 
 TRANSFER = b"transfer"
 """The context of a VOTE that may break the leader's lease: the leader itself has asked for it (3.10)."""
@@ -100,15 +100,45 @@ def reject_vote_of_older_term(state: RaftState, message: Message) -> None:
 def _answer_vote(state: RaftState, message: Message, *, term: int, reject: bool) -> None:
     is_pre_vote = message.kind is MessageKind.PRE_VOTE
     kind = MessageKind.PRE_VOTE_ANSWER if is_pre_vote else MessageKind.VOTE_ANSWER
-    state.messages.append(Message(kind, message.sender, state.id, term, reject=reject))
+    commit = state.log.committed
+    answer = Message(
+        kind,
+        message.sender,
+        state.id,
+        term,
+        log_term=state.log.term(commit) or 0,
+        commit=commit,
+        reject=reject,
+    )
+    state.messages.append(answer)
 
 
 def on_vote_answer(state: RaftState, message: Message) -> None:
     """VOTE_ANSWER to a candidate, PRE_VOTE_ANSWER to a pre-candidate."""
     if message.kind is MessageKind.PRE_VOTE_ANSWER and not message.reject and message.term != state.term + 1:
         return  # granted for another term than the one we ask about now
+    if _learns_of_other_members(state, message):
+        roles.become_follower(state, state.term, NOBODY)
+        return
     state.votes.setdefault(message.sender, not message.reject)
     _count(state)
+
+
+def _learns_of_other_members(state: RaftState, message: Message) -> bool:
+    """Take up the commit index of whoever answers us; whether that makes a change of the members effective.
+
+    The paper needs no such rule, as its configurations count from when they are written; ours count from when
+    they are committed. Without it a leader could commit its own demotion, tell nobody, and then, with entries
+    that nobody else has, refuse its vote for ever to those who still believe that they need it. And with the
+    last leader gone for good, one that knows of its removal may grant votes in vain to one that has a longer
+    log, does not know of it, and waits for the vote of the removed one.
+    """
+    log = state.log
+    if message.log_term and message.commit > log.committed and log.term(message.commit) == message.log_term:
+        between = log.between(log.committed, message.commit)
+        if message.reject or any(entry.kind is EntryKind.CONF_CHANGE for entry in between):
+            log.commit_to(message.commit)
+    return log.has_conf_change_to_apply()
 
 
 def _count(state: RaftState) -> None:

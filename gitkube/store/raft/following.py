@@ -46,8 +46,11 @@ def on_append(state: RaftState, message: Message) -> None:
         return
     last_new = log.try_append(message.index, message.log_term, entries)
     if last_new is not None:
-        log.commit_to(min(message.commit, last_new))
-        _accept(state, message, last_new)
+        is_news = log.commit_to(min(message.commit, last_new))
+        if entries or not is_news or state.accepted_index < last_new:
+            _accept(state, message, last_new)
+        # Else it brought the commit index and nothing else, and our answer is under way already: a message
+        # less for each proposal. Should that answer get lost, the next heartbeat leads to a new one.
         return
     hint, hint_term = log.last_index_of_term_at_most(message.log_term, message.index)
     _reject(state, message, index=message.index, hint=hint, hint_term=hint_term or 0)
@@ -93,6 +96,7 @@ def answer_older_term(state: RaftState, message: Message) -> None:
 
 
 def _accept(state: RaftState, message: Message, index: int) -> None:
+    state.accepted_index = max(state.accepted_index, index)
     state.messages.append(Message(_APPEND_ANSWER, message.sender, state.id, state.term, index=index))
 
 

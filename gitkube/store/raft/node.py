@@ -163,14 +163,16 @@ class RaftNode:
 
     def report_unreachable(self, member: MemberId) -> None:
         """The last message to `member` could not be sent."""
-        replication.report_unreachable(self._state, member)
+        if self._state.role is _LEADER:
+            replication.report_unreachable(self._state, member)
 
     def report_snapshot(self, member: MemberId, *, ok: bool) -> None:
         """The state that a SNAPSHOT message announced has been handed to `member`, or could not be.
 
         Each SNAPSHOT message must be followed by this or by the member's answer, else it gets nothing more.
         """
-        replication.report_snapshot(self._state, member, ok=ok)
+        if self._state.role is _LEADER:
+            replication.report_snapshot(self._state, member, ok=ok)
 
     def compact(self, index: int) -> None:
         """Forget the entries up to `index`, which must be in the snapshot given by `set_snapshot`."""
@@ -237,7 +239,11 @@ class RaftNode:
     def _add_hard_and_soft_state(self, ready: Ready) -> None:
         state = self._state
         before = self._told_hard_state
-        ready.must_sync = bool(ready.entries)
+        # Whoever is told that the members have changed may take a removed one's machine away: that the change
+        # is committed must be known after a restart, or a majority of members that are gone is asked for.
+        ready.must_sync = bool(ready.entries) or any(
+            entry.kind is EntryKind.CONF_CHANGE for entry in ready.committed
+        )
         if before != (state.term, state.vote, state.log.committed):
             ready.hard_state = HardState(state.term, state.vote, state.log.committed)
             ready.must_sync |= before.term != state.term or before.vote != state.vote
@@ -290,6 +296,11 @@ class RaftNode:
     @property
     def term(self) -> int:
         return self._state.term
+
+    @property
+    def vote(self) -> MemberId:
+        """Whom this member has given its vote in this term."""
+        return self._state.vote
 
     @property
     def leader(self) -> MemberId:

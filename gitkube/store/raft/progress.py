@@ -136,6 +136,7 @@ class Progress:
         if index <= self.match:
             return False
         self.match = index
+        self.needs_snapshot = False
         if self.next <= index:
             self.next = index + 1
         return True

@@ -61,6 +61,7 @@ def _start_term(state: RaftState, term: int) -> None:
     state.leader = NOBODY
     state.election_elapsed = state.heartbeat_elapsed = 0
     state.draw_election_timeout()
+    state.accepted_index = 0
     state.votes = {}
     state.reads = ReadOnly()
     state.transferee = NOBODY

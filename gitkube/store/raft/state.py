@@ -68,6 +68,10 @@ class RaftState:
         self.election_timeout = 0
         """Drawn anew for each wait, in [election_ticks, 2 * election_ticks)."""
 
+        # --- follower
+        self.accepted_index = 0
+        """The highest index for which an answer to the leader of this term is made."""
+
         # --- candidate
         self.votes: dict[MemberId, bool] = {}
 
