@@ -7,5 +7,6 @@ the shell of a member (`member`), its clients (`workload`), its operator (`opera
 answer. `life` joins them into one seed's life; `runner` lives many of them; `bugs` plants known mistakes, to
 show that they would be found.
 
-Read `life` first. Invariant: everything that happens follows from the seed, so that a failure can be replayed.
+Read `life` first. Invariant: everything that happens follows from the seed, so that a failure can be
+replayed.
 """

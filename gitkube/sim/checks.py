@@ -22,12 +22,13 @@ from typing import Protocol
 
 from gitkube.sim.model import Model, Verdict
 from gitkube.store import command
-from gitkube.store.command import Command, Origin
+from gitkube.store.command import Command, LeaseRevoke, Origin
 from gitkube.store.mvcc import Result
 from gitkube.store.protocol import (
     CompactedError,
     FutureRevisionError,
     Get,
+    LeaseId,
     RangeResult,
     Revision,
     StoreError,
@@ -78,6 +79,10 @@ class Checks:
         self.acknowledged_writes = 0
         self.checked_reads = 0
         self.elections = 0
+        self.expired: list[tuple[LeaseId, int]] = []
+        """Leases that came to their end by a leader's clock, with the leader's term; for whoever checks
+        that.
+        """
         self._leaders: dict[int, tuple[MemberId, str]] = {}
         self._log: dict[tuple[int, int], tuple[EntryKind, bytes, int]] = {}
         self._committed_in_term: dict[int, int] = {}
@@ -135,8 +140,8 @@ class Checks:
             if known != content:
                 what = "content" if known[:2] != content[:2] else "predecessor"
                 raise Violation(
-                    f"log matching: {member.name} writes entry {entry.index} of term {entry.term} with another "
-                    f"{what} than another member's"
+                    f"log matching: {member.name} writes entry {entry.index} of term {entry.term} with "
+                    f"another {what} than another member's"
                 )
             if entry.index <= node.applied:
                 raise Violation(f"{member.name} writes entry {entry.index} anew, which it has applied")
@@ -171,6 +176,8 @@ class Checks:
             if applied is not None:
                 asked, origin = command.decode(entry.data)
                 verdict = self.model.apply(asked, origin)
+                if isinstance(asked, LeaseRevoke) and not origin.session and verdict and not verdict.answer:
+                    self.expired.append((asked.lease, entry.term))
             revision = self.model.revision
             self.committed.append(Committed(entry, state_hash, revision, verdict, member.name))
             term = replica.node.term
@@ -182,8 +189,8 @@ class Checks:
         known = self.at(entry.index)
         if known.entry != entry:
             raise Violation(
-                f"state-machine safety: at index {entry.index} {member.name} applies an entry of term {entry.term}, "
-                f"{known.by} had applied one of term {known.entry.term}"
+                f"state-machine safety: at index {entry.index} {member.name} applies an entry of term "
+                f"{entry.term}, {known.by} had applied one of term {known.entry.term}"
             )
         if known.state_hash != state_hash:
             raise Violation(
@@ -258,8 +265,8 @@ class Checks:
             raise Violation(f"{by} answers {get} with {result!r}")
         if not serializable and result.revision < floor:
             raise Violation(
-                f"stale read: {by} answers a linearizable read at revision {result.revision}, but {floor} had "
-                f"been acknowledged before it was sent"
+                f"stale read: {by} answers a linearizable read at revision {result.revision}, but {floor} "
+                f"had been acknowledged before it was sent"
             )
         if result.revision > model.revision:
             raise Violation(f"{by} answers a read at revision {result.revision}, which nobody has committed")

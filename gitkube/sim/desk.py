@@ -1,9 +1,9 @@
 """Where a member's clients wait: writes until they are applied, reads until they may be served.
 
-The shell of a real member does the same (`gitkube/store/member.py`). A write is proposed and answered when an
-entry with its session and sequence is applied here, whoever's log it came through. Linearizable reads are
-collected and share one read-index round (thesis, section 6.4); keep-alives of leases are such reads too, since
-only a leader that is confirmed as one may promise time.
+The shell of a real member does the same (`gitkube/store/member.py`). A write is proposed and answered when
+an entry with its session and sequence is applied here, whoever's log it came through. Linearizable reads are
+collected and share one read-index round (thesis, section 6.4); keep-alives of leases are such reads too,
+since only a leader that is confirmed as one may promise time.
 
 Invariant: the context of a read-index round is never used again, not even by a later run of this member: an
 answer that was under way while it crashed must not confirm a read of the new run.

@@ -1,9 +1,9 @@
 """Bad luck: what goes wrong in a life, how often, and for how long.
 
-Each life draws a plan: which kinds of faults it has, and their rates. Not all kinds at once: many faults only
-show where others leave room ("swarm testing", Groce et al. 2012), so each kind is left out of many lives. While
-the plan is in force every kind strikes by itself, at random times. Afterwards all is repaired, and what is left
-must converge.
+Each life draws a plan: which kinds of faults it has, and their rates. Not all kinds at once: many faults
+only show where others leave room ("swarm testing", Groce et al. 2012), so each kind is left out of many
+lives. While the plan is in force every kind strikes by itself, at random times. Afterwards all is repaired,
+and what is left must converge.
 
 Invariant: no more disks are damaged at a time than the members of a cluster can lose for good, one.
 """
@@ -218,12 +218,15 @@ class Faults:
         member.disk.syncs_fail = False
 
     def _flip(self) -> None:
-        """Damage at rest: the member is down while it happens."""
-        down = [member for member in self._cluster.present() if not member.is_up and not member.is_damaged]
-        candidates = [member for member in down if self._cluster.may_damage(member)]
+        """Damage at rest: the power goes, and when it is back a bit is another."""
+        present = self._cluster.present()
+        candidates = [
+            member for member in present if not member.is_damaged and self._cluster.may_damage(member)
+        ]
         if not candidates:
             return
         member = self._world.rng.choice(candidates)
+        member.crash()
         try:
             path, offset = member.disk.flip_bit()
         except ValueError:

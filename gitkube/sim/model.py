@@ -58,8 +58,8 @@ class Verdict:
 class Model:
     """See the module's text."""
 
-    revision: Revision = Revision(1)
-    compact_revision: Revision = Revision(-1)
+    revision: Revision = field(default=Revision(1))
+    compact_revision: Revision = field(default=Revision(-1))
     """-1: there was no compaction yet."""
     current: dict[bytes, KeyValue] = field(default_factory=dict)
     versions: dict[bytes, list[tuple[Revision, KeyValue | None]]] = field(default_factory=dict)
@@ -109,9 +109,9 @@ class Model:
         succeeded = all(self._holds(compare) for compare in txn.compare)
         operations = txn.success if succeeded else txn.failure
         for operation in operations:
-            if isinstance(operation, Put) and operation.lease != NO_LEASE:
-                if operation.lease not in self.leases:
-                    return LeaseNotFoundError
+            lease = operation.lease if isinstance(operation, Put) else NO_LEASE
+            if lease != NO_LEASE and lease not in self.leases:
+                return LeaseNotFoundError
         revision = Revision(self.revision + 1)
         events: list[Event] = []
         results: list[OperationResult] = []

@@ -1,11 +1,11 @@
 """Whoever runs the cluster: adds, promotes, removes and replaces members, and gives them their machines.
 
 Machines follow the newest configuration that any member has applied: who is new in it gets a machine with an
-empty disk, who is not in it any more loses it after a while, so that removed members are around for some time.
-A member whose disk is damaged is replaced: removed, its disk thrown away, and another one added.
+empty disk, who is not in it any more loses it after a while, so that removed members are around for some
+time. A member whose disk is damaged is replaced: removed, its disk thrown away, and another one added.
 
-Invariants: a machine is only taken away once a voter that stays has applied its removal; while a disk is damaged no other change
-is asked for, so that a quorum of whole disks is always left.
+Invariants: a machine is only taken away once a voter that stays has applied its removal; while a disk is
+damaged no other change is asked for, so that a quorum of whole disks is always left.
 """
 
 from __future__ import annotations
