@@ -5,13 +5,13 @@ RUN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MAKECMDGOALS
 
-.PHONY: help demo demo-down install install-dev lint format test unit bench clean
+.PHONY: help demo demo-down install install-dev lint format test unit torture soak bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: root install  ## Start a lab of three hosts, push sample-repo, wait until it is healthy, show it (root)
-	@$(RUN)/gitkube demo
+demo: root install  ## Start a lab of three hosts, push sample-repo, show it (root; CONTROLLERS=3 replicates)
+	@$(RUN)/gitkube demo $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
 
 demo-down: root  ## Remove all that the demo made: namespaces, processes, files (root)
 	@if [ -x $(RUN)/gitkube ]; then $(RUN)/gitkube demo --down; fi
@@ -42,6 +42,13 @@ test: unit  ## Run everything, unit to lab (lab tests need root)
 
 unit: install-dev  ## Run the tests that need neither root nor a network
 	$(RUN)/pytest tests/unit -n auto --maxprocesses 4
+
+torture: install-dev  ## Kill, stop and cut off real store members for ten minutes; check every answer
+	$(RUN)/python -m tests.torture --members 3 --seconds 120 --seed 1 --runs 4
+	$(RUN)/python -m tests.torture --members 3 --seconds 120 --seed 101 --membership
+
+soak: install-dev  ## Simulate the store's members with 100,000 seeds on all cores (hours)
+	$(RUN)/python -m gitkube.sim --seeds 100000 --jobs auto
 
 bench: install-dev  ## Print all measures beside their references (lab ones need root)
 	@for script in bench/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done

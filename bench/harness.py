@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,11 +29,15 @@ def against(name: str, value: float, unit: str, reference: float, what: str) -> 
     )
 
 
-def options(description: str) -> argparse.Namespace:
-    """Every benchmark's options: --quick and --json FILE."""
+def options(
+    description: str, more: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
+    """Every benchmark's options, --quick and --json FILE, and those that `more` adds."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, under 50 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    if more is not None:
+        more(parser)
     return parser.parse_args()
 
 

@@ -17,14 +17,14 @@ from gitkube.api.cache import WatchCache
 from gitkube.api.decoding import validated
 from gitkube.api.deletion import decide_deletion, ends_with_update
 from gitkube.api.reads import parse_version
-from gitkube.api.refusals import apply_conflict, check_deletion_fields
+from gitkube.api.refusals import apply_conflict, check_deletion_fields, check_version_given
 from gitkube.api.requests import Context, DeleteOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.api.strategy import is_unchanged, prepare_for_create, prepare_for_update
+from gitkube.api.strategy import count_templates, is_unchanged, prepare_for_create, prepare_for_update
 from gitkube.api.transactions import Write, put, remove
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
-from gitkube.objects.kinds import Kind
+from gitkube.objects.kinds import JOB, Kind
 from gitkube.objects.patch.apply import server_side_apply, track_update
 from gitkube.objects.patch.errors import ConflictError, PatchError
 from gitkube.objects.schema import schema_of
@@ -32,6 +32,10 @@ from gitkube.objects.types import Object
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """As Kubernetes: no vowels, so that no generated name is a word; no 0, 1, 3, which look like letters."""
+_ORPHANS = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove "
+    "them or set propagationPolicy=Orphan to suppress this warning"
+)
 _SUFFIX_LENGTH = 5
 _MAX_GENERATED_BASE = 58
 _NAME_TRIES = 8
@@ -52,9 +56,10 @@ class Decisions:
         metadata = obj["metadata"]
         if kind.namespaced:
             metadata["namespace"] = namespace
-        if not metadata.get("name"):
-            metadata["name"] = self._generate_name(kind, namespace, str(metadata.get("generateName") or ""))
-        name = str(metadata["name"])
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = self._generate_name(kind, namespace, str(metadata["generateName"]))
+        name = str(metadata.get("name") or "")
+        count_templates(kind, obj)
         if not tracked:
             self._track(context, kind, obj, None, "")
         uid = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
@@ -90,6 +95,7 @@ class Decisions:
             metadata["namespace"] = namespace
         version = str(metadata.get("resourceVersion") or "")
         parse_version(version)
+        check_version_given(kind, version, before)
         if (uid := metadata.get("uid")) and uid != before["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
             resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
@@ -128,8 +134,11 @@ class Decisions:
         request = self._admission(Verb.DELETE, context, kind, namespace, name, old, None, "")
         admit(request)
         deletion = decide_deletion(kind, old, options, self._clock.now())
+        if kind is JOB and options.propagation is None and _ORPHANS not in context.warnings:
+            context.warnings.append(_ORPHANS)
         if deletion.is_end:
             write = remove(kind, namespace, deletion.object, old)
+            write.is_rewritten = deletion.is_rewritten
             write.compares += request.compares
             write.operations += request.operations
             return write

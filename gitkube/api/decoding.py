@@ -52,6 +52,8 @@ def accept(kind: Kind, obj: Any, context: Context, *, is_apply: bool = False) ->
     if not isinstance(obj, dict):
         raise errors.bad_request(f"the body must be a {kind.kind}, not {type(obj).__name__}")
     api_version, word = obj.get("apiVersion") or "", obj.get("kind") or ""
+    if is_apply and not word:
+        raise errors.bad_request(f"the applied object says no kind; {kind.kind} is expected")
     if is_apply and api_version != kind.api_version:
         text = "Incorrect version specified in apply patch. "
         raise errors.bad_request(

@@ -9,13 +9,13 @@ garbage collector.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gitkube.api import errors
 from gitkube.api.client import Propagation
 from gitkube.api.requests import DeleteOptions
 from gitkube.clock import parse_rfc3339, rfc3339
-from gitkube.objects.kinds import NAMESPACE, POD, Kind
+from gitkube.objects.kinds import JOB, NAMESPACE, POD, REPLICATION_CONTROLLER, Kind
 from gitkube.objects.meta import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
 from gitkube.objects.types import Object
 
@@ -27,6 +27,8 @@ class Deletion:
     object: Object
     """As it is to be stored, or, if `is_end`, as it was last."""
     is_end: bool
+    is_rewritten: bool = False
+    """Its last version is a new one: it was waiting for its end, which came sooner than said."""
 
 
 def _check_preconditions(kind: Kind, obj: Object, *, uid: str, resource_version: str) -> None:
@@ -55,7 +57,7 @@ def decide_deletion(kind: Kind, obj: Object, options: DeleteOptions, now_s: floa
     metadata = obj["metadata"]
     if kind is POD:
         return _delete_pod(obj, options, now_s)
-    finalizers = _finalizers(metadata.get("finalizers") or [], options)
+    finalizers = _finalizers(metadata.get("finalizers") or [], _with_default(kind, options))
     spec_finalizers = (obj.get("spec") or {}).get("finalizers") if kind is NAMESPACE else None
     if not finalizers and not spec_finalizers:
         return Deletion(obj, is_end=True)
@@ -63,6 +65,17 @@ def decide_deletion(kind: Kind, obj: Object, options: DeleteOptions, now_s: floa
     if kind is NAMESPACE:
         marked["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
     return Deletion(marked, is_end=False)
+
+
+def orphans_by_default(kind: Kind) -> bool:
+    """Kinds whose pods stay when nobody says what shall become of them, as it was in their first years."""
+    return kind in (JOB, REPLICATION_CONTROLLER)
+
+
+def _with_default(kind: Kind, options: DeleteOptions) -> DeleteOptions:
+    if options.propagation is None and orphans_by_default(kind):
+        return replace(options, propagation=Propagation.ORPHAN)
+    return options
 
 
 def _delete_pod(pod: Object, options: DeleteOptions, now_s: float) -> Deletion:
@@ -79,7 +92,7 @@ def _delete_pod(pod: Object, options: DeleteOptions, now_s: float) -> Deletion:
         return Deletion(pod, is_end=present_s == 0 and not finalizers)
     started_s = parse_rfc3339(metadata["deletionTimestamp"]) - present_s
     shortened = _with_deletion(pod, finalizers, started_s + grace_s, grace_s)
-    return Deletion(shortened, is_end=grace_s == 0 and not finalizers)
+    return Deletion(shortened, is_end=grace_s == 0 and not finalizers, is_rewritten=True)
 
 
 def _pod_grace_s(pod: Object, options: DeleteOptions) -> int:
@@ -110,7 +123,8 @@ def _marked(obj: Object, finalizers: list[str], grace_s: int | None, now_s: floa
     metadata = obj["metadata"]
     if "deletionTimestamp" in metadata:
         # A later request may still choose another propagation.
-        return {**obj, "metadata": {**metadata, "finalizers": finalizers}}
+        kept = {key: value for key, value in metadata.items() if key != "finalizers"}
+        return {**obj, "metadata": {**kept, "finalizers": finalizers} if finalizers else kept}
     marked = _with_deletion(obj, finalizers, now_s + (grace_s or 0), grace_s)
     if metadata.get("generation"):
         marked["metadata"]["generation"] = metadata["generation"] + 1

@@ -22,13 +22,28 @@ from gitkube.api.settings import ApiSettings
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock
 from gitkube.objects import meta
-from gitkube.objects.kinds import BUILT_IN, NAMESPACE, SERVICE, Kind
+from gitkube.objects.kinds import (
+    BUILT_IN,
+    NAMESPACE,
+    PRIORITY_CLASS,
+    QUESTIONS,
+    SERVED,
+    SERVICE,
+    Kind,
+    stored_kind,
+)
 from gitkube.objects.types import Object
+from gitkube.objects.validation.policy import SYSTEM_PRIORITIES
 from gitkube.store.protocol import Store
 
 log = structlog.get_logger()
 
 FIRST_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_PRIORITY_WORDS = {
+    "system-cluster-critical": "Used for system critical pods that must run in the cluster, but can be moved "
+    "to another node if necessary.",
+    "system-node-critical": "Used for system critical pods that must not be moved from their current node.",
+}
 _RETRY_S = 1.0
 
 
@@ -45,6 +60,9 @@ class Api:
     ) -> None:
         self.settings = settings or ApiSettings()
         self.kinds = kinds
+        """What is stored."""
+        self.served_kinds = tuple(kind for kind in SERVED if stored_kind(kind) in kinds or kind in QUESTIONS)
+        """What clients may ask for: also other versions of what is stored."""
         self.store = store
         self._clock = clock
         self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings)
@@ -85,6 +103,8 @@ class Api:
                 for name in FIRST_NAMESPACES:
                     await _ensure(client, NAMESPACE, _namespace(name))
                 await _ensure(client, SERVICE, self._kubernetes_service())
+                for name, value in SYSTEM_PRIORITIES.items():
+                    await _ensure(client, PRIORITY_CLASS, _priority_class(name, value))
                 break
             except StatusError as error:
                 log.warning("first_objects_failed", error=str(error), retry_s=_RETRY_S)
@@ -120,6 +140,16 @@ async def _ensure(client: Client, kind: Kind, obj: Object) -> None:
         if not is_not_found(error):
             raise
         await client.create(kind, obj)
+
+
+def _priority_class(name: str, value: int) -> Object:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name},
+        "value": value,
+        "description": _PRIORITY_WORDS[name],
+    }
 
 
 def _namespace(name: str) -> Object:

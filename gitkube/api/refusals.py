@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from gitkube.api import errors
+from gitkube.objects import kinds
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.errors import ConflictError
 from gitkube.objects.types import Object
+
+_NEVER_UNSEEN = frozenset(
+    {
+        kinds.LEASE,
+        kinds.POD_DISRUPTION_BUDGET,
+        kinds.CUSTOM_RESOURCE_DEFINITION,
+        kinds.API_SERVICE,
+        kinds.VALIDATING_WEBHOOK_CONFIGURATION,
+        kinds.MUTATING_WEBHOOK_CONFIGURATION,
+        kinds.VALIDATING_ADMISSION_POLICY,
+        kinds.VALIDATING_ADMISSION_POLICY_BINDING,
+        kinds.MUTATING_ADMISSION_POLICY,
+        kinds.MUTATING_ADMISSION_POLICY_BINDING,
+    }
+)
+"""Kinds whose updates must say which version they are of."""
 
 
 def apply_conflict(conflict: ConflictError) -> errors.StatusError:
@@ -51,6 +68,14 @@ def check_deletion_fields(kind: Kind, obj: Object, old: Object) -> None:
     ]
     if causes:
         raise errors.invalid(kind.group, kind.kind, str(before["name"]), causes)
+
+
+def check_version_given(kind: Kind, version: str, before: Object) -> None:
+    """Of some kinds nobody may write over what they have not seen."""
+    if version in ("", "0") and kind in _NEVER_UNSEEN:
+        message = "Invalid value: 0: must be specified for an update"
+        cause = {"reason": "FieldValueInvalid", "message": message, "field": "metadata.resourceVersion"}
+        raise errors.invalid(kind.group, kind.plural, str(before["name"]), [cause])
 
 
 def check_served(kind: Kind, subresource: str, served: tuple[str, ...]) -> None:

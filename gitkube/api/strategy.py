@@ -10,19 +10,25 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from gitkube.objects import kinds
 from gitkube.objects.defaults import with_generated_selector
 from gitkube.objects.kinds import (
+    CERTIFICATE_SIGNING_REQUEST,
+    CUSTOM_RESOURCE_DEFINITION,
+    DAEMON_SET,
     DEPLOYMENT,
     ENDPOINT_SLICE,
     JOB,
     NAMESPACE,
     NODE,
+    PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
     REPLICA_SET,
     SECRET,
-    SERVICE,
     Kind,
 )
+from gitkube.objects.normalise import normalise as normal_form
 from gitkube.objects.patch.copying import equal
 from gitkube.objects.pods import qos_class
 from gitkube.objects.types import Object
@@ -33,17 +39,29 @@ _FIXED_FIELDS = (
     "creationTimestamp",
     "generation",
 )
-_WITHOUT_GENERATION = frozenset({NAMESPACE, NODE, SERVICE})
-"""Kubernetes keeps no generation for these, though they have a spec."""
+_WITH_GENERATION = frozenset(
+    {
+        POD, DEPLOYMENT, REPLICA_SET, DAEMON_SET, JOB, ENDPOINT_SLICE, CUSTOM_RESOURCE_DEFINITION,
+        kinds.STATEFUL_SET, kinds.REPLICATION_CONTROLLER, kinds.CRON_JOB, kinds.INGRESS, kinds.INGRESS_CLASS,
+        kinds.NETWORK_POLICY, kinds.POD_DISRUPTION_BUDGET, kinds.PRIORITY_CLASS, kinds.FLOW_SCHEMA,
+        kinds.PRIORITY_LEVEL_CONFIGURATION, kinds.VALIDATING_WEBHOOK_CONFIGURATION,
+        kinds.MUTATING_WEBHOOK_CONFIGURATION, kinds.VALIDATING_ADMISSION_POLICY,
+        kinds.MUTATING_ADMISSION_POLICY, kinds.VALIDATING_ADMISSION_POLICY_BINDING,
+        kinds.MUTATING_ADMISSION_POLICY_BINDING, kinds.SERVICE_CIDR, kinds.DEVICE_CLASS,
+        kinds.DEVICE_TAINT_RULE, kinds.RESOURCE_SLICE, kinds.SOURCE,
+    }
+)  # fmt: skip
+"""Kinds of which Kubernetes counts the changes of what is wanted."""
 _GENERATION_OF_ANNOTATIONS = frozenset({DEPLOYMENT})
-_LABELS_STAY_ON_STATUS = frozenset({DEPLOYMENT, REPLICA_SET, JOB})
+_LABELS_STAY_ON_STATUS = frozenset({DEPLOYMENT, kinds.VOLUME_ATTACHMENT})
+_APPROVALS = ("Approved", "Denied")
+"""Conditions of a CertificateSigningRequest that only the approval subresource sets."""
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 
 def has_generation(kind: Kind) -> bool:
-    if kind in _WITHOUT_GENERATION:
-        return False
-    return "status" in kind.subresources or kind is ENDPOINT_SLICE
+    return kind in _WITH_GENERATION
 
 
 def has_status(kind: Kind) -> bool:
@@ -60,7 +78,7 @@ def prepare_for_create(kind: Kind, obj: Object, *, uid: str, now: str) -> None:
     if has_generation(kind):
         metadata["generation"] = 1
     if has_status(kind) and kind is not NODE:
-        obj["status"] = _first_status(kind, obj)
+        obj["status"] = _first_status(kind, obj, now)
     if kind is NAMESPACE:
         obj["spec"] = {**(obj.get("spec") or {})}
         finalizers = list(obj["spec"].get("finalizers") or [])
@@ -68,6 +86,13 @@ def prepare_for_create(kind: Kind, obj: Object, *, uid: str, now: str) -> None:
     if kind is JOB:
         obj.update(with_generated_selector(obj))
     normalise(kind, obj)
+
+
+def count_templates(kind: Kind, obj: Object) -> None:
+    """A new DaemonSet has had one template. Whoever makes it owns the note of it, too. In place."""
+    if kind is DAEMON_SET:
+        metadata = obj["metadata"]
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), TEMPLATE_GENERATION: "1"}
 
 
 def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
@@ -87,6 +112,14 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         _restore(metadata, before, "ownerReferences")
         if kind in _LABELS_STAY_ON_STATUS:
             _restore(metadata, before, "labels")
+        if kind is CERTIFICATE_SIGNING_REQUEST:
+            _keep_conditions(obj, old, are_approvals=True)
+    elif subresource == "approval":
+        given = (obj.get("status") or {}).get("conditions")
+        for field in {*obj, *old} - {"metadata", "kind", "apiVersion"}:
+            _restore(obj, old, field)
+        obj["status"] = {**(old.get("status") or {}), "conditions": given or []}
+        _keep_conditions(obj, old, are_approvals=False)
     elif subresource == "finalize":
         for field in {*obj, *old} - {"spec", "metadata", "kind", "apiVersion"}:
             _restore(obj, old, field)
@@ -95,6 +128,8 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         if kind is NAMESPACE:
             _restore(obj, old, "spec")  # its finalizers go through the finalize subresource only
     normalise(kind, obj)
+    if kind is DAEMON_SET:
+        _count_template(obj, old)
     if subresource != "status" and has_generation(kind) and _wish(kind, obj) != _wish(kind, old):
         metadata["generation"] = int(before.get("generation") or 0) + 1
 
@@ -115,14 +150,45 @@ def normalise(kind: Kind, obj: Object) -> None:
             del metadata[field]
 
 
-def _first_status(kind: Kind, obj: Object) -> dict[str, Any]:
+def _first_status(kind: Kind, obj: Object, now: str) -> dict[str, Any]:
+    status: dict[str, Any] = normal_form(kind, {}).get("status") or {}
     if kind is POD:
         return {"phase": "Pending", "qosClass": qos_class(obj.get("spec") or {})}
     if kind is NAMESPACE:
         return {"phase": "Active"}
-    if kind is SERVICE:
-        return {"loadBalancer": {}}
-    return {}
+    if kind is PERSISTENT_VOLUME_CLAIM:
+        return {"phase": "Pending"}
+    if kind is PERSISTENT_VOLUME:
+        return {"phase": "Pending", "lastPhaseTransitionTime": now}
+    if kind is CUSTOM_RESOURCE_DEFINITION:
+        versions = (obj.get("spec") or {}).get("versions") or ()
+        stored = [str(version.get("name")) for version in versions if version.get("storage")]
+        return {"acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
+    return status
+
+
+def _keep_conditions(obj: Object, old: Object, *, are_approvals: bool) -> None:
+    """Put back the conditions of a CertificateSigningRequest that this door does not change."""
+    present = (old.get("status") or {}).get("conditions") or []
+    given = (obj.get("status") or {}).get("conditions") or []
+    kept = [one for one in present if (one.get("type") in _APPROVALS) is are_approvals]
+    changed = [one for one in given if (one.get("type") in _APPROVALS) is not are_approvals]
+    conditions = [*kept, *changed] if are_approvals else [*changed, *kept]
+    obj["status"] = {key: value for key, value in (obj.get("status") or {}).items() if key != "conditions"}
+    if conditions:
+        obj["status"]["conditions"] = conditions
+
+
+def _count_template(obj: Object, old: Object) -> None:
+    """The number of templates that a DaemonSet has had, which clients of old still read."""
+    before = (old["metadata"].get("annotations") or {}).get(TEMPLATE_GENERATION, "0")
+    is_same = (obj.get("spec") or {}).get("template") == (old.get("spec") or {}).get("template")
+    count = int(before) if before.isdigit() else 0
+    annotations = obj["metadata"].get("annotations") or {}
+    obj["metadata"]["annotations"] = {
+        **annotations,
+        TEMPLATE_GENERATION: str(count if is_same else count + 1),
+    }
 
 
 def _wish(kind: Kind, obj: Object) -> list[Any]:

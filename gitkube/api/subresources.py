@@ -8,8 +8,8 @@ from gitkube.api import errors
 from gitkube.api.client import Propagation
 from gitkube.api.requests import DeleteOptions
 from gitkube.objects import meta
-from gitkube.objects.kinds import POD, Kind
-from gitkube.objects.labels import selector_of
+from gitkube.objects.kinds import POD, REPLICATION_CONTROLLER, Kind
+from gitkube.objects.labels import selector_of, selector_of_map
 from gitkube.objects.types import Object
 
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -21,7 +21,9 @@ def scale_of(kind: Kind, obj: Object) -> Object:
     metadata = {field: obj["metadata"][field] for field in _SCALE_METADATA if field in obj["metadata"]}
     replicas = spec.get("replicas")
     scale_status: dict[str, Any] = {"replicas": status.get("replicas", 0)}
-    if selector := str(selector_of(spec.get("selector"))):
+    given = spec.get("selector")
+    parsed = selector_of_map(given) if kind is REPLICATION_CONTROLLER else selector_of(given)
+    if selector := str(parsed):
         scale_status["selector"] = selector
     return {
         "kind": "Scale",
@@ -30,6 +32,19 @@ def scale_of(kind: Kind, obj: Object) -> Object:
         "spec": {"replicas": replicas} if replicas else {},
         "status": scale_status,
     }
+
+
+def check_scale(scale: Object, name: str) -> None:
+    """A Scale that is written whole must say where it is.
+
+    Raises:
+        StatusError: 422, it does not.
+    """
+    metadata = scale.get("metadata") or {}
+    is_about_another = metadata.get("name") not in (None, name)  # which is said by whoever looks at it
+    if not metadata.get("namespace") and not is_about_another:
+        cause = {"reason": "FieldValueRequired", "message": "Required value", "field": "metadata.namespace"}
+        raise errors.invalid("autoscaling", "Scale", name, [cause])
 
 
 def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
@@ -72,6 +87,8 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
     if not target.get("name"):
         raise _invalid_binding(name, "target.name", "Required value")
     metadata = binding.get("metadata") or {}
+    if metadata.get("name") != name:
+        raise errors.bad_request("name in URL does not match name in Binding object")
     if metadata.get("uid") and metadata["uid"] != meta.uid(pod):
         uids = f"{metadata['uid']}, UID in object meta: {meta.uid(pod)}"
         why = f"Precondition failed: UID in precondition: {uids}"

@@ -45,6 +45,8 @@ class Write:
     is_end: bool = False
     """The object is gone after this."""
     is_creation: bool = False
+    is_rewritten: bool = False
+    """The object that goes was changed once more, so that its last version is a new one."""
 
 
 def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
@@ -108,7 +110,7 @@ class Transactor:
             result = await self._commit(write)
             await self._cache.wait_for(result.revision)
             if result.succeeded:
-                if write.is_end:
+                if write.is_end and not write.is_rewritten:
                     return write
                 metadata = {**write.result["metadata"], "resourceVersion": str(result.revision)}
                 write.result = {**write.result, "metadata": metadata}

@@ -23,7 +23,7 @@ from gitkube.api.reads import Reads
 from gitkube.api.refusals import check_served, check_uid
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.api.subresources import bind, eviction_options, scale_of, with_scale
+from gitkube.api.subresources import bind, check_scale, eviction_options, scale_of, with_scale
 from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
@@ -78,7 +78,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
         self.authorize(context, "get", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("status", "scale"))
+        check_served(kind, subresource, ("status", "scale", "approval"))
         obj = await self._reads.get(kind, namespace, name)
         return scale_of(kind, obj) if subresource == "scale" else obj
 
@@ -102,8 +102,9 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         self.authorize(context, "update", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize"))
+        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
         if subresource == "scale":
+            check_scale(obj, name)
             return await self._update_scale(context, kind, namespace, name, lambda _: obj)
         accepted = accept(kind, obj, context)
         check_identity(kind, accepted, namespace, name)
@@ -128,7 +129,7 @@ class Verbs:
         subresource: str = "",
     ) -> Object:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize"))
+        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
         if subresource == "scale":
 
             def patched_scale(scale: Object) -> Object:
@@ -160,12 +161,14 @@ class Verbs:
         subresource: str = "",
     ) -> tuple[Object, bool]:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale"))
+        check_served(kind, subresource, ("", "status", "scale", "approval"))
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":
-            raise errors.bad_request("apply is not served for scale; patch it, or apply the object itself")
+            return await self._apply_scale(context, kind, namespace, name, obj, force)
         applied = accept(kind, obj, context, is_apply=True)
+        if self._cache.of(kind).get(name, namespace) is not None:
+            applied["metadata"].setdefault("name", name)
         check_identity(kind, applied, namespace, name)
         if applied["metadata"].get("managedFields") is not None:
             raise errors.bad_request("metadata.managedFields must be nil")
@@ -250,6 +253,28 @@ class Verbs:
 
         write = await self._write(context, kind, decide)
         return scale_of(kind, write.result)
+
+    async def _apply_scale(
+        self, context: Context, kind: Kind, namespace: str, name: str, scale: Object, force: bool
+    ) -> tuple[Object, bool]:
+        """An apply of a Scale is one of the workload's number, through this door."""
+        if (scale.get("spec") or {}).get("replicas") is None:
+            raise errors.bad_request("the Scale says no spec.replicas")
+
+        def decide() -> Write:
+            old = self._decide.existing(kind, namespace, name)
+            wanted = with_scale(kind, old, scale)["spec"]["replicas"]
+            applied: Object = {
+                "apiVersion": kind.api_version,
+                "kind": kind.kind,
+                "metadata": {"name": name},
+                "spec": {"replicas": wanted},
+            }
+            new = fill_defaults(kind, self._decide.merge_applied(context, kind, old, applied, force, "scale"))
+            return self._decide.update(context, kind, namespace, new, old, "scale", tracked=True)
+
+        write = await self._write(context, kind, decide)
+        return scale_of(kind, write.result), False
 
     async def _write(self, context: Context, kind: Kind, decide: Callable[[], Write]) -> Write:
         lease = await self._event_lease.current() if kind is EVENT and not context.dry_run else NO_LEASE

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 @click.command(epilog="Example:  sudo gitkube demo --hosts 3")
 @click.option("--hosts", type=click.IntRange(min=1), help="How many.  [default: as it is, or 3]")
 @click.option(
+    "--controllers",
+    type=click.IntRange(min=1, max=5),
+    help="How many, each in a network of its own when there are several.  [default: as it is, or 1]",
+)
+@click.option(
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
@@ -25,9 +30,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where everything is kept.",
 )
-@click.option("--listen", default="127.0.0.1:6443", show_default=True, help="Address of the API.")
+@click.option(
+    "--listen", default="127.0.0.1:6443", show_default=True, help="Address of the API of a lone controller."
+)
 @click.option("--down", is_flag=True, help="Remove all that the demo made, the clone included.")
-def demo(hosts: int | None, directory: Path, listen: str, down: bool) -> None:
+def demo(hosts: int | None, controllers: int | None, directory: Path, listen: str, down: bool) -> None:
     """Start a lab of three hosts and a control plane, push the sample, show that it runs. Needs root."""
     from rich.console import Console
 
@@ -44,7 +51,7 @@ def demo(hosts: int | None, directory: Path, listen: str, down: bool) -> None:
         if down:
             _step(console.print, "remove", it.remove)
             return
-        _step(console.print, "hosts", lambda: it.start_hosts(hosts))
+        _step(console.print, "hosts", lambda: it.start_hosts(hosts, controllers))
         _step(console.print, "images", it.fill_registry)
         _step(console.print, "control", it.start_control)
         _step(console.print, "agents", it.wait_for_hosts)
@@ -70,6 +77,10 @@ def _show(it: Demo) -> None:
     gitkube = _program("gitkube")
     kubectl = f"{_program('kubectl')} --kubeconfig {_short(it.kubeconfig)}"
     directory = "" if it.directory == Path(".lab").resolve() else f" --dir {_short(it.directory)}"
+    fault = "bee"
+    if it.lab.controllers():
+        fault = it.leader() or "ctl-1"
+    dies = "a host dies  " if fault == "bee" else "leader dies  "
     click.echo(
         f"""
 the guestbook:  {it.guestbook_url()}
@@ -78,8 +89,8 @@ try next:
   1. another version    cd {_short(it.clone)}
                         sed -i 's/version: 1/version: 2/' apps/guestbook/values.yaml
                         git commit -am 'web: 1 -> 2' && git push lab main
-  2. a host dies        {gitkube} lab kill bee{directory}, then {gitkube} status
-                        and back: {gitkube} lab start bee{directory}
+  2. {dies}      {gitkube} lab kill {fault}{directory}, then {gitkube} status
+                        and back: {gitkube} lab start {fault}{directory}
   3. with kubectl       {kubectl} get pods -A -o wide
 
 all of it goes with:  make demo-down"""

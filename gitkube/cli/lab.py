@@ -32,12 +32,19 @@ def lab() -> None:
 
 @lab.command(epilog="Example:  sudo gitkube lab up --hosts 5 --dir /srv/lab")
 @click.option("--hosts", type=click.IntRange(min=1), help="How many.  [default: as it is, or 3]")
+@click.option(
+    "--controllers",
+    type=click.IntRange(min=1, max=5),
+    help="How many. With 1 the lab starts none: run gitkube serve.  [default: as it is, or 1]",
+)
 @_directory
-def up(hosts: int | None, directory: Path) -> None:
+def up(hosts: int | None, controllers: int | None, directory: Path) -> None:
     """Make the lab, or bring back whatever of it is missing."""
     with _lab(directory) as it:
-        status = it.up(hosts)
+        status = it.up(hosts, controllers)
     click.echo(f"{len(status.hosts)} hosts on · inventory: {directory / 'inventory.yaml'}")
+    if status.controllers:
+        click.echo(f"{len(status.controllers)} controllers on · kubeconfig: {directory / 'kubeconfig'}")
 
 
 @lab.command(epilog="Example:  sudo gitkube lab down")
@@ -54,7 +61,7 @@ def down(directory: Path) -> None:
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @_directory
 def status(output: str, directory: Path) -> None:
-    """Show the hosts and whether they are on, off or cut."""
+    """Show the hosts and controllers, and whether they are on, off or cut."""
     with _lab(directory) as it:
         seen = it.status()
     if output == "json":
@@ -64,8 +71,10 @@ def status(output: str, directory: Path) -> None:
     else:
         for host in seen.hosts:
             click.echo(f"{host.name:<6} {host.state:<4} {host.address:<13} zone {host.zone}")
+        for one in seen.controllers:
+            click.echo(f"{one.name:<6} {one.state:<4} {one.address:<13} {one.url}")
         click.echo(f"registry {seen.registry or 'off'} · this machine is {seen.machine_address}")
-    if not seen.exists or any(host.state != "on" for host in seen.hosts):
+    if not seen.exists or any(one.state != "on" for one in (*seen.hosts, *seen.controllers)):
         raise SystemExit(1)
 
 
@@ -78,7 +87,7 @@ def status(output: str, directory: Path) -> None:
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(directory: Path, host: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND on HOST, past SSH; its exit code becomes ours."""
+    """Run COMMAND on HOST, past SSH; its exit code becomes ours. HOST may be a controller's name, too."""
     with _lab(directory) as it:
         argv = it.exec_argv(host, command)
     os.execvp(argv[0], argv)
@@ -95,10 +104,10 @@ def _fault(name: str, text: str, done: str) -> None:
         click.echo(f"{host} {done}")
 
 
-_fault("kill", "Power cut: all processes of HOST end at once; its disk is kept.", "is off")
-_fault("start", "Boot HOST after a kill, with the disk it had.", "is on")
-_fault("cut", "Pull out HOST's network cable; it runs on alone.", "is cut off")
-_fault("join", "Put HOST's network cable back.", "is joined")
+_fault("kill", "Power cut: all processes of HOST (or controller) end at once; its disk is kept.", "is off")
+_fault("start", "Boot HOST (or controller) after a kill, with the disk it had.", "is on")
+_fault("cut", "Pull out the network cable of HOST (or controller); it runs on alone.", "is cut off")
+_fault("join", "Put the network cable of HOST (or controller) back.", "is joined")
 
 
 @contextmanager

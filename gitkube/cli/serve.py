@@ -13,7 +13,7 @@ import click
 from gitkube.cli.shared import default_data_dir
 
 if TYPE_CHECKING:
-    from gitkube.server.control_plane import ControlPlaneSettings
+    from gitkube.server.settings import ControlPlaneSettings
 
 
 @click.command(
@@ -52,6 +52,27 @@ if TYPE_CHECKING:
     default=None,
     help="Where to write the administrator's kubeconfig.  [default: in the data directory]",
 )
+@click.option("--name", default="", help="Of this controller.  [default: of the join file, or the host's]")
+@click.option(
+    "--peer-listen", default="", metavar="HOST:PORT", help="Where other controllers' members reach this one."
+)
+@click.option(
+    "--peer-advertise", default="", metavar="HOST:PORT", help="What they dial, when it is not --peer-listen."
+)
+@click.option(
+    "--join",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Begin as a member of a cluster that runs, with the file of `gitkube store add`.",
+)
+@click.option(
+    "--force-new-cluster",
+    is_flag=True,
+    help="Forget all other controllers, who are lost for good, and go on alone with what is here.",
+)
+@click.option(
+    "--etcd-listen", default="", metavar="HOST:PORT", help="Open a door that speaks etcd's protocol (v3)."
+)
 @click.option(
     "--eviction-after",
     type=click.IntRange(min=0),
@@ -71,12 +92,18 @@ def serve(
     listen: str,
     advertise: tuple[str, ...],
     kubeconfig: Path | None,
+    name: str,
+    peer_listen: str,
+    peer_advertise: str,
+    join: Path | None,
+    force_new_cluster: bool,
+    etcd_listen: str,
     eviction_after: int,
     log_format: str | None,
 ) -> None:
     """Run the control plane: API, controllers, scheduler, fleet links and git. Needs no root."""
     host, port = _address(listen)
-    from gitkube.server.control_plane import ControlPlaneSettings
+    from gitkube.server.settings import ControlPlaneSettings, SettingsError, check_settings
 
     settings = ControlPlaneSettings(
         data_dir=data_dir,
@@ -88,7 +115,17 @@ def serve(
         advertise=advertise,
         kubeconfig=kubeconfig,
         eviction_after_s=eviction_after,
+        name=name,
+        peer_listen=peer_listen,
+        peer_advertise=peer_advertise,
+        door_listen=etcd_listen,
+        join=join,
+        force_new_cluster=force_new_cluster,
     )
+    try:
+        check_settings(settings)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
     _configure_logs(log_format or ("text" if sys.stderr.isatty() else "json"))
     raise SystemExit(_run(settings))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gitkube.gitops import structure
+from gitkube.gitops.acted_on import kind_problem
 from gitkube.gitops.problem import Place, Problem, did_you_mean
 from gitkube.gitops.references import Entry, reference_problems
 from gitkube.gitops.render.model import Manifest, Rendered
@@ -26,12 +27,6 @@ from gitkube.objects.validation import validate
 from gitkube.objects.walk import Steps, steps_of
 
 DEFAULT_NAMESPACE = "default"
-NOT_FROM_GIT: Mapping[Kind, str] = {
-    kinds.NODE: "hosts come from the inventory",
-    kinds.EVENT: "events are written by the cluster",
-    kinds.LEASE: "leases are written by the cluster",
-    kinds.SOURCE: "the source is set where gitkube serve is started",
-}
 
 
 class Ref(NamedTuple):
@@ -122,7 +117,7 @@ def _kind_of(manifest: Manifest, problems: list[Problem]) -> Kind | None:
         return None
     kind = kinds.by_gvk(api_version, name)
     if kind is None:
-        served = [one for one in kinds.BUILT_IN if one.kind == name]
+        served = [one for one in kinds.SERVED if one.kind == name]
         if served:
             message = f"{name} is not served at {api_version}"
             near = nearest(api_version, [one.api_version for one in served]) or served[0].api_version
@@ -131,11 +126,10 @@ def _kind_of(manifest: Manifest, problems: list[Problem]) -> Kind | None:
             hint = did_you_mean(name, [one.kind for one in kinds.BUILT_IN] + ["Template"])
             problems.append(manifest.problem(f"unknown kind {name} of {api_version}", ("kind",), hint=hint))
         return None
-    if kind in NOT_FROM_GIT:
-        message = f"a {name} cannot come from git: {NOT_FROM_GIT[kind]}"
-        problems.append(manifest.problem(message, ("kind",)))
-        return None
-    return kind
+    problem = kind_problem(manifest, kind)
+    if problem is not None:
+        problems.append(problem)
+    return None if problem is not None and problem.is_error else kind
 
 
 def _with_namespace(obj: Object, kind: Kind) -> Object:

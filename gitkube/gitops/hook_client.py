@@ -3,7 +3,8 @@
 
 Installed into a bare repository as pre-receive and post-receive. Standard library only, any Python 3.6+.
 It decides nothing: an answer of pre-receive other than success refuses the push, and without an answer the
-push is refused too, since nobody has looked at it.
+push is refused too, since nobody has looked at it. A control plane that goes away in the middle is asked
+again for some seconds: it may be restarted, and another controller may lead now.
 """
 
 import json
@@ -11,11 +12,13 @@ import os
 import signal
 import socket
 import sys
+import time
 import typing
 
 MARKER = "gitkube-hook-v1"
 SOCKET = ""
 SILENCE_S = 180
+AGAIN_S = 15
 
 
 def main() -> int:
@@ -26,35 +29,77 @@ def main() -> int:
         "updates": updates,
         "quarantine": os.environ.get("GIT_QUARANTINE_PATH", ""),
     }
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(SILENCE_S)
+    was_storing = False
     try:
         # A socket's path may have 107 bytes at most: a name relative to its directory always fits.
         os.chdir(os.path.dirname(SOCKET))
-        connection.connect(os.path.basename(SOCKET))
-        connection.sendall(json.dumps(request).encode("utf-8", "surrogateescape") + b"\n")
-        return relay(connection.makefile("r", encoding="utf-8", errors="replace"))
+        connection = connect()
+        while True:
+            code, is_storing, lost = ask(connection, request)
+            was_storing = was_storing or is_storing
+            if not lost:
+                return code
+            if name != "pre-receive":
+                raise OSError(lost)
+            # To ask again is safe, and git keeps the commits for us meanwhile.
+            print(f"waiting  the control plane went away ({lost}); trying again", flush=True)
+            connection = connect(AGAIN_S)
     except (OSError, ValueError) as error:
-        return away(name, error)
+        return away(name, error, was_storing)
 
 
-def relay(answers: typing.TextIO) -> int:
-    for line in answers:
-        answer = json.loads(line)
-        if "exit" in answer:
-            return int(answer["exit"])
-        print(answer["line"], flush=True)
-    raise OSError("it went away in the middle of the answer")
+def connect(patience_s: float = 0.0) -> socket.socket:
+    deadline = time.monotonic() + patience_s
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(SILENCE_S)
+        try:
+            connection.connect(os.path.basename(SOCKET))
+            return connection
+        except OSError:
+            connection.close()
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.2)
 
 
-def away(name: str, error: Exception) -> int:
-    why = getattr(error, "strerror", None) or str(error)
+def ask(connection: socket.socket, request: "dict[str, typing.Any]") -> "tuple[int, bool, str]":
+    """The exit code, whether the push may be stored though nobody said so, and why no code came."""
+    is_storing = False
+    try:
+        connection.sendall(json.dumps(request).encode("utf-8", "surrogateescape") + b"\n")
+        for line in connection.makefile("r", encoding="utf-8", errors="replace"):
+            answer = json.loads(line)
+            if "exit" in answer:
+                return int(answer["exit"]), is_storing, ""
+            if "stage" in answer:
+                is_storing = True
+            else:
+                print(answer["line"], flush=True)
+    except OSError as error:
+        return 1, is_storing, reason(error)
+    finally:
+        connection.close()
+    return 1, is_storing, "it ended in the middle of its answer"
+
+
+def reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def away(name: str, error: Exception, was_storing: bool) -> int:
+    why = reason(error)
+    if name == "pre-receive" and was_storing:
+        print(f"unknown  the control plane went away while it stored the push ({why})")
+        print("         another controller may deploy it: gitkube status")
+        print("         to push the same commit again, to any controller, is safe", flush=True)
+        return 1
     if name == "pre-receive":
         print(f"refused  nothing was changed: the control plane does not answer ({why})")
         print(f"         start it with: gitkube serve   (its socket is {SOCKET})", flush=True)
         return 1
     print(f"waiting  the push is stored, but the control plane does not answer ({why})")
-    print("         it is deployed as soon as gitkube serve runs again", flush=True)
+    print("         it is deployed as soon as gitkube serve runs again, here or elsewhere", flush=True)
     return 0
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -29,7 +30,8 @@ from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
 from gitkube.gitops.evaluate import Evaluation, Evaluator
 from gitkube.gitops.health import DEGRADED, FAILED, HEALTHY, WORST_FIRST
-from gitkube.gitops.hooks import HookServer, install_hooks
+from gitkube.gitops.hook_socket import Answer, HookSocket, PushRequest, install_hooks
+from gitkube.gitops.hooks import PushJudge
 from gitkube.gitops.plan import Entry, deletion_brake, live_entry
 from gitkube.gitops.problem import Place, count, errors, sorted_problems
 from gitkube.gitops.rollout import Rollout, Seen
@@ -53,6 +55,23 @@ MAX_ROLLOUTS = 32
 log = structlog.get_logger(__name__)
 
 
+class Truth(Protocol):
+    """Where the branch is, when others have it, too (`replication.py`)."""
+
+    @property
+    def is_replicated(self) -> bool: ...
+
+    async def settle(self) -> CommitId | None:
+        """The commit that is to be deployed; None: there is none, or it is not known now."""
+        ...
+
+    async def accept(
+        self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path], by_git: bool
+    ) -> None:
+        """Make a push durable; see `Replica.accept`."""
+        ...
+
+
 class Sync:
     """See the module's text. `run` works until it is cancelled."""
 
@@ -67,12 +86,14 @@ class Sync:
         rng: random.Random,
         name: str = DEFAULT_NAME,
         evaluator: Evaluator | None = None,
+        truth: Truth | None = None,
     ) -> None:
         """
         Args:
             repo: a bare repository on this machine; hooks are installed into it.
             socket: where the hooks reach this process.
             name: of the Source object.
+            truth: where the branch is; None: where this repository has it.
         """
         self._client = client
         self._repo = repo.resolve()
@@ -84,7 +105,8 @@ class Sync:
         self._applier = Applier(client, self._view.live, clock=clock)
         self._queue: WorkQueue[Ref] = WorkQueue(clock, rng)
         self._socket = socket
-        self._hooks = HookServer(self, repo=self._repo, branch=branch, socket=socket)
+        self._truth = truth
+        self._judge = PushJudge(self, repo=self._repo, branch=branch)
         self._desired: Mapping[Ref, Desired] = {}
         self._is_deploying = False
         self._refused: tuple[CommitId, str] | None = None
@@ -134,6 +156,29 @@ class Sync:
                 self._announced.popitem(last=False)
         self._wake.set()
 
+    @property
+    def is_replicated(self) -> bool:
+        """Whether a push is stored on other controllers before it is accepted."""
+        return self._truth is not None and self._truth.is_replicated
+
+    async def accept(
+        self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path], by_git: bool
+    ) -> None:
+        """A push is good: make it the branch.
+
+        Raises:
+            PushRefusedError, StoreError: see `Replica.accept`.
+        """
+        if self._truth is None:
+            return
+        await self._truth.accept(old, new, extra_objects=extra_objects, by_git=by_git)
+        if not by_git:
+            self.notify(new)
+
+    def answer_other(self, request: PushRequest, pack: bytes) -> AsyncGenerator[Answer]:
+        """Judge a push to another controller's repository; see `PushJudge.answer_other`."""
+        return self._judge.answer_other(request, pack)
+
     async def rollout_of(self, commit: CommitId) -> Rollout:
         """The rollout of a commit, as soon as it has begun."""
         while commit not in self._rollouts:
@@ -160,7 +205,8 @@ class Sync:
                 tasks.create_task(self._publish_for_ever(), name="gitops-publish")
                 heal = run_workers(self._queue, self._heal, workers=HEAL_WORKERS, name="gitops-heal")
                 tasks.create_task(heal, name="gitops-heal")
-                tasks.create_task(self._hooks.run(), name="gitops-hooks")
+                hooks = HookSocket(self._judge.answer, repo=self._repo, socket=self._socket)
+                tasks.create_task(hooks.run(), name="gitops-hooks")
         finally:
             self._evaluator.close()
 
@@ -172,7 +218,10 @@ class Sync:
         while True:
             self._wake.clear()
             try:
-                head = await asyncio.to_thread(repository.head, self._branch)
+                if self._truth is not None:
+                    head = await self._truth.settle()
+                else:
+                    head = await asyncio.to_thread(repository.head, self._branch)
                 if head is not None and head != done:
                     await self._deploy(head)
                     done = head

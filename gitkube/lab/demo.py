@@ -15,27 +15,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from gitkube.api.errors import StatusError
 from gitkube.api.http import HttpClient
+from gitkube.api.kubeconfig import KubeconfigError
 from gitkube.gitops.source import HOOK_SOCKET
 from gitkube.lab import processes
+from gitkube.lab.controllers import EVICTION_AFTER_S, LabController, gitkube
 from gitkube.lab.errors import LabError
 from gitkube.lab.lab import Lab
-from gitkube.objects.kinds import NODE
+from gitkube.objects.kinds import LEASE, NODE
 from gitkube.objects.types import Object
 
 PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE = PROJECT / "sample-repo"
 IMAGES = ("busybox:1", "redis:7", "guestbook-web:1", "guestbook-web:2")
-EVICTION_AFTER_S = 10
-"""Kubernetes' 300 s would be a long wait for somebody who just pulled a plug to see what happens."""
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 LISTEN = "127.0.0.1:6443"
 GUESTBOOK_PORT = 30080
+T = TypeVar("T")
 
 
 class Demo:
@@ -46,15 +48,24 @@ class Demo:
         self.lab = Lab(self.directory, progress=None)
         self.kubeconfig = self.directory / "kubeconfig"
         self.clone = self.directory / "clone"
-        self.repository = self.directory / "repo.git"
         self._listen = listen
         self._say = say
 
     # ------------------------------------------------------------ the steps, in order
 
-    def start_hosts(self, count: int | None) -> str:
-        """Bring up the lab."""
-        status = self.lab.up(count)
+    @property
+    def repository(self) -> Path:
+        """Where pushes go: the leader's, when there are several controllers."""
+        leading = self._leading()
+        return leading.repository if leading is not None else self.directory / "repo.git"
+
+    def start_hosts(self, count: int | None, controllers: int | None = None) -> str:
+        """Bring up the lab; with several controllers, these, too."""
+        if (controllers or 1) > 1 and (self.directory / "control").exists():
+            raise LabError(
+                f"the demo in {self.directory} runs with one controller; end it first: gitkube demo --down"
+            )
+        status = self.lab.up(count, controllers)
         zones = {host.zone for host in status.hosts}
         return f"{', '.join(host.name for host in status.hosts)} on {len(zones)} subnets"
 
@@ -75,6 +86,12 @@ class Demo:
 
     def start_control(self) -> str:
         """Start the control plane as a process of its own, unless it runs."""
+        several = self.lab.controllers()
+        if several:
+            for controller in several:
+                controller.wait_ready()
+            names = ", ".join(controller.layout.name for controller in several)
+            return f"{names}; {self.leader() or 'none yet'} leads"
         pid_file = self.directory / "serve.pid"
         pid = processes.running_pid(pid_file)
         if pid is not None and asyncio.run(self._nodes()) is not None:
@@ -83,7 +100,7 @@ class Demo:
             processes.kill(pid_file)  # it runs and does not answer
         log = self.directory / "serve.log"
         command = [
-            sys.executable, "-m", "gitkube.cli.main", "serve",
+            *gitkube("serve"),
             "--data-dir", str(self.directory / "control"), "--inventory", str(self.lab.inventory()),
             "--repo", str(self.repository), "--branch", "main", "--listen", self._listen,
             "--kubeconfig", str(self.kubeconfig), "--eviction-after", str(EVICTION_AFTER_S),
@@ -123,6 +140,8 @@ class Demo:
             shutil.copytree(SAMPLE, self.clone, ignore=shutil.ignore_patterns("images", "__pycache__"))
             self._git("init", "--quiet", "--initial-branch=main")
             self._git("remote", "add", "lab", str(self.repository))
+            for controller in self.lab.controllers():
+                self._git("remote", "add", controller.layout.name, str(controller.repository))
             for name, value in (("user.name", "gitkube demo"), ("user.email", "demo@gitkube.dev")):
                 if not self._git("config", "--get", name, check=False):
                     self._git("config", name, value)
@@ -136,13 +155,15 @@ class Demo:
         user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
         if not user.isdigit() or not group.isdigit():
             return
-        for top in (self.clone, self.repository, self.kubeconfig):
+        repositories = [one.repository for one in self.lab.controllers()] or [self.repository]
+        for top in (self.clone, *repositories, self.kubeconfig):
             for path in [top, *top.rglob("*")]:
                 if path.name != HOOK_SOCKET:
                     os.chown(path, int(user), int(group), follow_symlinks=False)
 
     def push(self) -> str:
         """Push main; what the control plane answers goes to `say`, line by line."""
+        self._git("remote", "set-url", "lab", str(self.repository))
         if (
             self._git("rev-parse", "HEAD")
             == self._git("ls-remote", "lab", "refs/heads/main").partition("\t")[0]
@@ -182,14 +203,39 @@ class Demo:
         shutil.rmtree(self.directory, ignore_errors=False) if self.directory.exists() else None
         return "lab, control plane and files are gone"
 
+    def leader(self) -> str:
+        """The name of the controller that leads; "" when none is known."""
+        return asyncio.run(self._leader())
+
+    def _leading(self) -> LabController | None:
+        several = self.lab.controllers()
+        name = self.leader() if several else ""
+        return next((one for one in several if one.layout.name == name), several[0] if several else None)
+
+    async def _leader(self) -> str:
+        async def holder(client: HttpClient) -> str:
+            lease = await client.get(LEASE, "gitkube-controller", "kube-system")
+            return str((lease.get("spec") or {}).get("holderIdentity") or "").rpartition("_")[0]
+
+        return await self._ask(holder) or ""
+
     async def _nodes(self) -> list[Object] | None:
+        async def nodes(client: HttpClient) -> list[Object]:
+            return (await client.list(NODE)).items
+
+        return await self._ask(nodes)
+
+    async def _ask(self, question: Callable[[HttpClient], Awaitable[T]]) -> T | None:
+        """The answer of the first controller that gives one."""
         if not self.kubeconfig.exists():
             return None
-        try:
-            async with HttpClient.from_kubeconfig(self.kubeconfig) as client:
-                return (await client.list(NODE)).items
-        except (StatusError, OSError):
-            return None
+        for context in [one.layout.name for one in self.lab.controllers() if one.pid is not None] or [""]:
+            try:
+                async with HttpClient.from_kubeconfig(self.kubeconfig, context=context) as client:
+                    return await question(client)
+            except (StatusError, OSError, KubeconfigError):
+                continue
+        return None
 
     def _git(self, *arguments: str, check: bool = True) -> str:
         result = subprocess.run(

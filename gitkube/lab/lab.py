@@ -5,7 +5,8 @@ rest follows (see `layout`). So each command looks at what is there, does what i
 interrupted and repeated. `down` removes what this lab made, and nothing else.
 
 A host that is killed keeps its disk (/var/lib/gitkube) and the changes to its root, and loses its memory:
-processes, /run, /tmp, and its whole network namespace with all interfaces and rules.
+processes, /run, /tmp, and its whole network namespace with all interfaces and rules. With several
+controllers these are machines of the lab, too (see `controllers`): the same faults can happen to them.
 """
 
 from __future__ import annotations
@@ -27,9 +28,18 @@ from pathlib import Path
 from gitkube.lab import cgroups, netns, processes
 from gitkube.lab.blocks import release_block, take_block
 from gitkube.lab.boot import BootSpec
+from gitkube.lab.controllers import LabController
 from gitkube.lab.errors import LabError
 from gitkube.lab.files import fitting_upper, inventory_text, known_hosts_text, write_etc
-from gitkube.lab.layout import REGISTRY_NAME, REGISTRY_PORT, HostLayout, LabLayout, plan_lab
+from gitkube.lab.layout import (
+    REGISTRY_NAME,
+    REGISTRY_PORT,
+    CableLayout,
+    ControllerLayout,
+    HostLayout,
+    LabLayout,
+    plan_lab,
+)
 from gitkube.lab.registry import Registry
 
 DEFAULT_HOSTS = 3
@@ -52,6 +62,17 @@ class HostStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ControllerStatus:
+    name: str
+    address: str
+    url: str
+    state: str
+    """As of a host."""
+    pid: int | None
+    """Of its `gitkube serve`."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabStatus:
     directory: Path
     exists: bool
@@ -59,6 +80,8 @@ class LabStatus:
     registry: str
     """As the hosts name it; "" when it does not run."""
     hosts: tuple[HostStatus, ...]
+    controllers: tuple[ControllerStatus, ...] = ()
+    """Empty while the control side runs on the machine itself."""
 
 
 class Lab:
@@ -93,6 +116,16 @@ class Lab:
         """The inventory file, as `gitkube serve --inventory` reads it."""
         return self.directory / "inventory.yaml"
 
+    @property
+    def kubeconfig(self) -> Path:
+        """With a context for each controller of the lab."""
+        return self.directory / "kubeconfig"
+
+    def controllers(self) -> list[LabController]:
+        """Those of the lab; none while the control side runs on the machine itself."""
+        layout = self._recorded_layout()
+        return [self._controller(one) for one in layout.controllers] if layout is not None else []
+
     def layout(self) -> LabLayout:
         """Names and addresses.
 
@@ -108,18 +141,20 @@ class Lab:
 
     # ------------------------------------------------------------ the whole
 
-    def up(self, hosts: int | None = None) -> LabStatus:
-        """Make everything be there and on: network, registry, hosts. Hosts that were cut are joined.
+    def up(self, hosts: int | None = None, controllers: int | None = None) -> LabStatus:
+        """Make everything be there and on: network, registry, hosts, controllers. What was cut is joined.
 
         Args:
             hosts: how many; None keeps the number that the lab has, or makes three.
+            controllers: how many; 1 leaves the control side to whoever starts it on the machine; None keeps
+                the number, or is 1.
 
         Raises:
-            LabError: not root, a program is missing, or fewer hosts are asked for than exist.
+            LabError: not root, a program is missing, or fewer are asked for than exist.
         """
         self._need_root()
         with self._locked(create=True):
-            layout = self._plan(hosts)
+            layout = self._plan(hosts, controllers)
             if not self._is_whole(layout):
                 self._build(layout)
             return self.status()
@@ -140,6 +175,10 @@ class Lab:
             layout = self._recorded_layout()
             if layout is None:
                 return False
+            for controller in layout.controllers:
+                self._controller(controller).stop()
+            if layout.controllers:
+                self._say("controllers stopped")
             registry = self._registry(layout)
             self._on_each(layout.hosts, lambda host: self._power_off(layout, host))
             registry.stop()
@@ -165,7 +204,8 @@ class Lab:
         hosts = tuple(self._status_of(layout, host, ports) for host in layout.hosts)
         is_serving = self._registry(layout).is_running()
         registry = f"{REGISTRY_NAME}:{REGISTRY_PORT}" if is_serving else ""
-        return LabStatus(self.directory, True, layout.machine_address, registry, hosts)
+        controllers = tuple(self._controller_status(one, ports) for one in layout.controllers)
+        return LabStatus(self.directory, True, layout.machine_address, registry, hosts, controllers)
 
     def push_images(self, layouts: Mapping[str, Path]) -> list[str]:
         """Fill the registry: "name:tag" -> OCI image layout. What is there already is not copied.
@@ -202,8 +242,12 @@ class Lab:
             raise LabError(f"{argv[0]} on {host} did not end within {timeout_s:.0f} s") from error
 
     def exec_argv(self, host: str, argv: Sequence[str]) -> list[str]:
-        """The argument list that runs `argv` on a host from this machine, for callers with a terminal."""
+        """The argument list that runs `argv` on a host from this machine, for callers with a terminal. A
+        controller is only a network of its own."""
         self._need_root()
+        controller = self.layout().controller(host)
+        if controller is not None:
+            return ["nsenter", f"--net={netns.NAMESPACES / controller.namespace}", "--", *argv]
         _, place = self._host(host)
         pid = processes.running_pid(self._home(place) / "init.pid")
         if pid is None:
@@ -213,18 +257,26 @@ class Lab:
         return [*enter, "--root", "--wd=/", "--", "env", "-i", *environment, *argv]
 
     def kill(self, host: str) -> None:
-        """Power cut: every process of the host ends at this instant, and nothing is flushed."""
+        """Power cut: every process of the host or controller ends at this instant, and nothing is flushed."""
         self._need_root()
         with self._locked(create=False):
-            layout, place = self._host(host)
-            self._power_off(layout, place)
+            layout = self.layout()
+            controller = layout.controller(host)
+            if controller is not None:
+                self._stop_controller(layout, controller)
+            else:
+                self._power_off(layout, self._host(host)[1])
 
     def start(self, host: str) -> None:
-        """Boot a host that is off; one that is on is left alone."""
+        """Boot a host or start a controller that is off; one that is on is left alone."""
         self._need_root()
         with self._locked(create=False):
-            layout, place = self._host(host)
-            self._power_on(layout, place)
+            layout = self.layout()
+            controller = layout.controller(host)
+            if controller is not None:
+                self._start_controller(layout, controller)
+            else:
+                self._power_on(layout, self._host(host)[1])
 
     def cut(self, host: str) -> None:
         """Pull out the host's network cable; it runs on."""
@@ -236,8 +288,15 @@ class Lab:
 
     # ------------------------------------------------------------ building
 
-    def _plan(self, hosts: int | None) -> LabLayout:
+    def _plan(self, hosts: int | None, controllers: int | None) -> LabLayout:
         recorded = self._recorded_layout()
+        had = max(1, len(recorded.controllers)) if recorded else 1
+        several = controllers or had
+        if several < had:
+            raise LabError(
+                f"the lab in {self.directory} has {had} controllers and is not made smaller; "
+                f"`gitkube lab down --dir {self.directory}` first"
+            )
         wanted = hosts or (len(recorded.hosts) if recorded else DEFAULT_HOSTS)
         if recorded is not None and wanted < len(recorded.hosts):
             raise LabError(
@@ -246,11 +305,12 @@ class Lab:
             )
         block = take_block(self.directory, state_name=_STATE, wanted=recorded.block if recorded else None)
         try:
-            layout = plan_lab(self.directory, block, wanted)
+            layout = plan_lab(self.directory, block, wanted, several)
         except ValueError as error:
             raise LabError(str(error)) from error
         state = self.directory / _STATE
-        state.write_text(json.dumps({"block": layout.block, "hosts": len(layout.hosts)}))
+        record = {"block": layout.block, "hosts": len(layout.hosts), "controllers": several}
+        state.write_text(json.dumps(record))
         return layout
 
     def _is_whole(self, layout: LabLayout) -> bool:
@@ -258,6 +318,7 @@ class Lab:
             return False
         ports = self._router_ports(layout)
         states = {self._status_of(layout, host, ports).state for host in layout.hosts}
+        states |= {self._controller_status(one, ports).state for one in layout.controllers}
         return states == {"on"} and self.inventory().exists()
 
     def _build(self, layout: LabLayout) -> None:
@@ -272,12 +333,36 @@ class Lab:
         self._on_each(layout.hosts, lambda host: self._power_on(layout, host))
         for host in layout.hosts:
             netns.set_cable(layout, host, is_up=True)
+        for controller in layout.controllers:
+            self._start_controller(layout, controller)
+            netns.set_cable(layout, controller, is_up=True)
+
+    def _start_controller(self, layout: LabLayout, place: ControllerLayout) -> None:
+        controller = self._controller(place)
+        if controller.pid is not None:
+            return
+        netns.build_control_network(layout)
+        netns.plug(layout, place)
+        netns.set_cable(layout, place, is_up=True)
+        others = [self._controller(one) for one in layout.controllers if one.name != place.name]
+        controller.start([one for one in others if one.pid is not None and one.has_begun])
+        members = [one for one in others if one.has_begun]
+        is_majority = 1 + sum(one.pid is not None for one in members) > (1 + len(members)) // 2
+        if is_majority:  # else it waits for the others, as it must
+            controller.wait_ready()
+        self._say(f"controller {place.name} {'ready' if is_majority else 'started'}: {place.url}")
+
+    def _stop_controller(self, layout: LabLayout, place: ControllerLayout) -> None:
+        was_on = self._controller(place).kill()
+        netns.unplug(layout, place)
+        if was_on:
+            self._say(f"controller {place.name} off")
 
     def _power_on(self, layout: LabLayout, host: HostLayout) -> None:
         home = self._home(host)
         if processes.running_pid(home / "init.pid") is not None:
             return
-        netns.plug_host(layout, host)
+        netns.plug(layout, host)
         write_etc(home / "etc", layout, host)
         for name in ("disk", "root"):
             (home / name).mkdir(parents=True, exist_ok=True)
@@ -305,16 +390,19 @@ class Lab:
 
     def _power_off(self, layout: LabLayout, host: HostLayout) -> None:
         was_on = processes.kill(self._home(host) / "init.pid")
-        netns.unplug_host(layout, host)
+        netns.unplug(layout, host)
         if was_on:
             self._say(f"host {host.name} off")
 
     def _set_cable(self, host: str, *, is_up: bool) -> None:
         self._need_root()
         with self._locked(create=False):
-            layout, place = self._host(host)
-            if processes.running_pid(self._home(place) / "init.pid") is None:
-                raise LabError(f"host {host} is off; `gitkube lab start {host}` boots it")
+            layout = self.layout()
+            controller = layout.controller(host)
+            place: CableLayout = controller or self._host(host)[1]
+            pid = self._controller(controller).pid if controller else self._host_pid(place)
+            if pid is None:
+                raise LabError(f"{host} is off; `gitkube lab start {host}` starts it")
             netns.set_cable(layout, place, is_up=is_up)
 
     def _make_key(self, path: Path, comment: str) -> None:
@@ -352,8 +440,10 @@ class Lab:
         for place in sorted((m for m in mounted if Path(m).is_relative_to(hosts)), reverse=True):
             if libc.umount2(os.fsencode(place), _UNMOUNT_DETACHED) != 0:
                 raise LabError(f"{place} cannot be unmounted: {os.strerror(ctypes.get_errno())}")
-        for name in ("hosts", "registry", "ssh"):
+        for name in ("hosts", "controllers", "registry", "ssh"):
             shutil.rmtree(self.directory / name, ignore_errors=False, onerror=_unless_missing)
+        if self.controllers():
+            self.kubeconfig.unlink(missing_ok=True)
         for file in (self.inventory(), self.known_hosts, self.directory / _STATE, self.directory / ".lock"):
             file.unlink(missing_ok=True)
 
@@ -363,7 +453,8 @@ class Lab:
         state = self.directory / _STATE
         try:
             record = json.loads(state.read_text())
-            return plan_lab(self.directory, int(record["block"]), int(record["hosts"]))
+            controllers = int(record.get("controllers", 1))
+            return plan_lab(self.directory, int(record["block"]), int(record["hosts"]), controllers)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -376,9 +467,14 @@ class Lab:
         state = "off" if pid is None else "on" if ports.get(host.port, False) else "cut"
         return HostStatus(host.name, host.address, host.zone, state, pid)
 
+    def _controller_status(self, place: ControllerLayout, ports: Mapping[str, bool]) -> ControllerStatus:
+        pid = self._controller(place).pid
+        state = "off" if pid is None else "on" if ports.get(place.port, False) else "cut"
+        return ControllerStatus(place.name, place.address, place.url, state, pid)
+
     def _router_ports(self, layout: LabLayout) -> dict[str, bool]:
         if os.geteuid() != 0:
-            return {host.port: True for host in layout.hosts}
+            return {place.port: True for place in (*layout.hosts, *layout.controllers)}
         if not netns.has_namespace(layout.router_namespace):
             return {}
         return netns.links(layout.router_namespace)
@@ -387,12 +483,20 @@ class Lab:
         layout = self.layout()
         host = layout.host(name)
         if host is None:
-            known = ", ".join(each.name for each in layout.hosts)
+            known = ", ".join(each.name for each in (*layout.hosts, *layout.controllers))
             raise LabError(f"the lab has no host {name!r}; it has {known}")
         return layout, host
 
-    def _home(self, host: HostLayout) -> Path:
+    def _home(self, host: CableLayout) -> Path:
         return self.directory / "hosts" / host.name
+
+    def _host_pid(self, host: CableLayout) -> int | None:
+        return processes.running_pid(self._home(host) / "init.pid")
+
+    def _controller(self, place: ControllerLayout) -> LabController:
+        home = self.directory / "controllers" / place.name
+        kubeconfig = self.kubeconfig if place.index == 0 else home / "kubeconfig"
+        return LabController(home, place, inventory=self.inventory(), kubeconfig=kubeconfig)
 
     def _registry(self, layout: LabLayout) -> Registry:
         return Registry(self.directory / "registry", layout.registry)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitkube.lab.errors import LabError
-from gitkube.lab.layout import HostLayout, LabLayout
+from gitkube.lab.layout import CableLayout, LabLayout
 
 NAMESPACES = Path("/run/netns")
 COMMAND_TIMEOUT_S = 30.0
@@ -91,15 +91,47 @@ def build_router(layout: LabLayout) -> None:
         ])  # fmt: skip
 
 
+def build_control_network(layout: LabLayout) -> None:
+    """The controllers' switch in the router, and the machine's way to it.
+
+    Controllers reach hosts; a host, and so a pod, opens no connection to a controller.
+    """
+    router, (bridge, gateway, subnet) = layout.router_namespace, layout.control_subnet
+    if bridge in links(router):
+        return
+    run(["ip", "netns", "exec", router, "nft", "-f", "-"], stdin=_CONTROL_RULES.format(bridge=bridge))
+    run([
+        "ip", "route", "replace", subnet, "via", layout.router_address,
+        "dev", layout.machine_link, "src", layout.machine_address,
+    ])  # fmt: skip
+    # The switch comes last: its presence is what says that this network is whole.
+    run(["ip", "-n", router, "link", "add", bridge, "type", "bridge"])
+    run(["ip", "-n", router, "address", "add", f"{gateway}/24", "dev", bridge])
+    run(["ip", "-n", router, "link", "set", bridge, "up"])
+
+
+_CONTROL_RULES = """\
+table inet gitkube-lab
+delete table inet gitkube-lab
+table inet gitkube-lab {{
+  chain forward {{
+    type filter hook forward priority 0; policy accept;
+    ct state established,related accept
+    iifname "br-*" iifname != "{bridge}" oifname "{bridge}" drop
+  }}
+}}
+"""
+
+
 def remove_router(layout: LabLayout) -> None:
     if layout.machine_link in links():
         run(["ip", "link", "delete", layout.machine_link])
     remove_namespace(layout.router_namespace)
 
 
-def plug_host(layout: LabLayout, host: HostLayout) -> None:
-    """A fresh network namespace for a host that is about to boot, cabled to its switch."""
-    unplug_host(layout, host)
+def plug(layout: LabLayout, host: CableLayout) -> None:
+    """A fresh network namespace for a host or controller that is about to start, cabled to its switch."""
+    unplug(layout, host)
     router = layout.router_namespace
     run(["ip", "netns", "add", host.namespace])
     run([
@@ -114,15 +146,15 @@ def plug_host(layout: LabLayout, host: HostLayout) -> None:
     run([*inside, "route", "add", "default", "via", host.gateway])
 
 
-def unplug_host(layout: LabLayout, host: HostLayout) -> None:
+def unplug(layout: LabLayout, host: CableLayout) -> None:
     # The cable goes first: freeing a namespace is the kernel's own time, and the name must be free again.
     if has_namespace(layout.router_namespace) and host.port in links(layout.router_namespace):
         run(["ip", "-n", layout.router_namespace, "link", "delete", host.port])
     remove_namespace(host.namespace)
 
 
-def set_cable(layout: LabLayout, host: HostLayout, *, is_up: bool) -> None:
-    """Pull a host's cable out of its switch, or put it back and wait until it carries.
+def set_cable(layout: LabLayout, host: CableLayout, *, is_up: bool) -> None:
+    """Pull a cable out of its switch, or put it back and wait until it carries.
 
     Raises:
         LabError: no carrier in time.
@@ -137,7 +169,7 @@ def set_cable(layout: LabLayout, host: HostLayout, *, is_up: bool) -> None:
     deadline = time.monotonic() + CARRIER_TIMEOUT_S
     while not all(_carries(namespace, link) for namespace, link in ends):
         if time.monotonic() > deadline:
-            raise LabError(f"the cable of host {host.name} has no carrier; is the host still there?")
+            raise LabError(f"the cable of {host.name} has no carrier; is it still there?")
         time.sleep(0.01)
 
 

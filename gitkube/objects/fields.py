@@ -123,6 +123,7 @@ _SELECTABLE: Mapping[Kind, Mapping[str, Callable[[Object], str]]] = {
         "spec.hostNetwork": _flag_at("spec", "hostNetwork"),
         "status.phase": _at("status", "phase"),
         "status.podIP": _at("status", "podIP"),
+        "status.podIPs": lambda obj: "",  # a list; Kubernetes takes the question and finds nothing
         "status.nominatedNodeName": _at("status", "nominatedNodeName"),
     },
     NODE: {"spec.unschedulable": _flag_at("spec", "unschedulable")},

@@ -53,6 +53,13 @@ def dns_subdomain(text: str) -> list[str]:
     return wrong
 
 
+def path_segment(text: str) -> list[str]:
+    """What may stand between two slashes of a URL: names of roles, where nothing else makes a rule."""
+    if text in (".", ".."):
+        return [f"may not be '{text}'"]
+    return [f"may not contain '{character}'" for character in "/%" if character in text]
+
+
 def qualified_name(text: str) -> list[str]:
     """Keys of labels, annotations, taints and resources: `name` or `prefix/name`."""
     wrong: list[str] = []

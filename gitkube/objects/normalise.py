@@ -2,8 +2,9 @@
 
 As Kubernetes' decoder does when it reads an object into its types and writes it out again: quantities get
 their canonical text, a null field vanishes, a null among a map's or a list's values becomes the value type's
-zero, an empty list or map that may be left out is left out. Fields that the schema does not know stay as they
-are (`unknown.py` finds and prunes them), and so do values of a wrong type (validation names them).
+zero, an empty value that may be left out is left out, and a struct that is always written is there. Fields
+that the schema does not know stay as they are (`unknown.py` finds and prunes them), and so do values of a
+wrong type (validation names them).
 
 Invariant: `normalise(normalise(x)) == normalise(x)`, and nothing of `x` is changed or shared.
 """
@@ -19,13 +20,6 @@ from gitkube.objects.schema import Schema, schema_of
 from gitkube.objects.types import Object
 
 _ZEROS: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
-_OMITTED_WHEN_EMPTY = frozenset(
-    {"nodeName", "hostname", "subdomain", "serviceAccountName", "value", "clusterIP"}
-)
-"""Texts that Kubernetes leaves out when they are empty and that people write so. (Others have a meaning when
-they are empty: `storageClassName: ""`.)"""
-_OMITTED_WHEN_FALSE = frozenset({"hostNetwork", "hostPID", "hostIPC", "unschedulable"})
-"""Likewise for booleans."""
 
 
 def normalise(kind: Kind, obj: Object) -> Object:
@@ -64,14 +58,15 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
             continue
         if value is None:
             continue
-        if (value == "" and field in _OMITTED_WHEN_EMPTY) or (
-            value is False and field in _OMITTED_WHEN_FALSE
-        ):
+        if field in schema.drops and (value == "" or value is False or value == 0):
             continue
         normal = _normalise(child, value)
         if normal in ([], {}) and field not in schema.required and not _is_struct(child):
             continue
         result[field] = normal
+    for field, empty in schema.writes.items():
+        if field not in result:
+            result[field] = _normalise(properties[field], empty)
     return result
 
 

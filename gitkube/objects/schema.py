@@ -46,6 +46,9 @@ _KEY_DEFAULTS: Mapping[tuple[str, str], Any] = {
 }
 
 
+_NO_EMPTIES: Mapping[str, Any] = {}
+
+
 class SchemaError(Exception):
     """The installed schemas lack something that a kind needs."""
 
@@ -65,6 +68,7 @@ class Schema:
         "_raw",
         "default",
         "description",
+        "drops",
         "enum",
         "format",
         "int_or_string",
@@ -73,11 +77,14 @@ class Schema:
         "list_type",
         "map_type",
         "name",
+        "nulls",
         "patch_merge_key",
         "patch_strategy",
         "preserve_unknown",
         "required",
+        "times",
         "types",
+        "writes",
     )
 
     def __init__(
@@ -125,6 +132,20 @@ class Schema:
             raw.get("x-kubernetes-preserve-unknown-fields")
         )
         """Whether unknown fields are kept: the node holds any JSON."""
+        empties = _empties().get(name, _NO_EMPTIES)
+        self.drops: frozenset[str] = frozenset(empties.get("drops", ()))
+        """Fields that vanish when they are 0, "" or false, for then they say nothing."""
+        self.writes: Mapping[str, Any] = empties.get("writes", {})
+        """Fields that are there even when nobody has set them, and what they hold then."""
+        self.nulls: Mapping[str, Any] = empties.get("nulls", {})
+        """Lists and maps that Kubernetes writes as null when nobody has set them, with their empty value."""
+        self.times: tuple[str, ...] = tuple(empties.get("times", ()))
+        """Times that Kubernetes writes as null when nobody has set them."""
+
+    @property
+    def has_times(self) -> bool:
+        """Whether this struct, or one that can be in it, has `times`."""
+        return _has_times(self.name) if self.name else _has_times_below(self._raw)
 
     @property
     def properties(self) -> Mapping[str, Schema]:
@@ -244,6 +265,31 @@ def definitions() -> Mapping[str, Any]:
     for path in sorted((Path(__file__).parent / "schemas").glob("*.json")):
         found.update(orjson.loads(path.read_bytes())["$defs"])
     return found
+
+
+@cache
+def _has_times(name: str) -> bool:
+    if _empties().get(name, _NO_EMPTIES).get("times"):
+        return True
+    return not name.endswith(".JSONSchemaProps") and _has_times_below(definitions()[name])
+
+
+def _has_times_below(raw: Any) -> bool:
+    if isinstance(raw, list):
+        return any(_has_times_below(item) for item in raw)
+    if not isinstance(raw, Mapping):
+        return False
+    reference = raw.get("$ref")
+    if isinstance(reference, str) and _has_times(reference.removeprefix(_REFERENCE_PREFIX)):
+        return True
+    return any(_has_times_below(item) for key, item in raw.items() if key != "description")
+
+
+@cache
+def _empties() -> Mapping[str, Any]:
+    """What Kubernetes' own types do with fields that hold nothing (`tools/make_empties.py` made the file)."""
+    parsed: dict[str, Any] = orjson.loads((Path(__file__).parent / "empties.json").read_bytes())
+    return parsed
 
 
 @cache

@@ -18,10 +18,12 @@ from gitkube.api.machinery import Api
 from gitkube.api.streams import PodStreams
 from gitkube.clock import Clock, SystemClock
 from gitkube.server.bodies import MAX_BODY_BYTES
+from gitkube.server.cluster import ClusterEndpoints
 from gitkube.server.door import Door
 from gitkube.server.identity import Authenticator, user_of_certificate
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.pki import Pki
+from gitkube.server.relay import Relay
 
 log = structlog.get_logger()
 
@@ -44,6 +46,8 @@ def create_app(
     clock: Clock,
     rng: random.Random | None = None,
     authenticate: Authenticator = user_of_certificate,
+    relay: Relay | None = None,
+    cluster: ClusterEndpoints | None = None,
 ) -> web.Application:
     """The application; `api.run()` must be running for it to answer.
 
@@ -51,10 +55,14 @@ def create_app(
         streams: reaches running pods for log, exec and port-forward.
         rng: for the length of watches and the ids of requests.
         authenticate: who sends a request; by default the subject of the client certificate.
+        relay: carries streams that another controller must serve; None where there is only one.
+        cluster: what other controllers may ask, beside the API.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    door = Door(api, streams, clock=clock, rng=rng or random.Random(), authenticate=authenticate)
+    door = Door(api, streams, clock=clock, rng=rng or random.Random(), authenticate=authenticate, relay=relay)
     app[LIFETIME] = door.lifetime
+    if cluster is not None:
+        cluster.add_to(app)
     app.router.add_route("*", "/{path:.*}", door.handle)
 
     async def stop(_: web.Application) -> None:

@@ -54,6 +54,8 @@ async def read_object(request: web.Request, context: Context) -> Object:
         StatusError: 400, 413, 415.
     """
     value = await read_value(request, context)
+    if value is None:
+        return {}  # null is an object of which nothing is said
     if not isinstance(value, dict):
         raise bad_request("the body of the request must be an object")
     return value

@@ -1,8 +1,10 @@
 """Everything of the control side in one process, joined here and nowhere else.
 
 The store's member runs as a child process; the API reads it through one watch. Above the API stand two kinds
-of parts: the HTTPS server, which every controller runs, and the loops that act (controllers, scheduler, fleet
-links, git), which run on the leader only. All of them meet in the API's state; none knows another.
+of parts: those that every controller runs (the HTTPS server, the mirror of the repository, the eye on the
+other controllers), and the loops that act (controllers, scheduler, fleet links, git), which run only where
+the store's leader is. All of them meet in the API's state; none knows another. What the acting loops write
+is fenced by the term of their leadership.
 
 A part that fails ends the whole process with its reason: restarting from the disk is the one recovery path,
 and it is the one that is tested most.
@@ -11,58 +13,74 @@ and it is the one that is tested most.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
-import socket
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import structlog
 
 from gitkube.api.authorization import system_user
 from gitkube.api.client import Client
 from gitkube.api.errors import unavailable
+from gitkube.api.keys import object_key
+from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
 from gitkube.api.settings import ApiSettings
 from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
+from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock, SystemClock
-from gitkube.control.leader import LeaderElection
+from gitkube.control.leader import LEASE_NAME, LEASE_NAMESPACE, LeaderElection
 from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
-from gitkube.files import replace_durably
 from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
-from gitkube.gitops.source import HOOK_SOCKET, make_repository
+from gitkube.gitops.forwarding import Forwarding, Leader
+from gitkube.gitops.hook_socket import Answer, PushRequest, hook_socket
+from gitkube.gitops.replication import Membership, Replica
+from gitkube.gitops.source import make_repository
 from gitkube.gitops.sync import Sync
+from gitkube.objects.kinds import LEASE
 from gitkube.objects.types import Object
 from gitkube.scheduler.scheduler import Scheduler
-from gitkube.server.app import HttpServer, create_app
+from gitkube.server.app import RENEWAL_CHECK_S, HttpServer, create_app
+from gitkube.server.cluster import ClusterClient, ClusterEndpoints
+from gitkube.server.controllers import Addresses, Controllers
+from gitkube.server.identity import user_of_certificate
+from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
+from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.pki import Pki
-from gitkube.store.config import MemberConfig
+from gitkube.server.relay import Relay
+from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
+from gitkube.store.backup import force_new_cluster
+from gitkube.store.directory import lock_directory
+from gitkube.store.disk import SystemDisk
+from gitkube.store.fenced import FencedStore
+from gitkube.store.membership import lone_parts
+from gitkube.store.protocol import StoreError
 from gitkube.store.remote import RemoteStore, StoreProcess
+
+__all__ = ["ControlPlane", "ControlPlaneSettings"]
+
+HAND_OVER_S = 2.0
+"""How long a leader that stops tries to hand over."""
+
+LOCK_WAIT_S = 5.0
 
 log = structlog.get_logger()
 
-MAX_SOCKET_PATH_BYTES = 100
-"""unix(7) allows 108 with the final zero."""
-
 
 @dataclass(frozen=True, slots=True)
-class ControlPlaneSettings:
-    data_dir: Path
-    inventory: Path
-    repository: Path
-    branch: str = "main"
-    listen_host: str = "127.0.0.1"
-    listen_port: int = 6443
-    """0 takes a free one."""
-    advertise: tuple[str, ...] = ()
-    """Further host names and addresses by which clients call the API; the first goes into the kubeconfig."""
-    kubeconfig: Path | None = None
-    """Where the administrator's kubeconfig is written; None: `kubeconfig` in the data directory."""
-    eviction_after_s: int = 300
-    """Tolerations that pods get for hosts out of reach, when they don't name their own."""
+class _Parts:
+    """What the parts share."""
+
+    api: Api
+    store: RemoteStore
+    pki: Pki
+    controllers: Controllers
+    replica: Replica
 
 
 class ControlPlane:
@@ -75,6 +93,10 @@ class ControlPlane:
         self._clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._streams = _LeadersStreams()
+        self._sync: Sync | None = None
+        """While we lead."""
+        self._forwards = _Switch()
+        """Whether the hooks are served by passing pushes on."""
 
     async def run(self, on_ready: Callable[[str], None]) -> None:
         """Run until cancelled.
@@ -84,62 +106,183 @@ class ControlPlane:
 
         Raises:
             ExceptionGroup: a part has failed; each exception in it says what and why.
+            JoinError, PkiError, SettingsError, SourceError, StoreError: it cannot even begin.
         """
-        data_dir = self._settings.data_dir
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        make_repository(self._settings.repository, self._settings.branch)
-        store_socket = _socket_path(data_dir, "store.sock")
-        async with asyncio.TaskGroup() as parts:
-            config = MemberConfig(data_dir / "store", store_socket)
+        settings = self._settings
+        check_settings(settings)
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_repository(settings.repository, settings.branch)
+        joining = await self._join()
+        name, identity = identity_of(settings.data_dir, settings.name or (joining.name if joining else ""))
+        pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
+        config = member_config(settings, pki, name, joining)
+        if settings.force_new_cluster:
+            await self._go_on_alone()
+        async with asyncio.TaskGroup() as tasks:
             process = StoreProcess(config, clock=self._clock, rng=self._rng)
-            parts.create_task(process.run(), name="store")
-            store = RemoteStore(store_socket, clock=self._clock)
+            tasks.create_task(process.run(), name="store")
+            store = RemoteStore(config.socket, clock=self._clock)
             try:
+                toleration_s = settings.eviction_after_s
                 api = Api(
-                    store,
-                    clock=self._clock,
-                    rng=self._rng,
-                    settings=ApiSettings(toleration_s=self._settings.eviction_after_s),
+                    store, clock=self._clock, rng=self._rng, settings=ApiSettings(toleration_s=toleration_s)
                 )
-                parts.create_task(api.run(), name="api")
+                tasks.create_task(api.run(), name="api")
                 await api.wait_ready()
-                pki = Pki.open(data_dir / "pki", clock=self._clock)
-                on_ready(await self._serve(api, pki, parts))
+                note_joined(settings.data_dir)
+                tasks.create_task(self._renew(pki, name), name="renewal")
+                parts = await self._serve(api, store, pki, name, tasks, on_ready)
+                tasks.create_task(parts.replica.run(), name="git-replica")
+                tasks.create_task(self._forward_pushes(parts), name="git-forwarding")
                 election = LeaderElection(
                     api.client(system_user("leader-election")),
-                    _identity(data_dir),
+                    identity,
+                    parts.controllers,
                     clock=self._clock,
                     rng=self._rng,
                 )
-                await election.run(lambda term: self._lead(api, pki, term))
+                try:
+                    await election.run(lambda term: self._lead(parts, term))
+                finally:
+                    await _hand_over(parts)
             finally:
                 await store.close()
 
-    async def _serve(self, api: Api, pki: Pki, parts: asyncio.TaskGroup) -> str:
+    async def _join(self) -> JoinFile | None:
+        """Make the data directory fit to join with; None for a controller that is a member, or the first."""
         settings = self._settings
-        app = create_app(api, self._streams, clock=self._clock)
+        check_directory(settings.data_dir)
+        if settings.join is None or has_joined(settings.data_dir):
+            return None
+
+        async def redeem(join: JoinFile, by: str) -> None:
+            pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
+            await ClusterClient(pki.controller_context).redeem(join, by)
+
+        return await prepare(settings.join, settings.data_dir, clock=self._clock, redeem=redeem)
+
+    async def _go_on_alone(self) -> None:
+        """Make a cluster of one out of what is here, when the other members are lost for good."""
+        settings = self._settings
+        if not settings.store_dir.is_dir():
+            raise StoreError(f"there is no store in {settings.data_dir} that could go on alone")
+        lock = await lock_directory(settings.store_dir, self._clock, LOCK_WAIT_S)
+        try:
+            made = force_new_cluster(
+                SystemDisk(),
+                settings.store_dir,
+                rng=self._rng,
+                peer_address=settings.peer_address,
+                member_parts=lone_parts,
+            )
+        finally:
+            os.close(lock)
+        forget_joining(settings.data_dir)
+        log.warning("new_cluster_forced", cluster=f"{made.cluster_id:016x}", member=f"{made.member_id:016x}")
+
+    async def _renew(self, pki: Pki, name: str) -> None:
+        """Keep the member's certificates fresh; it reads them again when they change."""
+        while True:
+            await self._clock.sleep(RENEWAL_CHECK_S)
+            member_config(self._settings, pki, name, None)
+
+    # ------------------------------------------------------------------ what every controller does
+
+    async def _serve(
+        self,
+        api: Api,
+        store: RemoteStore,
+        pki: Pki,
+        name: str,
+        tasks: asyncio.TaskGroup,
+        on_ready: Callable[[str], None],
+    ) -> _Parts:
+        settings = self._settings
+        controllers: Controllers
+
+        def leader_url() -> str | None:
+            if controllers.is_leader:
+                return None
+            leader = controllers.leader
+            return leader.client_urls[0] if leader is not None and leader.client_urls else ""
+
+        app = create_app(
+            api,
+            self._streams,
+            clock=self._clock,
+            relay=Relay(leader_url, pki.controller_context),
+            cluster=ClusterEndpoints(
+                store,
+                authenticate=user_of_certificate,
+                clock=self._clock,
+                pushes=lambda: self._sync.answer_other if self._sync is not None else None,
+            ),
+        )
         server = HttpServer(
             app,
             host=settings.listen_host,
             port=settings.listen_port,
             pki=pki,
-            names=settings.advertise,
+            names=[*settings.advertise, settings.client_host],
             clock=self._clock,
         )
         await server.start()
-        parts.create_task(server.run(), name="https")
-        kubeconfig = settings.kubeconfig or settings.data_dir / "kubeconfig"
-        url = f"https://{settings.advertise[0]}:{server.port}" if settings.advertise else server.url
-        pki.write_kubeconfig(kubeconfig, url)
-        log.info("api_serving", url=server.url, kubeconfig=str(kubeconfig))
-        return server.url
+        tasks.create_task(server.run(), name="https")
+        url = settings.client_url(server.port)
 
-    async def _lead(self, api: Api, pki: Pki, term: int) -> None:
-        """What only the leader does. Cancelled when it is the leader no more."""
+        def write_kubeconfig() -> None:
+            others = [Context(one.name, one.client_urls[0]) for one in controllers.members if one.client_urls]
+            is_alone = controllers.is_alone
+            pki.write_kubeconfig(
+                settings.kubeconfig_path,
+                url,
+                others=[] if is_alone else others,
+                context=CLUSTER_NAME if is_alone else name,
+            )
+
+        controllers = Controllers(
+            store,
+            Addresses(settings.peer_address, (url,)),
+            clock=self._clock,
+            is_alive=ClusterClient(pki.controller_context).is_alive,
+            on_change=write_kubeconfig,
+        )
+        write_kubeconfig()
+        tasks.create_task(controllers.run(), name="controllers-seen")
+        log.info("api_serving", url=url, kubeconfig=str(settings.kubeconfig_path))
+        on_ready(url)
+        replica = Replica(
+            store,
+            repository=settings.repository.resolve(),
+            branch=settings.branch,
+            clock=self._clock,
+            membership=lambda: _membership(controllers),
+        )
+        return _Parts(api, store, pki, controllers, replica)
+
+    async def _forward_pushes(self, parts: _Parts) -> None:
+        """Serve the hooks of our repository whenever somebody else leads."""
+        client = ClusterClient(parts.pki.controller_context)
+
+        def leader() -> Leader | None:
+            found = parts.controllers.leader
+            is_other = found is not None and found.id != parts.controllers.member_id
+            return _Leader(client, found.client_urls[0]) if found and is_other and found.client_urls else None
+
+        forwarding = Forwarding(
+            leader, parts.replica, repo=self._settings.repository.resolve(), branch=self._settings.branch
+        )
+        await self._forwards.run(forwarding.run)
+
+    # ------------------------------------------------------------------ what only the leader does
+
+    async def _lead(self, parts: _Parts, term: int) -> None:
+        """Cancelled when it is the leader no more."""
         settings = self._settings
+        verbs = self._fenced(parts, term)
 
         def client(component: str) -> Client:
-            return api.client(system_user(component))
+            return LocalClient(verbs, system_user(component))
 
         fleet = Fleet(
             client("fleet"),
@@ -154,19 +297,23 @@ class ControlPlane:
             client("controller-manager"),
             clock=self._clock,
             rng=self._rng,
-            settings=ControlSettings(root_ca=pki.ca_pem.decode()),
+            settings=ControlSettings(root_ca=parts.pki.ca_pem.decode()),
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
         sync = Sync(
             client("gitops"),
             repo=settings.repository,
             branch=settings.branch,
-            socket=settings.repository / HOOK_SOCKET,
+            socket=hook_socket(settings.repository.resolve()),
             clock=self._clock,
             rng=self._rng,
+            truth=parts.replica,
         )
         log.info("leading", term=term)
-        self._streams.leader = fleet
+        await self._forwards.off()
+        self._streams.leader, self._sync = fleet, sync
+        parts.replica.lead(self._fenced_store(parts, term))
+        parts.replica.notify = sync.notify
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(manager.run(), name="controllers")
@@ -174,7 +321,90 @@ class ControlPlane:
                 loops.create_task(fleet.run(), name="fleet")
                 loops.create_task(sync.run(), name="gitops")
         finally:
-            self._streams.leader = None
+            self._streams.leader = self._sync = None
+            parts.replica.follow()
+            parts.replica.notify = lambda: None
+            self._forwards.on()
+
+    def _fenced_store(self, parts: _Parts, term: int) -> FencedStore:
+        """The store for this leadership: what is written through it is refused once another one has begun."""
+        return FencedStore(parts.store, object_key(LEASE, LEASE_NAMESPACE, LEASE_NAME), term)
+
+    def _fenced(self, parts: _Parts, term: int) -> Verbs:
+        """The API's verbs for this leadership."""
+        api = parts.api
+        return Verbs(
+            self._fenced_store(parts, term),
+            api.cache,
+            clock=self._clock,
+            rng=self._rng,
+            settings=api.settings,
+            authorizer=api.authorizer,
+        )
+
+
+def _membership(controllers: Controllers) -> Membership | None:
+    if controllers.own is None:
+        return None
+    return Membership(controllers.member_id, [one.id for one in controllers.members], controllers.cluster_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leader:
+    """Another controller, as the one that pushes are passed on to."""
+
+    client: ClusterClient
+    url: str
+
+    def push(self, request: PushRequest, pack: bytes) -> AsyncGenerator[Answer]:
+        return self.client.push(self.url, request, pack)
+
+
+class _Switch:
+    """Work that can be switched off and on again; it is on at first."""
+
+    def __init__(self) -> None:
+        self._wanted = asyncio.Event()
+        self._unwanted = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self.on()
+
+    def on(self) -> None:
+        self._wanted.set()
+        self._unwanted.clear()
+
+    async def off(self) -> None:
+        """Returns when the work has stopped."""
+        self._wanted.clear()
+        self._unwanted.set()
+        await self._is_idle.wait()
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do the work whenever it is on, until cancelled; raises what it raises."""
+        while True:
+            self._is_idle.set()
+            await self._wanted.wait()
+            self._is_idle.clear()
+            working = asyncio.ensure_future(work())
+            stopping = asyncio.ensure_future(self._unwanted.wait())
+            try:
+                await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                working.cancel()
+                stopping.cancel()
+                await asyncio.wait([working, stopping])
+            if not working.cancelled():
+                working.result()
+
+
+async def _hand_over(parts: _Parts) -> None:
+    """A leader that is told to stop gives the others no election to wait for."""
+    voters = [one for one in parts.controllers.members if not one.is_learner]
+    if not parts.controllers.is_leader or len(voters) < 2:
+        return
+    with contextlib.suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(HAND_OVER_S):
+            await parts.store.transfer_leadership()
 
 
 class _LeadersStreams:
@@ -185,7 +415,7 @@ class _LeadersStreams:
 
     def _get(self) -> Fleet:
         if self.leader is None:
-            raise unavailable("this controller is not the leader, so it holds no link to the hosts")
+            raise unavailable("this controller does not lead, so it holds no link to the hosts")
         return self.leader
 
     async def logs(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
@@ -200,26 +430,3 @@ class _LeadersStreams:
 
     async def port_forward(self, pod: Object, port: int) -> StreamSession:
         return await self._get().port_forward(pod, port)
-
-
-def _identity(data_dir: Path) -> str:
-    """This controller's name in elections; it stays over restarts, so a restart need not wait for itself."""
-    path = data_dir / "identity"
-    if not path.exists():
-        replace_durably(path, f"{socket.gethostname()}_{uuid.uuid4()}".encode())
-    return path.read_text().strip()
-
-
-def _socket_path(data_dir: Path, name: str) -> Path:
-    """Where a unix socket of this data directory is.
-
-    Raises:
-        ValueError: the directory's path is too long for one.
-    """
-    path = data_dir.resolve() / name
-    if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
-        return path
-    raise ValueError(
-        f"{path} is longer than a socket's path may be ({MAX_SOCKET_PATH_BYTES} bytes); "
-        "choose a shorter --data-dir"
-    )

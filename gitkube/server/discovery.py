@@ -19,11 +19,11 @@ from gitkube.server.answers import json_answer, text_answer
 from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
 from gitkube.server.paths import unknown_path
 
-_OBJECT_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 _READ_WRITE = ("get", "patch", "update")
 _SUBRESOURCE_VERBS = {
     "status": _READ_WRITE,
     "scale": _READ_WRITE,
+    "approval": _READ_WRITE,
     "finalize": ("update",),
     "binding": ("create",),
     "eviction": ("create",),
@@ -40,6 +40,14 @@ _SUBRESOURCE_KINDS = {
     "attach": ("", "v1", "PodAttachOptions"),
     "portforward": ("", "v1", "PodPortForwardOptions"),
 }
+_GROUP_ORDER = (
+    "", "apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io",
+    "autoscaling", "batch", "certificates.k8s.io", "networking.k8s.io", "policy",
+    "rbac.authorization.k8s.io", "storage.k8s.io", "admissionregistration.k8s.io", "apiextensions.k8s.io",
+    "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io", "discovery.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+)  # fmt: skip
+"""As Kubernetes lists them: where two groups have a kind of one name, clients take the first."""
 _AGGREGATED_VERSIONS = ("v2", "v2beta1")
 
 
@@ -47,6 +55,7 @@ class Discovery:
     """The documents, made once: what is served does not change while the process lives."""
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
+        kinds = sorted(kinds, key=lambda kind: _rank(kind.group))  # stable: versions keep their order
         self._kinds = kinds
         self._groups = tuple(dict.fromkeys(kind.group for kind in kinds if kind.group))
         self._aggregated = {
@@ -70,7 +79,9 @@ class Discovery:
                     return self._answer_aggregated(request, root, version)
                 continue
             if "as" not in offer.parameters:
-                return json_answer(request, self._versions() if root == "api" else self._group_list())
+                return json_answer(
+                    request, self._versions(request.host) if root == "api" else self._group_list()
+                )
         raise not_acceptable()
 
     def _answer_aggregated(self, request: web.Request, root: str, version: str) -> web.Response:
@@ -119,8 +130,8 @@ class Discovery:
             found.extend(f"/apis/{group}/{version}" for version in _versions(self._kinds, group))
         return found
 
-    def _versions(self) -> dict[str, Any]:
-        addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]
+    def _versions(self, address: str) -> dict[str, Any]:
+        addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]
         return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
 
     def _group_list(self) -> dict[str, Any]:
@@ -136,6 +147,10 @@ class Discovery:
 
     def _of_root(self, root: str) -> list[Kind]:
         return [kind for kind in self._kinds if bool(kind.group) == (root == "apis")]
+
+
+def _rank(group: str) -> tuple[int, str]:
+    return (_GROUP_ORDER.index(group) if group in _GROUP_ORDER else len(_GROUP_ORDER), group)
 
 
 def _refuse_other_than_json(request: web.Request) -> None:
@@ -156,7 +171,7 @@ def _resource(kind: Kind) -> dict[str, Any]:
         "singularName": kind.singular,
         "namespaced": kind.namespaced,
         "kind": kind.kind,
-        "verbs": list(_OBJECT_VERBS),
+        "verbs": list(kind.verbs),
     }
     if kind.short_names:
         resource["shortNames"] = list(kind.short_names)
@@ -210,7 +225,7 @@ def _aggregated_resource(kind: Kind) -> dict[str, Any]:
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
-        "verbs": list(_OBJECT_VERBS),
+        "verbs": list(kind.verbs),
     }
     if kind.short_names:
         resource["shortNames"] = list(kind.short_names)

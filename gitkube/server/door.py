@@ -20,6 +20,7 @@ from gitkube.api.authorization import Attributes, User
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
 from gitkube.api.streams import PodStreams
+from gitkube.api.versions import Versions
 from gitkube.clock import Clock
 from gitkube.objects import schema as schemas
 from gitkube.server import queries
@@ -34,6 +35,7 @@ from gitkube.server.metrics import Metrics
 from gitkube.server.openapi import OpenApi
 from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse_path, unknown_path
 from gitkube.server.pods import PodEndpoints
+from gitkube.server.relay import Relay
 from gitkube.server.resources import Resources
 from gitkube.server.watches import Watches
 
@@ -63,7 +65,14 @@ class Door:
     """See the module's text."""
 
     def __init__(
-        self, api: Api, streams: PodStreams, *, clock: Clock, rng: random.Random, authenticate: Authenticator
+        self,
+        api: Api,
+        streams: PodStreams,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        authenticate: Authenticator,
+        relay: Relay | None = None,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -71,11 +80,12 @@ class Door:
         self._authenticate = authenticate
         self.lifetime = Lifetime()
         shaper = Shaper(clock)
-        watches = Watches(api.verbs, shaper, self.lifetime, rng)
-        pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime)
-        self._resources = Resources(api.verbs, watches, pods, shaper)
-        self._discovery = Discovery(api.kinds)
-        self._openapi = OpenApi(api.kinds)
+        verbs = Versions(api.verbs, api.authorizer)
+        watches = Watches(verbs, shaper, self.lifetime, rng)
+        pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
+        self._resources = Resources(verbs, watches, pods, shaper)
+        self._discovery = Discovery(api.served_kinds)
+        self._openapi = OpenApi(api.served_kinds)
         self._metrics = Metrics(self.lifetime)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,

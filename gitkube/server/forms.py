@@ -98,6 +98,8 @@ class Shaper:
         rows = []
         for obj in objects:
             row: dict[str, Any] = {"cells": tables.row(kind, obj, now)}
+            if conditions := tables.row_conditions(kind, obj):
+                row["conditions"] = conditions
             if include == "Object":
                 row["object"] = obj
             elif include != "None":

@@ -7,6 +7,7 @@ is YAML, so no writer of YAML is needed and no value can be misread.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,23 +27,45 @@ class Credentials:
     key: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One server that a kubeconfig can be turned to."""
+
+    name: str
+    server: str
+    """URL such as `https://127.0.0.1:6443`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kubeconfig:
+    """What stands in a kubeconfig of our making."""
+
+    contexts: Sequence[Context]
+    """The first is the current one."""
+    ca_pem: bytes
+    credentials: Credentials
+
+
 def kubeconfig(
-    server: str, ca_pem: bytes, user: str, credentials: Credentials, *, namespace: str = "default"
+    contexts: Sequence[Context],
+    ca_pem: bytes,
+    user: str,
+    credentials: Credentials,
+    *,
+    namespace: str = "default",
 ) -> dict[str, Any]:
-    """The content of a kubeconfig with one cluster, one user and one context.
+    """The content of a kubeconfig with one user, and a cluster and a context for each server.
 
     Args:
-        server: URL such as `https://127.0.0.1:6443`.
+        contexts: at least one; the first is the current one.
     """
-    context = {"cluster": CLUSTER_NAME, "user": user, "namespace": namespace}
+    authority = _base64(ca_pem)
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [
-            {
-                "name": CLUSTER_NAME,
-                "cluster": {"server": server, "certificate-authority-data": _base64(ca_pem)},
-            }
+            {"name": one.name, "cluster": {"server": one.server, "certificate-authority-data": authority}}
+            for one in contexts
         ],
         "users": [
             {
@@ -53,8 +76,11 @@ def kubeconfig(
                 },
             }
         ],
-        "contexts": [{"name": CLUSTER_NAME, "context": context}],
-        "current-context": CLUSTER_NAME,
+        "contexts": [
+            {"name": one.name, "context": {"cluster": one.name, "user": user, "namespace": namespace}}
+            for one in contexts
+        ],
+        "current-context": contexts[0].name,
     }
 
 
@@ -64,15 +90,21 @@ def write_kubeconfig(path: Path, content: dict[str, Any]) -> None:
     replace_durably(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def read_kubeconfig(path: Path) -> tuple[str, bytes, Credentials] | None:
-    """Server, authority and credentials of a file as `write_kubeconfig` makes it; None for any other."""
+def read_kubeconfig(path: Path) -> Kubeconfig | None:
+    """What stands in a file as `write_kubeconfig` makes it; None for any other."""
     try:
         content = orjson.loads(path.read_bytes())
-        cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
-        credentials = Credentials(
-            base64.b64decode(user["client-certificate-data"]), base64.b64decode(user["client-key-data"])
+        clusters, user = content["clusters"], content["users"][0]["user"]
+        contexts = [Context(one["name"], one["cluster"]["server"]) for one in clusters]
+        if content["current-context"] != contexts[0].name:
+            return None
+        return Kubeconfig(
+            contexts,
+            base64.b64decode(clusters[0]["cluster"]["certificate-authority-data"]),
+            Credentials(
+                base64.b64decode(user["client-certificate-data"]), base64.b64decode(user["client-key-data"])
+            ),
         )
-        return cluster["server"], base64.b64decode(cluster["certificate-authority-data"]), credentials
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None
 

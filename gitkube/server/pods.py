@@ -25,6 +25,7 @@ from gitkube.server.lifetime import Lifetime
 from gitkube.server.paths import Target, method_not_allowed
 from gitkube.server.port_forward import PROTOCOL as PORT_FORWARD_PROTOCOL
 from gitkube.server.port_forward import PortForward
+from gitkube.server.relay import Relay
 from gitkube.server.spdy import SpdyError
 from gitkube.wire import WireError
 
@@ -39,10 +40,13 @@ MAX_LIMIT_BYTES = 2**53
 class PodEndpoints:
     subresources = frozenset({"log", "exec", "attach", "portforward"})
 
-    def __init__(self, access: PodAccess, streams: PodStreams, lifetime: Lifetime) -> None:
+    def __init__(
+        self, access: PodAccess, streams: PodStreams, lifetime: Lifetime, relay: Relay | None = None
+    ) -> None:
         self._access = access
         self._streams = streams
         self._lifetime = lifetime
+        self._relay = relay
 
     async def handle(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         """Serve one of `subresources`.
@@ -57,6 +61,9 @@ class PodEndpoints:
         if request.method not in ("GET", "POST"):
             raise method_not_allowed()
         pod = await self._access.pod(context, "create", target.namespace, target.name, target.subresource)
+        if self._relay is not None and self._relay.is_needed(request):
+            with self._lifetime.long_request():
+                return await self._relay.pass_on(request)
         if target.subresource == "portforward":
             return await self._port_forward(request, pod)
         return await self._command(request, pod, target.subresource)
@@ -65,6 +72,9 @@ class PodEndpoints:
 
     async def _log(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         pod = await self._access.pod(context, "get", target.namespace, target.name, "log")
+        if self._relay is not None and self._relay.is_needed(request):
+            with self._lifetime.long_request():
+                return await self._relay.pass_on(request)
         options = log_options(request.query, container_of(pod, request.query.get("container", "")))
         chunks = self._streams.logs(pod, options)
         with self._lifetime.long_request():

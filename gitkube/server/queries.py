@@ -34,29 +34,42 @@ def number(query: Query, name: str) -> int | None:
     return int(text)
 
 
-def request_context(query: Query, user: User, user_agent: str) -> Context:
+_OPTIONS = {
+    "POST": "CreateOptions",
+    "PUT": "UpdateOptions",
+    "PATCH": "PatchOptions",
+    "DELETE": "DeleteOptions",
+}
+
+
+def request_context(query: Query, user: User, user_agent: str, method: str = "POST") -> Context:
     """Who asks and how.
 
     Raises:
         StatusError: 400, 422, a parameter has a value that it cannot have.
     """
-    dry_run = query.get("dryRun", "")
-    if dry_run not in ("", "All"):
-        raise _invalid_option("dryRun", f'Unsupported value: "{dry_run}": supported values: "All"')
+    options = _OPTIONS.get(method, "CreateOptions")
+    dry_run = query.get("dryRun")
+    # A DELETE may say it in its body instead, and then the body counts.
+    if dry_run not in (None, "All") and method != "DELETE":
+        text = f'Unsupported value: "{dry_run}": supported values: "All"'
+        raise _invalid_option("dryRun", text, options, reason="FieldValueNotSupported")
     validation = query.get("fieldValidation") or FieldValidation.WARN.value
     try:
         field_validation = FieldValidation(validation)
     except ValueError:
         text = f'Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
-        raise _invalid_option("fieldValidation", text) from None
+        raise _invalid_option("fieldValidation", text, options, reason="FieldValueNotSupported") from None
     manager = query.get("fieldManager", "")
     if len(manager) > MAX_FIELD_MANAGER:
-        raise _invalid_option("fieldManager", f"Too long: may not be more than {MAX_FIELD_MANAGER} bytes")
+        text = f"Too long: may not be more than {MAX_FIELD_MANAGER} bytes"
+        raise _invalid_option("fieldManager", text, options, reason="FieldValueTooLong")
     if not manager.isprintable():
-        raise _invalid_option("fieldManager", "Invalid value: should only contain printable characters")
+        text = "Invalid value: should only contain printable characters"
+        raise _invalid_option("fieldManager", text, options)
     return Context(
         user=user,
-        field_manager=manager or manager_of(user_agent),
+        field_manager=manager or manager_of(user_agent) or "unknown",
         dry_run=dry_run == "All",
         field_validation=field_validation,
     )
@@ -68,6 +81,21 @@ def manager_of(user_agent: str) -> str:
     return "".join(character for character in before if character.isprintable())[:MAX_FIELD_MANAGER]
 
 
+def whole_number(query: Query, name: str) -> int | None:
+    """A whole number of either sign; None when it is not given.
+
+    Raises:
+        StatusError: 400, it is no such number.
+    """
+    text = query.get(name)
+    if text is None:
+        return None
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        raise bad_request(f"the query parameter {name} must be a whole number: {text!r}")
+    return int(text)
+
+
 def list_options(query: Query) -> ListOptions:
     """Options of a list.
 
@@ -77,7 +105,7 @@ def list_options(query: Query) -> ListOptions:
     return ListOptions(
         label_selector=query.get("labelSelector", ""),
         field_selector=query.get("fieldSelector", ""),
-        limit=number(query, "limit") or 0,
+        limit=max(0, whole_number(query, "limit") or 0),
         continue_token=query.get("continue", ""),
         resource_version=query.get("resourceVersion", ""),
         resource_version_match=query.get("resourceVersionMatch", ""),
@@ -94,14 +122,14 @@ def watch_options(query: Query, name: str = "") -> WatchOptions:
     match = query.get("resourceVersionMatch", "")
     if "sendInitialEvents" in query and match != "NotOlderThan":
         text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        raise _invalid_option("resourceVersionMatch", text, "ListOptions")
+        raise _invalid_option("resourceVersionMatch", text, "ListOptions", reason="FieldValueForbidden")
     if match and "sendInitialEvents" not in query:
         text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-        raise _invalid_option("resourceVersionMatch", text, "ListOptions")
+        raise _invalid_option("resourceVersionMatch", text, "ListOptions", reason="FieldValueForbidden")
     bookmarks = flag(query, "allowWatchBookmarks")
     if send_initial_events and not bookmarks:
         text = "Forbidden: sendInitialEvents is forbidden without allowWatchBookmarks"
-        raise _invalid_option("sendInitialEvents", text, "ListOptions")
+        raise _invalid_option("sendInitialEvents", text, "ListOptions", reason="FieldValueForbidden")
     selector = query.get("fieldSelector", "")
     if name:
         selector = f"{selector},metadata.name={name}" if selector else f"metadata.name={name}"
@@ -124,44 +152,53 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[Delete
     preconditions = body.get("preconditions") or {}
     if not isinstance(preconditions, dict):
         raise bad_request("preconditions must be an object")
-    propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
+    propagation = body.get("propagationPolicy")
+    if propagation is None:
+        propagation = query.get("propagationPolicy")
     orphan = body.get("orphanDependents")
     if orphan is None and "orphanDependents" in query:
         orphan = flag(query, "orphanDependents")
-    if orphan is not None and propagation:
+    if orphan is not None and propagation is not None:
         text = "Invalid value: orphanDependents and deletionPropagation cannot be both set"
         raise _invalid_option("propagationPolicy", text, "DeleteOptions")
     if orphan is not None:
         propagation = "Orphan" if orphan else "Background"
     grace = body.get("gracePeriodSeconds")
     if grace is None:
-        grace = number(query, "gracePeriodSeconds")
+        grace = whole_number(query, "gracePeriodSeconds")
     if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
         raise bad_request("gracePeriodSeconds must be a whole number of seconds")
     dry_run = body.get("dryRun") or []
+    if not body and "dryRun" in query:
+        dry_run = [query["dryRun"]]
     if not isinstance(dry_run, list) or any(word != "All" for word in dry_run):
-        raise _invalid_option("dryRun", 'Unsupported value: supported values: "All"', "DeleteOptions")
+        text = f'Unsupported value: {dry_run}: supported values: "All"'
+        raise _invalid_option("dryRun", text, "DeleteOptions", reason="FieldValueNotSupported")
     options = DeleteOptions(
         propagation=_propagation(propagation),
-        grace_period_s=None if grace is None else max(0, grace),
+        grace_period_s=grace,
         uid=str(preconditions.get("uid") or ""),
         resource_version=str(preconditions.get("resourceVersion") or ""),
     )
     return options, bool(dry_run)
 
 
-def _propagation(text: str) -> Propagation | None:
-    if not text:
+def _propagation(text: str | None) -> Propagation | None:
+    if text is None:
         return None
     try:
         return Propagation(text)
     except ValueError:
         why = f'Unsupported value: "{text}": supported values: "Foreground", "Background", "Orphan", "nil"'
-        raise _invalid_option("propagationPolicy", why, "DeleteOptions") from None
+        raise _invalid_option(
+            "propagationPolicy", why, "DeleteOptions", reason="FieldValueNotSupported"
+        ) from None
 
 
-def _invalid_option(field: str, message: str, options: str = "CreateOptions") -> StatusError:
+def _invalid_option(
+    field: str, message: str, options: str = "CreateOptions", *, reason: str = "FieldValueInvalid"
+) -> StatusError:
     text = f'{options}.meta.k8s.io "" is invalid: {field}: {message}'
-    cause = {"reason": "FieldValueInvalid", "message": message, "field": field}
+    cause = {"reason": reason, "message": message, "field": field}
     details = {"group": "meta.k8s.io", "kind": options, "causes": [cause]}
     return StatusError(422, "Invalid", text, details=details)

@@ -14,10 +14,33 @@ from aiohttp import web
 
 from gitkube.api.authorization import User
 from gitkube.api.client import PatchType
-from gitkube.api.errors import StatusError, bad_request
+from gitkube.api.errors import StatusError, bad_request, is_not_found
 from gitkube.api.requests import Context, VerbsApi
 from gitkube.objects import meta
-from gitkube.objects.kinds import NAMESPACE, POD, SERVICE, SERVICE_ACCOUNT, Kind
+from gitkube.objects.kinds import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    CSI_DRIVER,
+    CSI_NODE,
+    ENDPOINTS,
+    EVENT,
+    LEASE,
+    LIMIT_RANGE,
+    NAMESPACE,
+    PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    POD_TEMPLATE,
+    QUESTIONS,
+    RESOURCE_QUOTA,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    STORAGE_CLASS,
+    VOLUME_ATTACHMENT,
+    Kind,
+)
 from gitkube.objects.types import Object
 from gitkube.server import queries
 from gitkube.server.answers import add_warnings, json_answer
@@ -31,8 +54,18 @@ from gitkube.server.watches import Watches
 APPLY_PATCH = "application/apply-patch+yaml"
 _PATCH_TYPES = {patch_type.value: patch_type for patch_type in PatchType}
 _POST_SUBRESOURCES = ("binding", "eviction")
-_DELETED_OBJECT_IS_RETURNED = (POD, SERVICE, SERVICE_ACCOUNT, NAMESPACE)
+_DELETED_OBJECT_IS_RETURNED = frozenset(
+    {
+        POD, SERVICE, SERVICE_ACCOUNT, NAMESPACE, RESOURCE_QUOTA, POD_TEMPLATE, PERSISTENT_VOLUME,
+        PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS, CSI_NODE, CSI_DRIVER, VOLUME_ATTACHMENT,
+    }
+)  # fmt: skip
 """For these the answer to a finished DELETE is the object; for others a Status that names it."""
+
+_MADE_BY_PUT = frozenset(
+    {ENDPOINTS, EVENT, LEASE, LIMIT_RANGE, ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING}
+)
+"""Kinds of which a PUT makes the object that is not there; of others it is a mistake."""
 
 Handler = Callable[[web.Request, Target, Context], Awaitable[web.StreamResponse]]
 
@@ -50,7 +83,9 @@ class Resources:
         Raises:
             StatusError: whatever it is refused for.
         """
-        context = queries.request_context(request.query, user, request.headers.get("User-Agent", ""))
+        context = queries.request_context(
+            request.query, user, request.headers.get("User-Agent", ""), request.method
+        )
         handler = self._handler(request, target)
         response = await handler(request, target, context)
         if context.warnings and not response.prepared:
@@ -59,10 +94,14 @@ class Resources:
 
     def _handler(self, request: web.Request, target: Target) -> Handler:
         method = request.method
+        if target.kind in QUESTIONS:
+            return self._create if method == "POST" and not target.name else self._not_allowed
         if target.subresource in self._pods.subresources:
             return self._pods.handle
         if target.subresource in _POST_SUBRESOURCES:
             return self._post_subresource if method == "POST" else self._not_allowed
+        if target.subresource == "finalize":
+            return self._update if method == "PUT" else self._not_allowed
         if target.subresource:
             return {"GET": self._get_subresource, "PUT": self._update, "PATCH": self._patch}.get(
                 method, self._not_allowed
@@ -77,10 +116,11 @@ class Resources:
             }.get(method, self._not_allowed)
         if method == "GET":
             return self._watches.handle if queries.flag(request.query, "watch") else self._list
-        needs_namespace = target.kind.namespaced and not target.namespace
-        if method == "POST" and not needs_namespace:
+        if target.kind.namespaced and not target.namespace:
+            return self._not_allowed
+        if method == "POST":
             return self._create
-        if method == "DELETE":
+        if method == "DELETE" and "deletecollection" in target.kind.verbs:
             return self._delete_collection
         return self._not_allowed
 
@@ -105,6 +145,7 @@ class Resources:
     async def _list(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         form = wanted_form(request.headers.get("Accept", ""))
         options = queries.list_options(request.query)
+        queries.number(request.query, "timeoutSeconds")  # not needed, but a wrong one is a mistake
         found = await self._verbs.list(context, target.kind, target.namespace, options)
         return json_answer(request, self._shaper.many(target.kind, found, form, _include(request)))
 
@@ -131,9 +172,15 @@ class Resources:
     async def _update(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         form = wanted_form(request.headers.get("Accept", ""))
         obj = await read_object(request, context)
-        updated = await self._verbs.update(
-            context, target.kind, target.namespace, target.name, obj, subresource=target.subresource
-        )
+        try:
+            updated = await self._verbs.update(
+                context, target.kind, target.namespace, target.name, obj, subresource=target.subresource
+            )
+        except StatusError as error:
+            if not is_not_found(error) or target.kind not in _MADE_BY_PUT or target.subresource:
+                raise
+            created = await self._verbs.create(context, target.kind, target.namespace, obj)
+            return self._written(request, target, created, form, status=201)
         return self._written(request, target, updated, form)
 
     async def _patch(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
@@ -145,6 +192,12 @@ class Resources:
             supported = ", ".join([*_PATCH_TYPES, APPLY_PATCH])
             text = "the body of the request was in an unknown format - accepted media types include: "
             raise StatusError(415, "UnsupportedMediaType", text + supported)
+        if "force" in request.query:
+            why = "Forbidden: may not be specified for non-apply patch"
+            text = f'PatchOptions.meta.k8s.io "" is invalid: force: {why}'
+            cause = {"reason": "FieldValueForbidden", "message": why, "field": "force"}
+            details = {"group": "meta.k8s.io", "kind": "PatchOptions", "causes": [cause]}
+            raise StatusError(422, "Invalid", text, details=details)
         patch = parse_json(await read_body(request), context)
         patched = await self._verbs.patch(
             context,
@@ -242,6 +295,8 @@ async def _delete_body(request: web.Request, context: Context) -> Object | None:
     body = await read_value(request, context)
     if body is not None and not isinstance(body, dict):
         raise bad_request("the body of a DELETE must be DeleteOptions")
+    if body and body.get("kind") not in (None, "", "DeleteOptions"):
+        raise bad_request(f"the body of a DELETE must be DeleteOptions, not a {body['kind']}")
     return body
 
 

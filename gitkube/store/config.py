@@ -64,6 +64,8 @@ class MemberConfig:
     keep_history_s: float = DEFAULT_KEEP_HISTORY_S
     snapshot_entries: int = 20_000
     """A snapshot of the state is taken after so many entries of the log."""
+    keep_entries: int = 5_000
+    """So many entries before the snapshot stay in the log, for members that are only a little behind."""
     tick_s: float = 0.1
     election_ticks: int = 10
     join: JoinInfo | None = field(default=None)

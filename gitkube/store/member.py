@@ -22,7 +22,7 @@ from gitkube.store.config import JoinInfo
 from gitkube.store.directory import lock_directory
 from gitkube.store.disk import Disk, SystemDisk
 from gitkube.store.engine import Engine
-from gitkube.store.mvcc import NOW, Result
+from gitkube.store.mvcc import NOW
 from gitkube.store.protocol import (
     NO_LEASE,
     Compare,
@@ -181,11 +181,9 @@ class Member:
         if all(isinstance(operation, Get) for operation in (*success, *failure)):
             await self.engine.current()
             self.engine.check_alive()
-            # It changes nothing: no need for the log.
-            result: Result = self.engine.replica.space.apply(txn)
-        else:
-            await self._check_quota(txn)
-            result = await self.engine.propose(txn, origin)
+            return self.engine.replica.space.answer(txn)  # it changes nothing: no need for the log
+        await self._check_quota(txn)
+        result = await self.engine.propose(txn, origin)
         if not isinstance(result, TxnResult):
             raise InvalidRequestError(f"a transaction gave {result!r}")
         return result

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack
 
+from gitkube.store.directory import Identity
 from gitkube.store.protocol import MemberInfo
 from gitkube.store.raft.types import ConfChange, ConfChangeKind, ConfChangeStep, ConfState, MemberId
 
@@ -61,6 +62,12 @@ class Membership:
 def lone(info: MemberInfo) -> tuple[ConfState, Membership]:
     """The membership of a cluster of one."""
     return ConfState(voters=(MemberId(info.id),)), Membership({info.id: info})
+
+
+def lone_parts(identity: Identity, peer_address: str) -> list[list[Any]]:
+    """What says in a snapshot that this member is the only one; for a cluster made of another's data."""
+    _, membership = lone(MemberInfo(identity.member_id, identity.name, peer_address))
+    return [membership.dump()]
 
 
 def change_of(kind: ConfChangeKind, info: MemberInfo, *, request: int) -> ConfChange:

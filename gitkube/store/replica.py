@@ -18,13 +18,13 @@ one that sees another hash for an index of its own raises `DivergedError` and mu
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gitkube.store import command
-from gitkube.store.command import Command, Origin
+from gitkube.store.command import Command, Compact, Origin
 from gitkube.store.directory import SNAPSHOTS, WAL, Identity, create_member
 from gitkube.store.disk import Disk
 from gitkube.store.membership import PART as MEMBERS_PART
@@ -131,6 +131,8 @@ class Replica:
         self.membership = membership
         self.snapshot = snapshot
         """The newest that is durable here."""
+        self.before_compaction: Callable[[], None] = lambda: None
+        """Called before history is forgotten, for those who still have to look at it."""
         self._disk = disk
         self._directory = directory
         self._wal = wal
@@ -265,6 +267,8 @@ class Replica:
                 outcome.changes.append(self._change_members(ConfChange.decode(entry.data)))
             elif entry.data:
                 asked, origin = command.decode(entry.data)
+                if isinstance(asked, Compact):
+                    self.before_compaction()
                 outcome.applied.append((origin, asked, self.space.apply(asked, origin)))
             self._remember_hash(entry.index)
         self.node.advance()

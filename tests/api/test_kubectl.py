@@ -232,3 +232,62 @@ def test_raw_paths_answer(cluster: LiveCluster) -> None:
     assert cluster.kubectl("get", "--raw", "/readyz").stdout == "ok"
     assert "apiserver_request_total" in cluster.kubectl("get", "--raw", "/metrics").stdout
     assert "/openapi/v3" in cluster.kubectl("get", "--raw", "/").stdout
+
+
+def test_every_kind_can_be_listed_by_kubectl(cluster: LiveCluster, namespace: str) -> None:
+    listed = cluster.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
+    assert len(listed) >= 63
+    done = cluster.kubectl("-n", namespace, "get", ",".join(listed), "-o", "name", timeout_s=120)
+    assert "priorityclass.scheduling.k8s.io/system-node-critical" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("resource", "word"),
+    [
+        ("statefulset.spec.updateStrategy", "rollingUpdate"),
+        ("cronjobs.spec", "concurrencyPolicy"),
+        ("ingress.spec.rules", "http"),
+        ("hpa.spec", "metrics"),
+        ("pvc.spec", "storageClassName"),
+        ("clusterrole", "aggregationRule"),
+        ("crd.spec", "versions"),
+        ("pdb.spec", "minAvailable"),
+    ],
+)
+def test_kubectl_explains_a_field(cluster: LiveCluster, resource: str, word: str) -> None:
+    assert word in cluster.kubectl("explain", resource).stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("create role reader --verb=get --resource=pods", "role.rbac.authorization.k8s.io/reader"),
+        ("create rolebinding b --role=reader --user=ada", "rolebinding.rbac.authorization.k8s.io/b"),
+        ("create quota q --hard=pods=3", "resourcequota/q"),
+        ("create poddisruptionbudget p --selector=a=b --min-available=1", "poddisruptionbudget.policy/p"),
+        ("create cronjob c --image=app:1 --schedule=@hourly", "cronjob.batch/c"),
+        ("create ingress i --rule=a.example.org/*=web:80", "ingress.networking.k8s.io/i"),
+        ("create priorityclass high --value=7", "priorityclass.scheduling.k8s.io/high"),
+        ("create clusterrole r --verb=list --resource=nodes", "clusterrole.rbac.authorization.k8s.io/r"),
+    ],
+)
+def test_what_kubectl_makes_is_stored(cluster: LiveCluster, namespace: str, command: str, shown: str) -> None:
+    # The typed commands of kubectl send protobuf.
+    cluster.kubectl("-n", namespace, *command.split())
+    assert cluster.kubectl("-n", namespace, "get", shown, "-o", "name").stdout.strip() == shown
+
+
+def test_kubectl_asks_who_it_is_and_what_it_may(cluster: LiveCluster) -> None:
+    assert cluster.kubectl("auth", "can-i", "delete", "nodes").stdout.strip() == "yes"
+    assert "system:masters" in cluster.kubectl("auth", "whoami").stdout
+    assert "*.*" in cluster.kubectl("auth", "can-i", "--list").stdout
+
+
+def test_an_autoscaler_is_seen_in_both_versions(cluster: LiveCluster, namespace: str) -> None:
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", input=DEPLOYMENT)
+    cluster.kubectl("-n", namespace, "autoscale", "deployment", "web", "--max=4", "--cpu=60%")
+    shown = cluster.kubectl(
+        "-n", namespace, "get", "horizontalpodautoscalers.v1.autoscaling", "web", "-o", "json"
+    ).stdout
+    assert json.loads(shown)["spec"]["targetCPUUtilizationPercentage"] == 60
+    assert "cpu: <unknown>/60%" in cluster.kubectl("-n", namespace, "get", "hpa").stdout

@@ -21,13 +21,14 @@ _BIN = Path(sys.executable).parent
 class DemoCluster:
     """The demo in a directory of a test's own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, controllers: int = 1) -> None:
+        self.controllers = controllers
         self.said: list[str] = []
         self.demo = Demo(directory, listen="127.0.0.1:0", say=self.said.append)
         self.lab = self.demo.lab
 
     def up(self) -> None:
-        self.demo.start_hosts(3)
+        self.demo.start_hosts(3, self.controllers)
         self.demo.fill_registry()
         self.demo.start_control()
         self.demo.wait_for_hosts()
@@ -36,9 +37,16 @@ class DemoCluster:
 
     # ------------------------------------------------------------ kubectl and gitkube
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, check: bool = True, context: str = ""
+    ) -> str:
+        """
+        Args:
+            context: the controller to ask; "" is the first.
+        """
+        chosen = ["--context", context] if context else []
         done = subprocess.run(
-            [str(_BIN / "kubectl"), "--kubeconfig", str(self.demo.kubeconfig), *arguments],
+            [str(_BIN / "kubectl"), "--kubeconfig", str(self.demo.kubeconfig), *chosen, *arguments],
             input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
         if check and done.returncode != 0:
@@ -83,15 +91,15 @@ class DemoCluster:
         )
         return done.stdout.strip()
 
-    def start_push(self) -> subprocess.Popen[str]:
+    def start_push(self, remote: str = "lab") -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["git", "-C", str(self.demo.clone), "push", "lab", "main"],
+            ["git", "-C", str(self.demo.clone), "push", remote, "main"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    def push(self, timeout_s: float = TIMEOUT_S) -> str:
+    def push(self, timeout_s: float = TIMEOUT_S, remote: str = "lab") -> str:
         """What git printed. The rollout is waited for, or left after the time."""
-        process = self.start_push()
+        process = self.start_push(remote)
         try:
             return process.communicate(timeout=timeout_s)[0]
         except subprocess.TimeoutExpired:

@@ -3,16 +3,30 @@ allocate."""
 
 from __future__ import annotations
 
+from gitkube.api.admission.classes import (
+    default_ingress_class,
+    default_storage_class,
+    priority,
+    runtime_class,
+)
+from gitkube.api.admission.limit_ranges import limit_ranges
 from gitkube.api.admission.namespace_lifecycle import namespace_lifecycle
-from gitkube.api.admission.pod_defaults import default_tolerations, priority, service_account_name
+from gitkube.api.admission.pod_defaults import default_tolerations, pull_secrets, service_account_name
 from gitkube.api.admission.request import AdmissionRequest, AdmissionRule
 from gitkube.api.admission.service_addresses import service_addresses
+from gitkube.api.admission.signing_requests import signing_request
 
 RULES: tuple[AdmissionRule, ...] = (
     namespace_lifecycle,
+    limit_ranges,
     service_account_name,
+    pull_secrets,
     priority,
+    runtime_class,
     default_tolerations,
+    default_storage_class,
+    default_ingress_class,
+    signing_request,
     service_addresses,
 )
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitkube.api import errors
 from gitkube.api.admission.request import AdmissionRequest, Verb
-from gitkube.objects.kinds import POD
+from gitkube.objects.kinds import POD, SERVICE_ACCOUNT
 
 NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
-SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
 def service_account_name(request: AdmissionRequest) -> None:
@@ -22,21 +20,20 @@ def service_account_name(request: AdmissionRequest) -> None:
     spec["serviceAccountName"] = spec["serviceAccount"] = name
 
 
-def priority(request: AdmissionRequest) -> None:
-    """A number for the class; the two classes of the system are there without being made."""
+def pull_secrets(request: AdmissionRequest) -> None:
+    """A pod that names no secrets for pulling images has those of its account."""
     if request.kind is not POD or request.verb is not Verb.CREATE or request.subresource:
         return
     spec = request.obj["spec"]
-    name = spec.get("priorityClassName") or ""
-    if name and name not in SYSTEM_PRIORITIES:
-        raise errors.forbidden("", "pods", request.name, f"no PriorityClass with name {name} was found")
-    spec["priority"] = SYSTEM_PRIORITIES[name] if name else 0
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    account = request.cache.of(SERVICE_ACCOUNT).get(spec["serviceAccountName"], request.namespace)
+    secrets = (account or {}).get("imagePullSecrets")
+    if secrets and not spec.get("imagePullSecrets"):
+        spec["imagePullSecrets"] = [dict(secret) for secret in secrets]
 
 
 def default_tolerations(request: AdmissionRequest) -> None:
     """A Pod that says nothing about lost hosts stays on one for `toleration_s`, then it is replaced."""
-    if request.kind is not POD or request.verb is not Verb.CREATE or request.subresource:
+    if request.kind is not POD or request.verb is Verb.DELETE or request.subresource:
         return
     spec = request.obj["spec"]
     tolerations: list[dict[str, Any]] = list(spec.get("tolerations") or [])

@@ -39,6 +39,7 @@ def service_addresses(request: AdmissionRequest) -> None:
         _carry_over(request.obj, request.old)
     _choose_cluster_ip(request)
     _choose_node_ports(request)
+    _choose_health_port(request)
     for range_name, of in ((CLUSTER_IP_RANGE, _cluster_ips), (NODE_PORT_RANGE, _node_ports)):
         before, after = of(request.old) if request.old else [], of(request.obj)
         freed = [item for item in before if item not in after]
@@ -152,6 +153,21 @@ def _choose_node_ports(request: AdmissionRequest) -> None:
         chosen.setdefault(number, set()).add(protocol)
 
 
+def _choose_health_port(request: AdmissionRequest) -> None:
+    """Where a load balancer asks a host whether it has pods behind it; kept as long as it is needed."""
+    spec = request.obj["spec"]
+    if spec.get("type") != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local":
+        before = request.old["spec"].get("healthCheckNodePort") if request.old is not None else None
+        if spec.get("healthCheckNodePort") == before:
+            spec.pop("healthCheckNodePort", None)
+        return
+    if not spec.get("healthCheckNodePort"):
+        before = request.old["spec"].get("healthCheckNodePort") if request.old is not None else None
+        taken = {int(item) for item in request.cache.allocations.get(NODE_PORT_RANGE, set())}
+        taken |= {int(port["nodePort"]) for port in spec.get("ports") or () if port.get("nodePort")}
+        spec["healthCheckNodePort"] = before or _free_port(request, taken)
+
+
 def _free_port(request: AdmissionRequest, taken: set[int]) -> int:
     settings = request.settings
     for _ in range(_RANDOM_TRIES):
@@ -199,8 +215,11 @@ def _cluster_ips(service: Object) -> list[str]:
 
 
 def _node_ports(service: Object) -> list[str]:
-    ports = (service.get("spec") or {}).get("ports") or []
-    return list(dict.fromkeys(str(port["nodePort"]) for port in ports if port.get("nodePort")))
+    spec = service.get("spec") or {}
+    numbers = [port["nodePort"] for port in spec.get("ports") or [] if port.get("nodePort")]
+    if spec.get("healthCheckNodePort"):
+        numbers.append(spec["healthCheckNodePort"])
+    return list(dict.fromkeys(str(number) for number in numbers))
 
 
 def _port_key(port: dict[str, Any]) -> tuple[Any, str]:

@@ -1,8 +1,11 @@
-"""Defaults of Services and EndpointSlices. Source: k8s.io/kubernetes/pkg/apis/{core,discovery}/v1."""
+"""Defaults of Services, their endpoints, policies and ingresses.
+
+Source: k8s.io/kubernetes/pkg/apis/{core,discovery,networking}/v1.
+"""
 
 from __future__ import annotations
 
-from gitkube.objects.defaults.reading import fill, fill_zero, made_part, parts
+from gitkube.objects.defaults.reading import fill, fill_zero, made_part, part, parts
 from gitkube.objects.types import Object
 
 _AFFINITY_TIMEOUT_S = 10_800
@@ -34,3 +37,25 @@ def default_endpoint_slice(endpoint_slice: Object) -> None:
         fill(port, name="", protocol="TCP")
     for endpoint in parts(endpoint_slice, "endpoints"):
         fill(endpoint, conditions={})
+
+
+def default_endpoints(endpoints: Object) -> None:
+    for subset in parts(endpoints, "subsets"):
+        for port in parts(subset, "ports"):
+            fill_zero(port, protocol="TCP")
+
+
+def default_network_policy(policy: Object) -> None:
+    spec = made_part(policy, "spec")
+    for direction in ("ingress", "egress"):
+        for rule in parts(spec, direction):
+            for port in parts(rule, "ports"):
+                fill(port, protocol="TCP")
+    if not spec.get("policyTypes"):
+        # Whoever lists rules for what goes out means to restrict it; what comes in is always restricted.
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+
+
+def default_ingress_class(ingress_class: Object) -> None:
+    if parameters := part(part(ingress_class, "spec"), "parameters"):
+        fill(parameters, scope="Cluster")

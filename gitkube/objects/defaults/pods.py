@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.objects.defaults.reading import fill, fill_zero, made_part, part, parts
+from gitkube.objects.defaults.storage import default_claim_spec, default_volume_sources
 from gitkube.objects.types import Object
 
 _DEFAULT_MODE = 0o644
@@ -19,6 +20,7 @@ _HOOKS = ("postStart", "preStop")
 
 
 def default_pod(pod: Object) -> None:
+    _addresses_agree(part(pod, "status"))
     spec = part(pod, "spec")
     if not spec:
         return
@@ -31,6 +33,16 @@ def default_pod(pod: Object) -> None:
                 for port in parts(container, "ports"):
                     fill_zero(port, hostPort=port.get("containerPort"))
     _requests_from_limits(spec)
+
+
+def _addresses_agree(status: dict[str, Any]) -> None:
+    """`podIP` is the older name for the first of `podIPs`; where they differ, it counts."""
+    addresses = list(parts(status, "podIPs"))
+    first = addresses[0].get("ip") if addresses else None
+    if status.get("podIP") and first != status["podIP"]:
+        status["podIPs"] = [{"ip": status["podIP"]}]
+    elif first and not status.get("podIP"):
+        status["podIP"] = first
 
 
 def default_template(owner: dict[str, Any]) -> None:
@@ -133,20 +145,11 @@ def _default_volume(volume: dict[str, Any]) -> None:
             fill(part(source, "serviceAccountToken"), expirationSeconds=_TOKEN_LIFETIME_S)
         for item in parts(part(source, "downwardAPI"), "items"):
             _default_sources(item)
-    if "hostPath" in volume:
-        fill(part(volume, "hostPath"), type="")
     if image := part(volume, "image"):
         fill_zero(image, pullPolicy=pull_policy(image.get("reference")))
     if claim := part(part(part(volume, "ephemeral"), "volumeClaimTemplate"), "spec"):
-        fill(claim, volumeMode="Filesystem")
-    if iscsi := part(volume, "iscsi"):
-        fill_zero(iscsi, iscsiInterface="default")
-    if rbd := part(volume, "rbd"):
-        fill_zero(rbd, pool="rbd", user="admin", keyring="/etc/ceph/keyring")
-    if azure := part(volume, "azureDisk"):
-        fill(azure, cachingMode="ReadWrite", fsType="ext4", readOnly=False, kind="Shared")
-    if scale_io := part(volume, "scaleIO"):
-        fill_zero(scale_io, storageMode="ThinProvisioned", fsType="xfs")
+        default_claim_spec(claim)
+    default_volume_sources(volume)
 
 
 def _requests_from_limits(container: dict[str, Any]) -> None:

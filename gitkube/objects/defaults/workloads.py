@@ -1,4 +1,4 @@
-"""Defaults of Deployments, ReplicaSets and Jobs. Source: k8s.io/kubernetes/pkg/apis/{apps,batch}/v1."""
+"""Defaults of what runs pods: Deployments to CronJobs. Source: k8s.io/kubernetes/pkg/apis/{apps,batch}/v1."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from gitkube.objects.defaults.pods import default_template
 from gitkube.objects.defaults.reading import fill, fill_zero, made_part, part, parts
+from gitkube.objects.defaults.storage import default_claim
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.types import Object
 
@@ -30,6 +31,55 @@ def default_replica_set(replica_set: Object) -> None:
     spec = made_part(replica_set, "spec")
     default_template(spec)
     fill(spec, replicas=1)
+
+
+def default_replication_controller(controller: Object) -> None:
+    spec = made_part(controller, "spec")
+    if "template" in spec:
+        default_template(spec)
+    labels = part(part(part(spec, "template"), "metadata"), "labels")
+    if labels and not spec.get("selector"):
+        spec["selector"] = dict(labels)
+    _labels_from_template(controller, spec)
+    fill(spec, replicas=1)
+
+
+def default_stateful_set(stateful_set: Object) -> None:
+    spec = made_part(stateful_set, "spec")
+    default_template(spec)
+    fill_zero(spec, podManagementPolicy="OrderedReady")
+    fill(spec, replicas=1, revisionHistoryLimit=10)
+    strategy = made_part(spec, "updateStrategy")
+    fill_zero(strategy, type="RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        fill(made_part(strategy, "rollingUpdate"), partition=0)
+    fill_zero(
+        made_part(spec, "persistentVolumeClaimRetentionPolicy"), whenDeleted="Retain", whenScaled="Retain"
+    )
+    for claim in parts(spec, "volumeClaimTemplates"):
+        fill(claim, apiVersion="v1", kind="PersistentVolumeClaim")
+        default_claim(claim)
+
+
+def default_daemon_set(daemon_set: Object) -> None:
+    spec = made_part(daemon_set, "spec")
+    default_template(spec)
+    fill(spec, revisionHistoryLimit=10)
+    strategy = made_part(spec, "updateStrategy")
+    fill_zero(strategy, type="RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        fill(made_part(strategy, "rollingUpdate"), maxUnavailable=1, maxSurge=0)
+
+
+def default_cron_job(cron_job: Object) -> None:
+    spec = made_part(cron_job, "spec")
+    fill_zero(spec, concurrencyPolicy="Allow")
+    fill(spec, suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
+    default_template(part(part(spec, "jobTemplate"), "spec"))
+
+
+def default_pod_template(pod_template: Object) -> None:
+    default_template(pod_template)
 
 
 def default_job(job: Object) -> None:

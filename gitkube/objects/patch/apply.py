@@ -14,17 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitkube.objects.kinds import (
-    DEPLOYMENT,
-    EVENT,
-    JOB,
-    NODE,
-    POD,
-    REPLICA_SET,
-    SERVICE,
-    SOURCE,
-    Kind,
-)
+from gitkube.objects.kinds import Kind
+from gitkube.objects.normalise import normalise
+from gitkube.objects.patch.copying import clone
 from gitkube.objects.patch.errors import ConflictError, FieldConflict, PatchError
 from gitkube.objects.patch.fieldset import (
     Comparison,
@@ -40,6 +32,7 @@ from gitkube.objects.patch.fieldset import (
     union,
     with_named_members,
 )
+from gitkube.objects.patch.last_applied import KUBECTL, conflicts_left, with_note
 from gitkube.objects.patch.managers import (
     APPLY,
     UPDATE,
@@ -53,7 +46,7 @@ from gitkube.objects.patch.managers import (
     write_managers,
 )
 from gitkube.objects.patch.typed import check_elements, merge, remove_fields
-from gitkube.objects.schema import Schema
+from gitkube.objects.schema import Schema, schema_of
 from gitkube.objects.types import Object
 
 BEFORE_FIRST_APPLY = "before-first-apply"
@@ -76,20 +69,6 @@ _IDENTITY: FieldSet = {
     "f:kind": {},
     "f:metadata": {f"f:{name}": {} for name in sorted(_UNOWNED_METADATA)},
 }
-
-_POD_SPEC: Object = {"containers": []}
-_TEMPLATE: Object = {"metadata": {}, "spec": _POD_SPEC}
-_EMPTY_OBJECTS: dict[Kind, Object] = {
-    POD: {"spec": _POD_SPEC, "status": {}},
-    NODE: {"spec": {}, "status": {"daemonEndpoints": {"kubeletEndpoint": {}}, "nodeInfo": {}}},
-    SERVICE: {"spec": {}, "status": {"loadBalancer": {}}},
-    DEPLOYMENT: {"spec": {"template": _TEMPLATE, "strategy": {}}, "status": {}},
-    REPLICA_SET: {"spec": {"template": _TEMPLATE}, "status": {}},
-    JOB: {"spec": {"template": _TEMPLATE}, "status": {}},
-    EVENT: {"involvedObject": {}, "source": {}},
-}
-"""What Kubernetes' types write even when they are empty: nobody owns such a struct for having been created
-in."""
 
 
 def track_update(
@@ -172,7 +151,10 @@ def server_side_apply(
         raise PatchError(f"the stored object cannot be applied to: {error}") from error
     conflicts = _conflicts(managers, identity, changes)
     if conflicts and not force:
-        raise ConflictError(conflicts)
+        if manager == KUBECTL:
+            conflicts = conflicts_left(current, conflicts, schema)
+        if conflicts:
+            raise ConflictError(conflicts)
     managers = _take_from_others(managers, identity, changes)
     if last is not None and last.fields == claimed and _is_nothing(changes):
         managers[identity] = last
@@ -180,7 +162,8 @@ def server_side_apply(
     metadata = dict(merged.get("metadata") or {})
     if entries:
         metadata["managedFields"] = entries
-    return {**merged, "metadata": metadata}
+    result = {**merged, "metadata": metadata}
+    return with_note(live, applied, result) if manager == KUBECTL and live is not None else result
 
 
 def _prune(merged: Object, last: FieldSet, managers: Managers, schema: Schema) -> Object:
@@ -240,11 +223,26 @@ def _owned_before_first_apply(live: Object, schema: Schema, kind: Kind, now: str
 
 
 def _compare(before: Object, after: Object, schema: Schema) -> Comparison:
+    before, after = _with_null_times(before, schema), _with_null_times(after, schema)
     try:
         return compare(_owned_part(before), _owned_part(after), schema)
     except ValueError:
         # An element without its key: validation will refuse the object; until then nobody gains or loses.
         return Comparison({}, {}, {})
+
+
+def _with_null_times(value: Any, schema: Schema | None) -> Any:
+    """With the times that nobody has set as null: they are written, and so owned with their struct."""
+    if schema is None or not schema.has_times:
+        return value
+    if isinstance(value, list):
+        return [_with_null_times(item, schema.items) for item in value]
+    if not isinstance(value, dict):
+        return value
+    result = {field: _with_null_times(item, schema.child(field)) for field, item in value.items()}
+    for field in schema.times:
+        result.setdefault(field, None)
+    return result
 
 
 def _owned(fields: FieldSet) -> FieldSet:
@@ -275,9 +273,22 @@ def _without_managers(obj: Object) -> Object:
 
 
 def _empty(kind: Kind) -> Object:
-    if kind is SOURCE:
-        return {}
-    return {"metadata": {}, **_EMPTY_OBJECTS.get(kind, {"spec": {}, "status": {}})}
+    """What is written even of an object that holds nothing: nobody owns a struct for having been created
+    in it."""
+    empty: Object = _with_empty_lists(normalise(kind, {}), schema_of(kind))
+    return {"metadata": {}, **empty}
+
+
+def _with_empty_lists(value: Any, schema: Schema) -> Any:
+    """A struct with the lists that are written even when they are empty, here and below."""
+    if not isinstance(value, dict):
+        return value
+    below = {field: schema.child(field) for field in value}
+    filled = {
+        field: _with_empty_lists(item, child) if (child := below[field]) is not None else item
+        for field, item in value.items()
+    }
+    return {**clone(dict(schema.nulls)), **filled}
 
 
 def _bare(kind: Kind, applied: Object) -> Object:

@@ -10,6 +10,7 @@ from gitkube.objects.labels import SelectorError, selector_of
 from gitkube.objects.types import Object
 
 NONE = "<none>"
+UNSET = "<unset>"
 Cells = list[Any]
 """Values of one row: texts and numbers, as many as there are columns."""
 Printer = Callable[[Object, float], Cells]
@@ -28,6 +29,7 @@ class Column:
 
 NAME = Column("Name", description="Unique within a namespace.", format="name")
 AGE = Column("Age", description="How long ago the object was created.")
+CREATED_AT = Column("Created At", "date", "When the object was created.")
 CONTAINERS = Column("Containers", description="Names of each container in the template.", priority=1)
 IMAGES = Column("Images", description="Images referenced by each container in the template.", priority=1)
 SELECTOR = Column("Selector", description="Labels of the pods it selects.", priority=1)
@@ -64,6 +66,6 @@ def with_more(texts: Iterable[str], limit: int) -> str:
     """The first few, and how many there are beyond."""
     listed = list(texts)
     if not listed:
-        return "<unset>"
+        return UNSET
     shown = ",".join(listed[:limit])
     return shown if len(listed) <= limit else f"{shown} + {len(listed) - limit} more..."

@@ -9,6 +9,7 @@ from gitkube.objects import names
 from gitkube.objects.quantity import Quantity
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
+from gitkube.objects.validation.metadata import STANDARD_FINALIZERS
 
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _MAX_BRANCH = 255
@@ -48,6 +49,26 @@ def check_node(causes: Causes, node: Object) -> None:
             causes.invalids(path, name, names.qualified_name(name))
             if Quantity.parse(text).nanos < 0:
                 causes.invalid(path, str(text), "must be greater than or equal to 0")
+
+
+def check_namespace(causes: Causes, namespace: Object) -> None:
+    for index, finalizer in enumerate((namespace.get("spec") or {}).get("finalizers") or ()):
+        path = f"spec.finalizers[{index}]"
+        wrong = names.qualified_name(finalizer)
+        causes.invalids(path, finalizer, wrong)
+        if not wrong and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
+            message = "name is neither a standard finalizer name nor is it fully qualified"
+            causes.invalid(path, finalizer, message)
+
+
+def check_namespace_update(causes: Causes, namespace: Object, old: Object) -> None:
+    phase = (namespace.get("status") or {}).get("phase") or ""
+    if not (namespace.get("metadata") or {}).get("deletionTimestamp"):
+        if phase != "Active":
+            causes.invalid("status.Phase", phase, "may only be 'Active' if `deletionTimestamp` is empty")
+    elif phase != "Terminating":
+        message = "may only be 'Terminating' if `deletionTimestamp` is not empty"
+        causes.invalid("status.Phase", phase, message)
 
 
 def check_node_update(causes: Causes, node: Object, old: Object) -> None:

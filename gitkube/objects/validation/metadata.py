@@ -6,20 +6,39 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gitkube.objects import names
-from gitkube.objects.kinds import EVENT, NAMESPACE, SERVICE, Kind
+from gitkube.objects.kinds import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    CLUSTER_TRUST_BUNDLE,
+    EVENT,
+    IP_ADDRESS,
+    NAMESPACE,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    STATEFUL_SET,
+    Kind,
+)
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
 
 MAX_ANNOTATIONS_BYTES = 256 * 1024
 """As Kubernetes': annotations are for tools, not a data store."""
-_STANDARD_FINALIZERS = ("foregroundDeletion", "orphan", "kubernetes")
+STANDARD_FINALIZERS = ("foregroundDeletion", "orphan", "kubernetes")
 _FIXED = ("name", "namespace", "uid", "creationTimestamp")
 
 _NAME_RULES: Mapping[Kind, Callable[[str], list[str]]] = {
     NAMESPACE: names.dns_label,
     SERVICE: names.dns_label,
+    STATEFUL_SET: names.dns_label,
+    ROLE: names.path_segment,
+    ROLE_BINDING: names.path_segment,
+    CLUSTER_ROLE: names.path_segment,
+    CLUSTER_ROLE_BINDING: names.path_segment,
+    CLUSTER_TRUST_BUNDLE: names.path_segment,
+    IP_ADDRESS: names.path_segment,
 }
-"""Kinds whose names are shorter. (Those of Services may start with a digit since 1.37.)"""
+"""Kinds whose names are shorter, or freer. (Those of Services may start with a digit since 1.37.)"""
 
 
 def check_metadata(causes: Causes, kind: Kind, obj: Object) -> None:
@@ -44,6 +63,7 @@ def check_metadata(causes: Causes, kind: Kind, obj: Object) -> None:
     check_annotations(causes, metadata.get("annotations"), "metadata.annotations")
     _check_finalizers(causes, metadata.get("finalizers") or ())
     _check_owners(causes, metadata.get("ownerReferences") or ())
+    _check_managers(causes, metadata.get("managedFields") or ())
     if (metadata.get("generation") or 0) < 0:
         causes.not_negative("metadata.generation", metadata["generation"])
 
@@ -83,15 +103,27 @@ def check_annotations(causes: Causes, annotations: Mapping[str, str] | None, pat
 
 
 def _check_finalizers(causes: Causes, finalizers: Any) -> None:
+    if {"foregroundDeletion", "orphan"} <= set(finalizers):
+        message = "finalizer orphan and foregroundDeletion cannot be both set"
+        causes.invalid("metadata.finalizers", list(finalizers), message)
     for index, finalizer in enumerate(finalizers):
         wrong = names.qualified_name(finalizer or "")
         causes.invalids("metadata.finalizers", finalizer, wrong)
-        if not wrong and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+        if "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             causes.invalid(
                 f"metadata.finalizers[{index}]",
                 finalizer,
                 "name is neither a standard finalizer name nor is it fully qualified",
             )
+
+
+def _check_managers(causes: Causes, entries: Any) -> None:
+    path = "metadata.managedFields"
+    for entry in entries:
+        if entry.get("operation") not in ("Apply", "Update"):
+            causes.invalid(f"{path}.operation", entry.get("operation") or "", "must be `Apply` or `Update`")
+        if entry.get("fieldsType") not in (None, "", "FieldsV1"):
+            causes.invalid(f"{path}.fieldsType", entry["fieldsType"], "must be `FieldsV1`")
 
 
 def _check_owners(causes: Causes, owners: Any) -> None:

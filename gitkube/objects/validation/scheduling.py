@@ -60,14 +60,14 @@ def _check_node_affinity(causes: Causes, affinity: Mapping[str, Any], path: str)
         if not terms:
             causes.required(where, "must have at least one node selector term")
         for index, term in enumerate(terms):
-            _check_node_term(causes, term, f"{where}[{index}]")
+            check_node_term(causes, term, f"{where}[{index}]")
     for index, preferred in enumerate(affinity.get(_PREFERRED_TERMS) or ()):
         where = f"{path}.{_PREFERRED_TERMS}[{index}]"
         _check_weight(causes, preferred.get("weight"), f"{where}.weight")
-        _check_node_term(causes, preferred.get("preference") or {}, f"{where}.preference")
+        check_node_term(causes, preferred.get("preference") or {}, f"{where}.preference")
 
 
-def _check_node_term(causes: Causes, term: Mapping[str, Any], path: str) -> None:
+def check_node_term(causes: Causes, term: Mapping[str, Any], path: str) -> None:
     for index, expression in enumerate(term.get("matchExpressions") or ()):
         where = f"{path}.matchExpressions[{index}]"
         key = expression.get("key") or ""

@@ -35,6 +35,21 @@ def check_deployment(causes: Causes, deployment: Object) -> None:
 
 def check_deployment_update(causes: Causes, deployment: Object, old: Object) -> None:
     _selector_stays(causes, deployment, old)
+    if deployment.get("status") != old.get("status"):
+        _check_replica_status(causes, deployment.get("status") or {})
+
+
+def _check_replica_status(causes: Causes, status: Mapping[str, Any]) -> None:
+    for field in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"):
+        causes.not_negative(f"status.{field}", status.get(field))
+    total, ready = status.get("replicas") or 0, status.get("readyReplicas") or 0
+    for field in ("updatedReplicas", "readyReplicas", "availableReplicas"):
+        if (status.get(field) or 0) > total:
+            message = "cannot be greater than status.replicas"
+            causes.invalid(f"status.{field}", status.get(field) or 0, message)
+    if (status.get("availableReplicas") or 0) > ready:
+        message = "cannot be greater than readyReplicas"
+        causes.invalid("status.availableReplicas", status["availableReplicas"], message)
 
 
 def check_replica_set(causes: Causes, replica_set: Object) -> None:
@@ -51,6 +66,16 @@ def check_replica_set_update(causes: Causes, replica_set: Object, old: Object) -
 
 def check_job(causes: Causes, job: Object) -> None:
     spec = job.get("spec") or {}
+    check_job_spec(causes, spec, "spec")
+    _check_job_selector(causes, job, spec)
+    name = (job.get("metadata") or {}).get("name") or ""
+    if len(name) > names.LABEL_MAX:
+        # The name becomes the label by which the Job's pods are found.
+        causes.invalid("spec.template.labels", name, f"must be no more than {names.LABEL_MAX} bytes")
+
+
+def check_job_spec(causes: Causes, spec: Mapping[str, Any], path: str) -> None:
+    """What a Job and the template in a CronJob have in common."""
     for field in (
         "parallelism",
         "completions",
@@ -60,26 +85,21 @@ def check_job(causes: Causes, job: Object) -> None:
         "backoffLimitPerIndex",
         "maxFailedIndexes",
     ):
-        causes.not_negative(f"spec.{field}", spec.get(field))
+        causes.not_negative(f"{path}.{field}", spec.get(field))
     template = spec.get("template") or {}
-    check_template(causes, template, "spec.template")
+    check_template(causes, template, f"{path}.template")
     policy = (template.get("spec") or {}).get("restartPolicy") or "Always"
     if policy == "Always":
-        causes.required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
+        causes.required(f"{path}.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
     elif policy not in ("OnFailure", "Never"):
-        causes.not_supported("spec.template.spec.restartPolicy", policy, ("OnFailure", "Never"))
-    _check_job_selector(causes, job, spec)
-    _check_completion_mode(causes, spec)
+        causes.not_supported(f"{path}.template.spec.restartPolicy", policy, ("OnFailure", "Never"))
+    _check_completion_mode(causes, spec, path)
     causes.one_of(
-        "spec.podReplacementPolicy",
+        f"{path}.podReplacementPolicy",
         spec.get("podReplacementPolicy"),
         ("Failed", "TerminatingOrFailed"),
         is_required=False,
     )
-    name = (job.get("metadata") or {}).get("name") or ""
-    if len(name) > names.LABEL_MAX:
-        # The name becomes the label by which the Job's pods are found.
-        causes.invalid("spec.template.labels", name, f"must be no more than {names.LABEL_MAX} bytes")
 
 
 def check_job_update(causes: Causes, job: Object, old: Object) -> None:
@@ -126,19 +146,19 @@ def _check_job_selector(causes: Causes, job: Object, spec: Mapping[str, Any]) ->
         causes.invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
 
 
-def _check_completion_mode(causes: Causes, spec: Mapping[str, Any]) -> None:
+def _check_completion_mode(causes: Causes, spec: Mapping[str, Any], path: str) -> None:
     mode = spec.get("completionMode")
-    causes.one_of("spec.completionMode", mode, ("Indexed", "NonIndexed"), is_required=False)
+    causes.one_of(f"{path}.completionMode", mode, ("Indexed", "NonIndexed"), is_required=False)
     if mode != "Indexed":
         for field in ("backoffLimitPerIndex", "maxFailedIndexes"):
             if spec.get(field) is not None:
-                causes.invalid(f"spec.{field}", spec[field], "requires indexed completion mode")
+                causes.invalid(f"{path}.{field}", spec[field], "requires indexed completion mode")
         return
     if spec.get("completions") is None:
-        causes.required("spec.completions", "when completion mode is Indexed")
+        causes.required(f"{path}.completions", "when completion mode is Indexed")
     if (spec.get("parallelism") or 0) > _MAX_INDEXED:
         causes.invalid(
-            "spec.parallelism",
+            f"{path}.parallelism",
             spec["parallelism"],
             f"must be less than or equal to {_MAX_INDEXED} when completion mode is Indexed",
         )
@@ -173,7 +193,7 @@ def _check_strategy(causes: Causes, strategy: Mapping[str, Any], path: str) -> N
             unavailable, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
             check_share(causes, unavailable, f"{path}.rollingUpdate.maxUnavailable")
             check_share(causes, surge, f"{path}.rollingUpdate.maxSurge")
-            if _is_zero(unavailable) and _is_zero(surge):
+            if is_zero(unavailable) and is_zero(surge):
                 causes.invalid(
                     f"{path}.rollingUpdate.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0"
                 )
@@ -203,7 +223,7 @@ def check_share(causes: Causes, value: Any, path: str) -> None:
         causes.not_negative(path, value)
 
 
-def _is_zero(share: Any) -> bool:
+def is_zero(share: Any) -> bool:
     return share in (0, "0%", None)
 
 

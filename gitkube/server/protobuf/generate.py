@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from gitkube.objects.kinds import BUILT_IN
+from gitkube.objects.kinds import SERVED
 from gitkube.server.protobuf.decode import message_name
 
 _ARRAY, _MAP, _POINTER, _SLICE, _STRING, _STRUCT = 17, 21, 22, 23, 24, 25
@@ -157,8 +157,10 @@ def generate(data: bytes) -> dict[str, Any]:
     """The table of `fields.json` from the bytes of a kubectl."""
     types = GoTypes(data)
     structs = _structs(types)
-    wanted = [message_name(kind.api_version, kind.kind) for kind in BUILT_IN]
+    wanted = [message_name(kind.api_version, kind.kind) for kind in SERVED]
     wanted += [message_name(*pair) for pair in _ALSO]
+    # Kinds whose types kubectl does not know (definitions of kinds, our own) are read as JSON only.
+    wanted = [name for name in wanted if name in structs]
     table: dict[str, Any] = {}
     while wanted:
         name = wanted.pop()

@@ -15,7 +15,7 @@ from itertools import repeat
 from gitkube.store.raft import reading, transfer
 from gitkube.store.raft.progress import Progress, ProgressState
 from gitkube.store.raft.state import RaftState
-from gitkube.store.raft.types import Entry, EntryKind, MemberId, Message, MessageKind, ProposalDropped
+from gitkube.store.raft.types import Entry, EntryKind, MemberId, Message, MessageKind, ProposalDropped, Role
 
 _PROBE, _REPLICATE, _SNAPSHOT = ProgressState.PROBE, ProgressState.REPLICATE, ProgressState.SNAPSHOT
 _APPEND, _NORMAL = MessageKind.APPEND, EntryKind.NORMAL
@@ -208,7 +208,12 @@ def on_heartbeat_answer(state: RaftState, message: Message) -> None:
 
 # ---------------------------------------------------------------------- reports of the transport
 def report_unreachable(state: RaftState, member: MemberId) -> None:
-    """APPENDs to it are probably lost: send no more ahead until it answers."""
+    """APPENDs to it are probably lost: send no more ahead until it answers.
+
+    The transport may say so of a message that was sent while this member still led; then it means nothing.
+    """
+    if state.role is not Role.LEADER:
+        return
     progress = state.progress.get(member)
     if progress is not None and member != state.id and progress.state is _REPLICATE:
         progress.become_probe()

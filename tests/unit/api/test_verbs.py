@@ -159,7 +159,8 @@ async def test_scale_changes_the_number_of_replicas_only(api: Api, client: Local
 
 async def test_a_pod_is_bound_once(client: LocalClient) -> None:
     await client.create(POD, pod())
-    binding = {"apiVersion": "v1", "kind": "Binding", "target": {"kind": "Node", "name": "ant"}}
+    target = {"kind": "Node", "name": "ant"}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": target}
     await client.create_subresource(POD, "p", "default", "binding", binding)
     bound = await client.get(POD, "p", "default")
     assert bound["spec"]["nodeName"] == "ant"

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gitkube.gitops.hooks import HookError, install_hooks
+from gitkube.gitops.hook_socket import HookError, install_hooks
 from gitkube.objects import kinds
 from tests.unit.gitops.conftest import eventually, stop
 

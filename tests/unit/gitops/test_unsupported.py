@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gitkube.objects import kinds
+from gitkube.objects.kinds import Kind
 from tests.unit.gitops.conftest import Judge
 
 POD = """apiVersion: v1
@@ -46,3 +48,50 @@ def test_a_field_that_would_be_ignored_is_refused(
     assert "not supported yet" in problem.message
     assert problem.place.line == line
     assert problem.is_error
+
+
+KIND = """apiVersion: {kind.api_version}
+kind: {kind.kind}
+metadata: {{name: it}}
+"""
+TAKEN = {
+    "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
+    "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange",
+}  # fmt: skip
+WARNED = {
+    "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "PodDisruptionBudget",
+    "ResourceQuota", "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", kinds.SERVED, ids=lambda kind: f"{kind.api_version}/{kind.kind}")
+def test_a_kind_that_nothing_acts_on_is_refused_or_warned_of(judge: Judge, kind: Kind) -> None:
+    problems = judge({"it.yaml": KIND.format(kind=kind)}).problems
+    of_kind = [
+        problem
+        for problem in problems
+        if "no controller acts on" in problem.message or "cannot come from git" in problem.message
+    ]
+    if kind.kind in TAKEN:
+        assert not of_kind
+        return
+    (problem,) = of_kind
+    assert problem.is_error is (kind.kind not in WARNED)
+    assert problem.place.line == 2
+
+
+def test_an_object_that_is_warned_of_is_applied_all_the_same(judge: Judge) -> None:
+    budget = """apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web}
+spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
+"""
+    result = judge({"budget.yaml": budget})
+    assert not result.has_errors
+    assert [one.ref.name for one in result.objects] == ["web"]
+
+
+def test_a_stateful_set_is_refused_with_what_to_use_instead(judge: Judge) -> None:
+    (problem,) = judge({"db.yaml": KIND.format(kind=kinds.STATEFUL_SET)}).problems
+    assert problem.message == "no controller acts on a StatefulSet yet"
+    assert "Deployment" in problem.hint

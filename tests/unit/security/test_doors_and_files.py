@@ -26,7 +26,7 @@ from gitkube.node import agent as agents
 from gitkube.node import daemon, files
 from gitkube.node.paths import Layout
 from gitkube.node.sections import Sections
-from gitkube.server.kubeconfig import Credentials, kubeconfig, write_kubeconfig
+from gitkube.server.kubeconfig import Context, Credentials, kubeconfig, write_kubeconfig
 from gitkube.server.pki import Pki
 from gitkube.store.member import Member
 from gitkube.store.served import StoreServer
@@ -191,7 +191,9 @@ def test_no_link_and_no_leftover_opens_what_is_written(tmp_path: Path, writer: s
             temporary.chmod(0o666)
         with contextlib.suppress(OSError):  # to refuse is right, too
             if writer == "store":
-                content = kubeconfig("https://127.0.0.1:1", b"ca", "admin", Credentials(b"c", b"key"))
+                content = kubeconfig(
+                    [Context("gitkube", "https://127.0.0.1:1")], b"ca", "admin", Credentials(b"c", b"key")
+                )
                 write_kubeconfig(target, content)
             else:
                 files.write_json(target, {"key": 1})

@@ -187,7 +187,7 @@ def test_the_hooks_take_nothing_from_the_environment_or_the_directory_they_run_i
     repo: Repo, tmp_path
 ) -> None:  # type: ignore[no-untyped-def]
     """A pusher's PYTHONPATH, or a json.py in the repository, must not become code of the hook."""
-    from gitkube.gitops.hooks import install_hooks
+    from gitkube.gitops.hook_socket import install_hooks
 
     install_hooks(repo.bare, tmp_path / "away.sock")
     mark = tmp_path / "ran"

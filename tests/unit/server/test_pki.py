@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from gitkube.server.kubeconfig import Context
 from gitkube.server.pki import ADMIN_GROUP, ADMIN_USER, Pki, PkiError
 from tests.support.fake_clock import FakeClock
 
@@ -188,3 +189,95 @@ async def test_tls_takes_our_clients_and_no_others(tmp_path: Path) -> None:
     assert answer == b""
     assert len(seen) == 2
     server.close()
+
+
+# ---------------------------------------------------------------------- the store's members
+
+
+def certificate_of(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def test_members_have_an_authority_of_their_own(tmp_path: Path) -> None:
+    pki = Pki.open(tmp_path, clock=FakeClock())
+    files = pki.member_files("ctl-1", ["10.0.0.1", "ctl-1.lab"])
+    assert files.authority.read_bytes() != pki.ca_pem
+    certificate = certificate_of(files.certificate)
+    certificate.verify_directly_issued_by(certificate_of(files.authority))
+    assert certificate.subject.rfc4514_string() == "CN=gitkube-member:ctl-1,O=gitkube:store"
+    assert names(files.certificate) == {"10.0.0.1", "ctl-1.lab"}
+    assert mode(files.key) == mode(tmp_path / "store-ca.key") == 0o600
+
+
+def test_a_client_of_the_api_is_nobody_among_the_members(tmp_path: Path) -> None:
+    pki = Pki.open(tmp_path, clock=FakeClock())
+    files, door = pki.member_files("ctl-1"), pki.door_files()
+    client = x509.load_pem_x509_certificate(pki.client_certificate(ADMIN_USER, [ADMIN_GROUP]).certificate)
+    for authority in (files.authority, door.authority):
+        with pytest.raises(ValueError, match="does not match"):
+            client.verify_directly_issued_by(certificate_of(authority))
+
+
+def test_a_members_certificate_is_renewed_before_it_ends(tmp_path: Path) -> None:
+    clock = FakeClock()
+    pki = Pki.open(tmp_path, clock=clock)
+    first = pki.member_files("ctl-1").certificate.read_bytes()
+    assert pki.member_files("ctl-1").certificate.read_bytes() == first
+    asyncio.run(clock.advance(336 * DAY_S))
+    renewed = pki.member_files("ctl-1")
+    assert renewed.certificate.read_bytes() != first
+    assert certificate_of(renewed.certificate).not_valid_after_utc.timestamp() > clock.now() + 300 * DAY_S
+
+
+@pytest.mark.parametrize("change", ["name", "address"])
+def test_a_member_with_another_name_or_address_gets_another_certificate(tmp_path: Path, change: str) -> None:
+    pki = Pki.open(tmp_path, clock=FakeClock())
+    before = pki.member_files("ctl-1", ["10.0.0.1"]).certificate.read_bytes()
+    after = (
+        pki.member_files("ctl-2", ["10.0.0.1"])
+        if change == "name"
+        else pki.member_files("ctl-1", ["10.0.0.2"])
+    )
+    assert after.certificate.read_bytes() != before
+
+
+def test_a_foreign_certificate_in_a_members_place_is_replaced(tmp_path: Path) -> None:
+    clock = FakeClock()
+    ours, theirs = Pki.open(tmp_path / "a", clock=clock), Pki.open(tmp_path / "b", clock=clock)
+    files, foreign = ours.member_files("ctl-1"), theirs.member_files("ctl-1")
+    files.certificate.write_bytes(foreign.certificate.read_bytes())
+    files.key.write_bytes(foreign.key.read_bytes())
+    certificate_of(ours.member_files("ctl-1").certificate).verify_directly_issued_by(
+        certificate_of(files.authority)
+    )
+
+
+def test_an_authority_that_has_ended_says_what_to_do(tmp_path: Path) -> None:
+    clock = FakeClock()
+    Pki.open(tmp_path, clock=clock).member_files("ctl-1")
+    asyncio.run(clock.advance(3651 * DAY_S))
+    (tmp_path / "ca.key").unlink()
+    (tmp_path / "ca.crt").unlink()
+    with pytest.raises(PkiError, match=r"store-ca\.crt ended on .*disaster\.md"):
+        Pki.open(tmp_path, clock=clock).member_files("ctl-1")
+
+
+def test_etcds_door_has_certificates_for_both_ends(tmp_path: Path) -> None:
+    files = Pki.open(tmp_path, clock=FakeClock()).door_files(["10.0.0.1"])
+    assert {"10.0.0.1", "localhost", "127.0.0.1"} <= names(files.certificate)
+    certificate_of(tmp_path / "door-client.crt").verify_directly_issued_by(certificate_of(files.authority))
+
+
+def test_a_kubeconfig_has_a_context_for_each_controller_and_keeps_its_credentials(tmp_path: Path) -> None:
+    pki = Pki.open(tmp_path / "pki", clock=FakeClock())
+    path = tmp_path / "kubeconfig"
+    pki.write_kubeconfig(path, "https://10.0.0.1:6443")
+    alone = json.loads(path.read_bytes())
+    assert alone["current-context"] == "gitkube"
+    others = [Context("ctl-1", "https://10.0.0.1:6443"), Context("ctl-2", "https://10.0.0.2:6443")]
+    pki.write_kubeconfig(path, "https://10.0.0.1:6443", others=others, context="ctl-1")
+    several = json.loads(path.read_bytes())
+    assert several["current-context"] == "ctl-1"
+    assert [one["name"] for one in several["contexts"]] == ["ctl-1", "ctl-2"]
+    assert several["clusters"][1]["cluster"]["server"] == "https://10.0.0.2:6443"
+    assert several["users"] == alone["users"], "no new certificate for a controller more"

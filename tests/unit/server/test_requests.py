@@ -130,7 +130,7 @@ def test_the_query_makes_the_context() -> None:
 
 def test_the_field_manager_is_the_user_agent_up_to_the_slash() -> None:
     assert queries.request_context({}, USER, "kubectl/v1.37 (linux)").field_manager == "kubectl"
-    assert queries.request_context({}, USER, "").field_manager == ""
+    assert queries.request_context({}, USER, "").field_manager == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_wrong_option_is_422(query: dict[str, str]) -> None:
     assert raised.value.code == 422
 
 
-@pytest.mark.parametrize("text", ["-1", "1.5", "x", "9" * 30, "²"])
+@pytest.mark.parametrize("text", ["--1", "1.5", "x", "9" * 30, "²"])
 def test_a_wrong_number_is_400(text: str) -> None:
     with pytest.raises(StatusError) as raised:
         queries.list_options({"limit": text})

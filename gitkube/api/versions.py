@@ -1,0 +1,199 @@
+"""The verbs for everything that is served: what comes in is turned into the stored version, and back.
+
+For nearly all kinds the served version is the stored one, and a call goes through as it is. A patch is made
+for the version that its client sees, so it is done on that one; the outcome is written over just what was
+read, or all is done again. Questions, which are never stored, are answered here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from gitkube.api import errors
+from gitkube.api.authorization import Attributes, Authorizer
+from gitkube.api.client import ObjectList, PatchType
+from gitkube.api.decoding import accept, accept_patched
+from gitkube.api.patching import apply_patch
+from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchItem, WatchOptions
+from gitkube.api.reviews import REVIEWS, review
+from gitkube.objects.conversion import from_stored, to_stored, to_stored_selector
+from gitkube.objects.fields import FieldSelectorError
+from gitkube.objects.kinds import LOCAL_SUBJECT_ACCESS_REVIEW, SUBJECT_ACCESS_REVIEW, Kind, stored_kind
+from gitkube.objects.schema import schema_of
+from gitkube.objects.types import Object
+
+_TRIES = 8
+
+
+class _Converted:
+    """A watch's event in another version."""
+
+    __slots__ = ("object", "type")
+
+    def __init__(self, type: str, object: Object) -> None:
+        self.type = type
+        self.object = object
+
+    @property
+    def encoded(self) -> bytes:
+        return b'{"type":"%s","object":%s}\n' % (self.type.encode(), orjson.dumps(self.object))
+
+
+class Versions:
+    """`VerbsApi` for all served kinds, over one for the stored ones."""
+
+    def __init__(self, verbs: VerbsApi, authorizer: Authorizer) -> None:
+        self._verbs = verbs
+        self._authorizer = authorizer
+
+    async def get(
+        self, context: Context, kind: Kind, namespace: str, name: str, *, resource_version: str = ""
+    ) -> Object:
+        found = await self._verbs.get(
+            context, stored_kind(kind), namespace, name, resource_version=resource_version
+        )
+        return from_stored(kind, found)
+
+    async def list(self, context: Context, kind: Kind, namespace: str, options: ListOptions) -> ObjectList:
+        if not kind.stored_as:
+            return await self._verbs.list(context, kind, namespace, options)
+        found = await self._verbs.list(context, stored_kind(kind), namespace, _selection(kind, options))
+        return _list(kind, found)
+
+    async def watch(
+        self, context: Context, kind: Kind, namespace: str, options: WatchOptions
+    ) -> AsyncIterator[WatchItem]:
+        options = dataclasses.replace(options, field_selector=_selector(kind, options.field_selector))
+        async for item in self._verbs.watch(context, stored_kind(kind), namespace, options):
+            yield _Converted(item.type, from_stored(kind, item.object)) if kind.stored_as else item
+
+    async def create(self, context: Context, kind: Kind, namespace: str, obj: Object) -> Object:
+        if kind in REVIEWS:
+            attributes = Attributes(
+                context.user, "create", kind.group, kind.version, kind.plural, namespace=namespace
+            )
+            # Whoever has a name may ask about himself; about others only who may do so.
+            if kind in (SUBJECT_ACCESS_REVIEW, LOCAL_SUBJECT_ACCESS_REVIEW):
+                decision = self._authorizer.decide(attributes)
+                if not decision.allowed:
+                    why = f'User "{context.user.name}" cannot create resource "{kind.plural}"'
+                    raise errors.forbidden(kind.group, kind.plural, "", why)
+            accepted = accept(kind, obj, context)
+            return review(self._authorizer, kind, namespace, context.user, accepted)
+        if not kind.stored_as:
+            return await self._verbs.create(context, kind, namespace, obj)
+        stored = to_stored(kind, accept(kind, obj, context))
+        return from_stored(kind, await self._verbs.create(context, stored_kind(kind), namespace, stored))
+
+    async def update(
+        self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
+    ) -> Object:
+        if not kind.stored_as:
+            return await self._verbs.update(context, kind, namespace, name, obj, subresource=subresource)
+        old = await self._verbs.get(context, stored_kind(kind), namespace, name)
+        new = to_stored(kind, accept(kind, obj, context), old)
+        written = await self._verbs.update(
+            context, stored_kind(kind), namespace, name, new, subresource=subresource
+        )
+        return from_stored(kind, written)
+
+    async def patch(
+        self,
+        context: Context,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        patch: Any,
+        type: PatchType,
+        *,
+        subresource: str = "",
+    ) -> Object:
+        if not kind.stored_as:
+            return await self._verbs.patch(
+                context, kind, namespace, name, patch, type, subresource=subresource
+            )
+        for attempt in range(_TRIES):
+            old = await self._verbs.get(context, stored_kind(kind), namespace, name)
+            view = from_stored(kind, old)
+            patched = apply_patch(kind, view, patch, type, schema=schema_of(kind))
+            new = to_stored(kind, accept_patched(kind, patched, patch, context), old)
+            try:
+                written = await self._verbs.update(
+                    context, stored_kind(kind), namespace, name, new, subresource=subresource
+                )
+            except errors.StatusError as error:
+                if not errors.is_conflict(error) or attempt == _TRIES - 1:
+                    raise
+            else:
+                return from_stored(kind, written)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def apply(
+        self,
+        context: Context,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        obj: Object,
+        *,
+        force: bool = False,
+        subresource: str = "",
+    ) -> tuple[Object, bool]:
+        stored = stored_kind(kind)
+        if kind.stored_as:
+            obj = to_stored(kind, accept(kind, obj, context, is_apply=True))
+        applied, is_new = await self._verbs.apply(
+            context, stored, namespace, name, obj, force=force, subresource=subresource
+        )
+        return from_stored(kind, applied), is_new
+
+    async def delete(
+        self, context: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions
+    ) -> tuple[Object, bool]:
+        last, is_gone = await self._verbs.delete(context, stored_kind(kind), namespace, name, options)
+        return from_stored(kind, last), is_gone
+
+    async def delete_collection(
+        self, context: Context, kind: Kind, namespace: str, selection: ListOptions, options: DeleteOptions
+    ) -> ObjectList:
+        selection = _selection(kind, selection)
+        deleted = await self._verbs.delete_collection(
+            context, stored_kind(kind), namespace, selection, options
+        )
+        return _list(kind, deleted) if kind.stored_as else deleted
+
+    async def get_subresource(
+        self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
+    ) -> Object:
+        found = await self._verbs.get_subresource(context, stored_kind(kind), namespace, name, subresource)
+        return from_stored(kind, found)
+
+    async def create_subresource(
+        self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, body: Object
+    ) -> Object:
+        return await self._verbs.create_subresource(
+            context, stored_kind(kind), namespace, name, subresource, body
+        )
+
+
+def _selection(kind: Kind, options: ListOptions) -> ListOptions:
+    return dataclasses.replace(options, field_selector=_selector(kind, options.field_selector))
+
+
+def _selector(kind: Kind, text: str) -> str:
+    try:
+        return to_stored_selector(kind, text)
+    except FieldSelectorError as error:
+        raise errors.bad_request(str(error)) from error
+
+
+def _list(kind: Kind, found: ObjectList) -> ObjectList:
+    return dataclasses.replace(found, items=[from_stored(kind, obj) for obj in found.items])
+
+
+def _keeps_the_protocol(versions: Versions) -> VerbsApi:
+    return versions

@@ -1,0 +1,274 @@
+"""What controllers ask of one another, beside the Kubernetes API and on the same port.
+
+`POST /gitkube/join` redeems a join file; `GET /gitkube/store` says how this controller's member of the store
+is, with the hash of its state at a revision, so that the members can be compared; `POST /gitkube/push` hands
+the leader a push that arrived elsewhere. All are for `system:masters` only, which every controller's
+certificate is in. `ClusterClient` is the other end.
+
+A push is the hook's request as one line, then the pack. Its answer is lines of JSON as the hooks get them,
+with an empty line whenever nothing was said for a while, so that a leader that is gone is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from gitkube.api.authorization import MASTERS_GROUP, User
+from gitkube.clock import Clock
+from gitkube.gitops.forwarding import LeaderUnreachableError
+from gitkube.gitops.hook_socket import (
+    MAX_REQUEST_BYTES,
+    Answer,
+    HookError,
+    PushRequest,
+    answer_from_json,
+    answer_to_json,
+)
+from gitkube.gitops.packs import MAX_PACK_BYTES
+from gitkube.server.joining import JoinError, JoinFile, redeem
+from gitkube.store.protocol import Revision, Store, StoreAdmin, StoreError
+
+NOW = Revision(0)
+JOIN_PATH, STORE_PATH, PUSH_PATH = "/gitkube/join", "/gitkube/store", "/gitkube/push"
+MAX_BODY_BYTES = 4096
+TIMEOUT_S = 10.0
+SILENCE_S = 5.0
+"""The leader says something at least so often while it answers a push ..."""
+GONE_S = 20.0
+"""... and is taken for gone when it has not for so long."""
+CONNECT_TIMEOUT_S = 5.0
+PushAnswerer = Callable[[PushRequest, bytes], AsyncGenerator[Answer]]
+
+
+class ManagedStore(Store, StoreAdmin, Protocol):
+    """A store whose members can be managed."""
+
+
+class ClusterEndpoints:
+    """Adds its routes to an application."""
+
+    def __init__(
+        self,
+        store: ManagedStore,
+        *,
+        authenticate: Callable[[web.Request], User | None],
+        clock: Clock,
+        pushes: Callable[[], PushAnswerer | None] = lambda: None,
+    ) -> None:
+        """
+        Args:
+            pushes: who judges pushes, while we lead; None while we don't.
+        """
+        self._pushes = pushes
+        self._store = store
+        self._authenticate = authenticate
+        self._clock = clock
+
+    def add_to(self, app: web.Application) -> None:
+        """Before any route that takes all paths."""
+        app.router.add_post(JOIN_PATH, self._join)
+        app.router.add_get(STORE_PATH, self._status)
+        app.router.add_post(PUSH_PATH, self._push)
+
+    async def _join(self, request: web.Request) -> web.Response:
+        self._check(request)
+        body = await request.content.read(MAX_BODY_BYTES)
+        try:
+            asked = orjson.loads(body)
+            member, token, by = int(asked["member"], 16), str(asked["token"]), str(asked["by"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise web.HTTPBadRequest(text="this is no request to join") from error
+        try:
+            await redeem(self._store, member, token, by, clock=self._clock)
+        except JoinError as error:
+            raise web.HTTPForbidden(text=str(error)) from error
+        except StoreError as error:
+            raise web.HTTPServiceUnavailable(text=str(error)) from error
+        return web.Response(text="ok")
+
+    async def _status(self, request: web.Request) -> web.Response:
+        self._check(request)
+        revision = request.query.get("revision", "0")
+        if not revision.isdigit():
+            raise web.HTTPBadRequest(text="revision is a number")
+        try:
+            status = await self._store.status()
+            found = await self._store.hash(Revision(int(revision)))
+        except StoreError as error:
+            raise web.HTTPServiceUnavailable(text=str(error)) from error
+        return web.Response(
+            body=orjson.dumps({"status": asdict(status), "hash": asdict(found)}),
+            content_type="application/json",
+        )
+
+    async def _push(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        answerer = self._pushes()
+        if answerer is None:
+            raise web.HTTPServiceUnavailable(text="this controller does not lead")
+        line, pack = await _read_push(request)
+        try:
+            asked = PushRequest.parse(line)
+        except HookError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        async with aclosing(answerer(asked, pack)) as answers:
+            async for answer in _with_pulse(answers, self._clock):
+                said = json.dumps(answer_to_json(answer), ensure_ascii=False) if answer else ""
+                await response.write(said.encode("utf-8", "replace") + b"\n")
+        await response.write_eof()
+        return response
+
+    def _check(self, request: web.Request) -> None:
+        user = self._authenticate(request)
+        if user is None:
+            raise web.HTTPUnauthorized(text="a client certificate is needed")
+        if not user.name or MASTERS_GROUP not in user.groups:
+            raise web.HTTPForbidden(text=f"only {MASTERS_GROUP} may ask this")
+
+
+async def _read_push(request: web.Request) -> tuple[bytes, bytes]:
+    """The hook's request and the pack."""
+    limit, data = MAX_REQUEST_BYTES + MAX_PACK_BYTES, bytearray()
+    async for chunk in request.content.iter_chunked(256 * 1024):
+        data += chunk
+        if len(data) > limit:
+            raise web.HTTPRequestEntityTooLarge(limit, len(data))
+    line, _, pack = bytes(data).partition(b"\n")
+    return line, pack
+
+
+async def _with_pulse(answers: AsyncGenerator[Answer], clock: Clock) -> AsyncIterator[Answer | None]:
+    """The answers, and None whenever there was none for a while."""
+    coming = asyncio.ensure_future(anext(answers, None))
+    try:
+        while True:
+            alarm = asyncio.ensure_future(clock.sleep(SILENCE_S))
+            try:
+                await asyncio.wait([coming, alarm], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                alarm.cancel()
+            if not coming.done():
+                yield None
+                continue
+            answer = coming.result()
+            if answer is None:
+                return
+            yield answer
+            coming = asyncio.ensure_future(anext(answers, None))
+    finally:
+        coming.cancel()
+        await asyncio.wait([coming])
+
+
+class ClusterError(Exception):
+    """Another controller did not answer, or refused; the text says which and why."""
+
+
+class ClusterClient:
+    """Asks other controllers.
+
+    Args:
+        context: makes the TLS context of a controller; called for each request, since certificates change.
+    """
+
+    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
+        self._context = context
+
+    async def redeem(self, join: JoinFile, by: str) -> None:
+        """Redeem a join file at the first of its controllers that answers.
+
+        Raises:
+            JoinError: it is refused, or none answers.
+        """
+        body = orjson.dumps({"member": f"{join.member_id:016x}", "token": join.token, "by": by})
+        failures = []
+        for url in join.apis:
+            try:
+                code, text = await self._ask("POST", url + JOIN_PATH, body)
+            except ClusterError as error:
+                failures.append(str(error))
+                continue
+            if code == 200:
+                return
+            if code == 403:
+                raise JoinError(text)
+            failures.append(f"{url} answered {code}: {text}")
+        why = "; ".join(failures) or "the file names none (start them with --listen and --advertise)"
+        raise JoinError(f"no controller of the cluster could be asked to let this one in: {why}")
+
+    async def store(self, urls: Sequence[str], revision: Revision = NOW) -> dict[str, Any]:
+        """Status and state hash of the member behind the first URL that answers.
+
+        Raises:
+            ClusterError: none does.
+        """
+        failures = []
+        for url in urls:
+            try:
+                code, text = await self._ask("GET", f"{url}{STORE_PATH}?revision={revision}")
+            except ClusterError as error:
+                failures.append(str(error))
+                continue
+            if code == 200:
+                found: dict[str, Any] = orjson.loads(text)
+                return found
+            failures.append(f"{url} answered {code}: {text}")
+        raise ClusterError("; ".join(failures) or "it has told no address of its API")
+
+    async def is_alive(self, url: str, timeout_s: float) -> bool:
+        """Whether the API there answers."""
+        try:
+            code, _ = await self._ask("GET", f"{url}/livez", timeout_s=timeout_s)
+        except ClusterError:
+            return False
+        return code == 200
+
+    async def push(self, url: str, request: PushRequest, pack: bytes) -> AsyncGenerator[Answer]:
+        """Hand a push to the leader; what it answers.
+
+        Raises:
+            LeaderUnreachableError: it does not answer, or broke off.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=GONE_S)
+        connector = aiohttp.TCPConnector(ssl=self._context())
+        body = request.to_json() + b"\n" + pack
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.post(url + PUSH_PATH, data=body) as answer,
+            ):
+                if answer.status != 200:
+                    raise LeaderUnreachableError(f"{url} answered {answer.status}: {await answer.text()}")
+                async for line in answer.content:
+                    if line.strip():
+                        yield answer_from_json(orjson.loads(line))
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise LeaderUnreachableError(f"{url}: {error or 'it fell silent'}") from error
+
+    async def _ask(
+        self, method: str, url: str, body: bytes | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> tuple[int, str]:
+        connector = aiohttp.TCPConnector(ssl=self._context())
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.request(method, url, data=body) as answer,
+            ):
+                return answer.status, await answer.text()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ClusterError(
+                f"{url.rsplit('/gitkube', 1)[0]} does not answer: {error or 'in time'}"
+            ) from error

@@ -1,0 +1,207 @@
+"""What `gitkube serve` is told, and what follows from it: names, addresses, the member's configuration.
+
+Decided here, so that `control_plane.py` only joins parts. Invariant: a data directory keeps the name that it
+began with; the cluster knows it by that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitkube.files import replace_durably
+from gitkube.server.joining import JoinFile
+from gitkube.server.pki import Pki
+from gitkube.store.config import MemberConfig
+
+MAX_SOCKET_PATH_BYTES = 100
+"""unix(7) allows 108 with the final zero."""
+STORE_SOCKET = "store.sock"
+MAX_NAME_CHARS = 40
+"""It stands in a certificate and in tables."""
+
+
+class SettingsError(ValueError):
+    """What was asked for cannot be; the text names the option."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneSettings:
+    data_dir: Path
+    inventory: Path
+    repository: Path
+    branch: str = "main"
+    listen_host: str = "127.0.0.1"
+    listen_port: int = 6443
+    """0 takes a free one."""
+    advertise: tuple[str, ...] = ()
+    """Further host names and addresses by which clients call the API; the first goes into the kubeconfig."""
+    kubeconfig: Path | None = None
+    """Where the administrator's kubeconfig is written; None: `kubeconfig` in the data directory."""
+    eviction_after_s: int = 300
+    """Tolerations that pods get for hosts out of reach, when they don't name their own."""
+    name: str = ""
+    """Of this controller among others; "" is what a join file says, or else the machine's host name."""
+    peer_listen: str = ""
+    """HOST:PORT for the members of other controllers; "" is a controller that is alone."""
+    peer_advertise: str = ""
+    """What the others dial, when it is not `peer_listen`."""
+    door_listen: str = ""
+    """HOST:PORT of the door that speaks etcd's protocol; "" is none."""
+    join: Path | None = None
+    """A join file: this controller begins as a member of a cluster that runs."""
+    force_new_cluster: bool = False
+    """Forget all other members, and go on alone with the data that are here."""
+
+    @property
+    def store_dir(self) -> Path:
+        return self.data_dir / "store"
+
+    @property
+    def kubeconfig_path(self) -> Path:
+        return self.kubeconfig or self.data_dir / "kubeconfig"
+
+    @property
+    def client_host(self) -> str:
+        """By which others reach the API, as far as can be told from the options."""
+        if self.advertise:
+            return self.advertise[0]
+        if not _is_everywhere(self.listen_host):
+            return self.listen_host
+        return split_address(self.peer_address)[0] if self.peer_address else "127.0.0.1"
+
+    @property
+    def peer_address(self) -> str:
+        """HOST:PORT that other members dial; "" for a controller that is alone."""
+        return self.peer_advertise or self.peer_listen
+
+    def client_url(self, port: int) -> str:
+        """Of the API, for others and for the kubeconfig.
+
+        Args:
+            port: where it really listens.
+        """
+        host = self.client_host
+        return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def check_settings(settings: ControlPlaneSettings) -> None:
+    """Raises:
+    SettingsError: options contradict each other.
+    """
+    for option, address in (
+        ("--peer-listen", settings.peer_listen),
+        ("--peer-advertise", settings.peer_advertise),
+        ("--etcd-listen", settings.door_listen),
+    ):
+        if address:
+            split_address(address, option)
+    if settings.peer_address and _is_everywhere(split_address(settings.peer_address)[0]):
+        raise SettingsError(
+            "--peer-listen on all addresses names none that others could dial; add --peer-advertise HOST:PORT"
+        )
+    if settings.peer_advertise and not settings.peer_listen:
+        raise SettingsError("--peer-advertise needs --peer-listen")
+    if settings.join is not None and not settings.peer_listen:
+        raise SettingsError("--join needs --peer-listen HOST:PORT, where the other members reach this one")
+    if settings.join is not None and settings.force_new_cluster:
+        raise SettingsError("--join enters a cluster and --force-new-cluster leaves one; give one of them")
+
+
+def member_config(settings: ControlPlaneSettings, pki: Pki, name: str, join: JoinFile | None) -> MemberConfig:
+    """What the member's process is told; its certificates are made or renewed when needed.
+
+    Raises:
+        PkiError, SettingsError: a certificate cannot be made, or the directory's path is too long.
+    """
+    peer = pki.member_files(name, peer_hosts(settings)) if settings.peer_listen else None
+    door = pki.door_files(door_hosts(settings)) if settings.door_listen else None
+    return MemberConfig(
+        data_dir=settings.store_dir,
+        socket=socket_path(settings.data_dir, STORE_SOCKET),
+        name=name,
+        peer_listen=settings.peer_listen,
+        peer_advertise=settings.peer_advertise,
+        client_urls=(settings.client_url(settings.listen_port),) if settings.listen_port else (),
+        peer_ca=peer.authority if peer else None,
+        peer_certificate=peer.certificate if peer else None,
+        peer_key=peer.key if peer else None,
+        door_listen=settings.door_listen,
+        door_ca=door.authority if door else None,
+        door_certificate=door.certificate if door else None,
+        door_key=door.key if door else None,
+        join=join.info if join else None,
+    )
+
+
+def peer_hosts(settings: ControlPlaneSettings) -> list[str]:
+    """For the certificate of the member."""
+    return [split_address(one)[0] for one in (settings.peer_advertise, settings.peer_listen) if one]
+
+
+def door_hosts(settings: ControlPlaneSettings) -> list[str]:
+    """For the certificate of etcd's door."""
+    return [split_address(settings.door_listen)[0], socket.gethostname(), *settings.advertise]
+
+
+def identity_of(data_dir: Path, wanted: str) -> tuple[str, str]:
+    """This controller's name, and what stands for it in the Lease; both stay over restarts.
+
+    Args:
+        wanted: a name that was asked for; "" takes the one that it has, or the machine's.
+
+    Raises:
+        SettingsError: it has another name already, or this is none.
+    """
+    path = data_dir / "identity"
+    if path.exists():
+        identity = path.read_text().strip()
+        name = identity.rpartition("_")[0]
+        if wanted and wanted != name:
+            raise SettingsError(f"{data_dir} is the controller {name}; it cannot become {wanted}")
+        return name, identity
+    name = wanted or socket.gethostname()[:MAX_NAME_CHARS]
+    if len(name) > MAX_NAME_CHARS or not all(each.isalnum() or each in ".-" for each in name):
+        raise SettingsError(
+            f"{name!r} cannot be a controller's name: letters, digits, '.' and '-', at most {MAX_NAME_CHARS}"
+        )
+    identity = f"{name}_{uuid.uuid4()}"
+    replace_durably(path, identity.encode())
+    return name, identity
+
+
+def socket_path(data_dir: Path, name: str) -> Path:
+    """Where a unix socket of this data directory is.
+
+    Raises:
+        SettingsError: the directory's path is too long for one.
+    """
+    path = data_dir.resolve() / name
+    if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
+        return path
+    raise SettingsError(
+        f"{path} is longer than a socket's path may be ({MAX_SOCKET_PATH_BYTES} bytes); "
+        "choose a shorter --data-dir"
+    )
+
+
+def split_address(address: str, option: str = "address") -> tuple[str, int]:
+    """Host and port of HOST:PORT; an IPv6 address stands in brackets.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SettingsError(f"{option}: {address!r} is not HOST:PORT, such as 192.0.2.1:2380")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _is_everywhere(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
