@@ -44,6 +44,8 @@ from gitkube.store.replica import OwnSnapshot, Replica, ReplicaSettings, Turn
 
 DIRECTORY = Path("/member")
 SNAPSHOT_PIECE_BYTES = 1024
+SWEPT_PER_TICK = 10
+"""Few, so that what is compacted and not swept yet is met by reads, watches and snapshots."""
 
 
 @dataclass(slots=True)
@@ -234,6 +236,7 @@ class SimMember:
         assert run is not None
         self._later(self.clock.next_tick_us(self._world.rng), self._tick)
         run.replica.tick()
+        run.replica.space.sweep(SWEPT_PER_TICK)
         for lease in run.desk.expire_leases(self.now_s):
             self._hooks.on_expiry_asked(self, lease)
         if not run.is_writing_snapshot and run.turn is None and run.replica.snapshot_is_due():
