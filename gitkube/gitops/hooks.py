@@ -19,6 +19,7 @@ from typing import Protocol
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
 from gitkube.clock import Clock
+from gitkube.gitops.agreement import PushRefusedError
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
 from gitkube.gitops.evaluate import Evaluation, Evaluator
@@ -34,7 +35,6 @@ from gitkube.gitops.hook_socket import (
 from gitkube.gitops.packs import PackError, quarantine
 from gitkube.gitops.plan import Entry, format_plan, make_plan
 from gitkube.gitops.problem import Place, Problem, count, errors, format_problems, summary_of
-from gitkube.gitops.replication import PushRefusedError
 from gitkube.gitops.rollout import Rollout
 from gitkube.gitops.source import CommitId, Repository, SourceError
 from gitkube.store.protocol import StoreError

@@ -20,17 +20,16 @@ head are the same, and the note says so.
 from __future__ import annotations
 
 import asyncio
-import enum
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from gitkube.clock import Clock
 from gitkube.files import replace_durably
-from gitkube.gitops.ledger import MAX_KEPT_BYTES, MAX_KEPT_PUSHES, Head, Ledger, LedgerError, PackRecord, Want
+from gitkube.gitops.agreement import Action, Membership, PushRefusedError, decide, forgettable
+from gitkube.gitops.ledger import Head, Ledger, LedgerError, PackRecord, Want
 from gitkube.gitops.packs import (
     MAX_PACK_BYTES,
     Pack,
@@ -51,62 +50,6 @@ GIT_MOVES_S = 10.0
 """How long git gets to move the branch after a push was accepted, before we do it."""
 
 log = structlog.get_logger(__name__)
-
-
-class PushRefusedError(Exception):
-    """A push cannot be accepted; the lines are for the pusher, and nothing was changed."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__(lines[0])
-        self.lines = lines
-
-
-class Action(enum.Enum):
-    SETTLED = "branch and head are the same"
-    PUBLISH = "the branch moved here; tell the others"
-    TAKE = "the head moved; follow it"
-    WAIT = "somebody else must act first"
-
-
-def decide(
-    local: CommitId | None,
-    synced: CommitId | None,
-    truth: CommitId | None,
-    *,
-    is_leader: bool,
-    is_moving: bool = False,
-    continues: bool = False,
-) -> Action:
-    """What to do about a branch and a head.
-
-    Args:
-        local: where the branch is; None: it does not exist.
-        synced: where both were when they were last the same, in this cluster.
-        truth: where the head is; None: there is none yet.
-        is_moving: git is about to move the branch to the head, after a push to this repository.
-        continues: the branch's history contains the head.
-    """
-    if local == truth:
-        return Action.SETTLED
-    if truth is None:
-        return Action.PUBLISH if is_leader else Action.WAIT
-    if is_moving:
-        return Action.WAIT
-    moved_here = local is not None and (synced == truth or (synced is None and continues))
-    return Action.PUBLISH if is_leader and moved_here else Action.TAKE
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """What replication must know of the controllers."""
-
-    member: int
-    members: Sequence[int]
-    cluster: int
-
-    @property
-    def is_alone(self) -> bool:
-        return len(self.members) <= 1
 
 
 class Replica:
@@ -464,26 +407,3 @@ _BY_HAND = (
     f"more than {MAX_PACK_BYTES >> 20} MiB do not go through the store; on that controller run: "
     "git --git-dir=REPO fetch THE-LEADERS-REPO main"
 )
-
-
-def forgettable(kept: Sequence[tuple[int, int]], haves: Sequence[int]) -> int:
-    """Up to which number pushes can be dropped.
-
-    Those that every member has; and beyond the limits the oldest ones, as long as a majority has them: a
-    member that is away for long asks for what it lacks.
-
-    Args:
-        kept: number and size in bytes of each, oldest first.
-        haves: up to which number each member has them.
-    """
-    if not haves:
-        return 0
-    everybody = min(haves)
-    majority = sorted(haves, reverse=True)[len(haves) // 2]
-    up_to = everybody
-    rest = [(number, size) for number, size in kept if number > everybody]
-    size_bytes = sum(size for _, size in rest)
-    while rest and (size_bytes > MAX_KEPT_BYTES or len(rest) > MAX_KEPT_PUSHES) and rest[0][0] <= majority:
-        up_to, size = rest.pop(0)
-        size_bytes -= size
-    return up_to

@@ -17,7 +17,6 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -25,6 +24,7 @@ from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock, rfc3339
+from gitkube.gitops.agreement import Truth
 from gitkube.gitops.applier import Applier
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
@@ -53,23 +53,6 @@ RETRY_S = 1.0
 MAX_ROLLOUTS = 32
 
 log = structlog.get_logger(__name__)
-
-
-class Truth(Protocol):
-    """Where the branch is, when others have it, too (`replication.py`)."""
-
-    @property
-    def is_replicated(self) -> bool: ...
-
-    async def settle(self) -> CommitId | None:
-        """The commit that is to be deployed; None: there is none, or it is not known now."""
-        ...
-
-    async def accept(
-        self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path], by_git: bool
-    ) -> None:
-        """Make a push durable; see `Replica.accept`."""
-        ...
 
 
 class Sync:
