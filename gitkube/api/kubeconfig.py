@@ -61,6 +61,29 @@ def read_connection(path: Path | str | None = None, *, context: str = "") -> Con
     return Connection(server, tls, token, str(cluster.get("tls-server-name") or ""))
 
 
+def contexts_of(path: Path) -> list[str]:
+    """The current context, then those that are other servers of the same cluster: same authority, same user.
+
+    Raises:
+        KubeconfigError: the file cannot be read.
+    """
+    config = _read_kubeconfig(path)
+    current = str(config.get("current-context") or "")
+    authorities = {
+        entry["name"]: entry["cluster"].get("certificate-authority-data")
+        for entry in config.get("clusters") or ()
+        if isinstance(entry, dict) and "name" in entry and isinstance(entry.get("cluster"), dict)
+    }
+    known: dict[str, tuple[Any, Any]] = {}
+    for entry in config.get("contexts") or ():
+        if isinstance(entry, dict) and isinstance(entry.get("context"), dict):
+            context = entry["context"]
+            known[str(entry.get("name"))] = (authorities.get(context.get("cluster")), context.get("user"))
+    wanted = known.get(current)
+    is_ours = wanted is not None and wanted[0]
+    return [current, *(name for name, of in known.items() if is_ours and of == wanted and name != current)]
+
+
 def _kubeconfig_path(path: Path | str | None) -> Path:
     if path is not None:
         return Path(path)

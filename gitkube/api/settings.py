@@ -20,8 +20,9 @@ class ApiSettings:
     """Recent events kept for each kind. A watch that lags further behind is ended with 410."""
     bookmark_interval_s: float = 60.0
     """A watcher that sees no event still learns a recent version, so that it can resume after a break."""
-    store_timeout_s: float = 10.0
-    """How long a request waits for the cache to reach a revision before it answers 504."""
+    store_timeout_s: float = 15.0
+    """How long a request waits for the store, or for the cache to reach a revision, before it answers 504.
+    The store gives up after ten seconds and can say why, so it is not cut off before."""
     event_ttl_s: int = 3600
     """Events tell what happened lately; nobody reads them later, and they would fill the store."""
     retries: int = 16

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gitkube.cli.shared import find_kubeconfig, kubeconfig_option, output_option, print_data
+from gitkube.cli.shared import find_kubeconfig, kubeconfig_option, open_client, output_option, print_data
 
 if TYPE_CHECKING:
     from gitkube.gitops.check import CheckResult
@@ -53,7 +53,6 @@ def plan(path: Path, revision: str, source: str, kubeconfig: Path | None, output
 
 async def _plan(tree: Any, message: str, source: str, config: Path) -> tuple[CheckResult, Plan | None]:
     from gitkube.api.errors import StatusError, is_not_found
-    from gitkube.api.http import HttpClient
     from gitkube.gitops.check import check
     from gitkube.gitops.desired import desired_objects
     from gitkube.gitops.plan import make_plan
@@ -61,7 +60,7 @@ async def _plan(tree: Any, message: str, source: str, config: Path) -> tuple[Che
     from gitkube.gitops.state import inventory_of
     from gitkube.objects import kinds, meta
 
-    async with HttpClient.from_kubeconfig(config) as client:
+    async with open_client(config) as client:
         namespaces = [meta.name(one) for one in (await client.list(kinds.NAMESPACE)).items]
         renderer = Renderer()
         try:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from gitkube.api.http import HttpClient
+
 F = TypeVar("F", bound=Callable[..., Any])
 
+ANSWER_S = 2.0
+"""How long one of several controllers gets to answer before the next is asked."""
 OUTPUTS = ("table", "json", "yaml")
 CONTROL_COLOURS = {"healthy": "green", "failed": "red", "degraded": "yellow", "unknown": "yellow"}
 
@@ -66,6 +73,34 @@ def find_kubeconfig(given: Path | None, *, environment: Mapping[str, str] | None
         "there is no kubeconfig: not in $KUBECONFIG, not as .lab/kubeconfig here or above, not as "
         f"{served} or ~/.kube/config. Name one with --kubeconfig, or start a control plane: gitkube serve"
     )
+
+
+@asynccontextmanager
+async def open_client(config: Path) -> AsyncIterator[HttpClient]:
+    """A client for the first controller of a kubeconfig that answers: the current context's, or else another
+    of those that it has for the same cluster's authority.
+
+    Raises:
+        KubeconfigError: the file cannot be used.
+    """
+    from gitkube.api.errors import StatusError
+    from gitkube.api.http import HttpClient
+    from gitkube.api.kubeconfig import contexts_of
+
+    current, *others = contexts_of(config)
+    for context in (current, *others) if others else ():
+        client = HttpClient.from_kubeconfig(config, context=context)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await client.raw("/readyz")
+        except (StatusError, OSError, TimeoutError):
+            await client.close()
+            continue
+        async with client:
+            yield client
+        return
+    async with HttpClient.from_kubeconfig(config) as client:
+        yield client  # whoever asks tells what is wrong with it
 
 
 def print_data(data: Any, output: str) -> None:

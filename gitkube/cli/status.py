@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gitkube.cli.shared import colour, find_kubeconfig, kubeconfig_option, output_option, print_data
+from gitkube.cli.shared import (
+    colour,
+    find_kubeconfig,
+    kubeconfig_option,
+    open_client,
+    output_option,
+    print_data,
+)
 
 if TYPE_CHECKING:
     from gitkube.gitops.overview import Overview
@@ -48,26 +55,25 @@ def status(wait_s: float | None, show_all: bool, source: str, kubeconfig: Path |
 async def _look(config: Path, source: str, wait_s: float) -> Overview:
     """Read until all is healthy or the time is over; says now and then what it waits for."""
     from gitkube.api.errors import StatusError
-    from gitkube.api.http import HttpClient
 
     deadline = time.monotonic() + wait_s
     told, said = time.monotonic(), ""
-    async with HttpClient.from_kubeconfig(config) as client:
-        while True:
-            try:
+    while True:
+        try:
+            async with open_client(config) as client:
                 seen = await _read(client, source)
-            except (StatusError, OSError):
-                if time.monotonic() >= deadline:
-                    raise
-                waits_for = "the API answers"
-            else:
-                if seen.is_healthy or time.monotonic() >= deadline:
-                    return seen
-                waits_for = seen.waits_for
-            if time.monotonic() - told >= SILENCE_S and waits_for != said:
-                click.echo(click.style(f"waiting: {waits_for}", dim=True), err=True)
-                told, said = time.monotonic(), waits_for
-            await asyncio.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+        except (StatusError, OSError):
+            if time.monotonic() >= deadline:
+                raise
+            waits_for = "the API answers"
+        else:
+            if seen.is_healthy or time.monotonic() >= deadline:
+                return seen
+            waits_for = seen.waits_for
+        if time.monotonic() - told >= SILENCE_S and waits_for != said:
+            click.echo(click.style(f"waiting: {waits_for}", dim=True), err=True)
+            told, said = time.monotonic(), waits_for
+        await asyncio.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
 
 async def _read(client: Any, name: str) -> Overview:

@@ -104,6 +104,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._soft_state = SoftState(NOBODY, replica.node.role)
         self._leader_changed = asyncio.Event()
+        self._leaderless_since: float | None = clock.monotonic()
         self._failure: BaseException | None = None
         self._has_failed = asyncio.Event()
         self._is_closed = False
@@ -153,6 +154,7 @@ class Engine:
         self.check_alive()
         if self.is_leader and self.replica.is_alone:
             return  # it acknowledged everything itself, after applying it
+        self._check_hope()
         confirmed = self._reads.add(self.clock.monotonic() + self.settings.deadline_s)
         self._wake.set()
         await confirmed
@@ -165,6 +167,7 @@ class Engine:
             StoreError: the command's own error.
         """
         self.check_alive()
+        self._check_hope()
         own = origin or self._origins.new()
         now = self.clock.monotonic()
         try:
@@ -239,6 +242,17 @@ class Engine:
     def is_leader(self) -> bool:
         """Whether this member leads and has applied all that earlier leaders committed."""
         return self.replica.leads
+
+    def _check_hope(self) -> None:
+        """Refuse at once when a whole deadline has passed without a leader: an election is over sooner, so
+        who comes now need not wait for as long again to be told why.
+
+        Raises:
+            UnavailableError: it has.
+        """
+        since = self._leaderless_since
+        if since is not None and self.clock.monotonic() - since > self.settings.deadline_s:
+            raise UnavailableError(self.why_not())
 
     @property
     def leader_id(self) -> int:
@@ -410,6 +424,7 @@ class Engine:
         if outcome.soft_state is not None and outcome.soft_state != self._soft_state:
             before, self._soft_state = self._soft_state, outcome.soft_state
             if outcome.soft_state.leader != before.leader:
+                self._leaderless_since = None if outcome.soft_state.leader else self.clock.monotonic()
                 self.metrics.leader_changed(
                     has_leader=bool(outcome.soft_state.leader), is_leader=self.replica.is_leader
                 )
