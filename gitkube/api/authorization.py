@@ -49,9 +49,21 @@ class Decision:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What somebody may in one namespace, as rules of RBAC."""
+
+    resources: tuple[dict[str, list[str]], ...] = ()
+    paths: tuple[dict[str, list[str]], ...] = ()
+
+
 class Authorizer(Protocol):
     def decide(self, attributes: Attributes) -> Decision:
         """Must not block: it is asked for every request."""
+        ...
+
+    def rules(self, user: User, namespace: str) -> Rules:
+        """All that `decide` would allow, for showing it to somebody."""
         ...
 
 
@@ -75,6 +87,17 @@ class MastersOnly:
             if "system:authenticated" in user.groups and _is_under(attributes.path, _DISCOVERY_PATHS):
                 return Decision(True)
         return Decision(False)
+
+    def rules(self, user: User, namespace: str) -> Rules:
+        if not user.name:
+            return Rules()
+        if MASTERS_GROUP in user.groups:
+            everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+            return Rules((everything,), ({"verbs": ["*"], "nonResourceURLs": ["*"]},))
+        is_known = "system:authenticated" in user.groups
+        roots = (*_OPEN_PATHS, *(_DISCOVERY_PATHS if is_known else ()))
+        paths = [path for root in sorted(roots) for path in (root, f"{root}/*")]
+        return Rules(paths=({"verbs": ["get"], "nonResourceURLs": paths},))
 
 
 def _is_under(path: str, roots: tuple[str, ...]) -> bool:

@@ -98,8 +98,7 @@ class Decisions:
         check_version_given(kind, version, before)
         if (uid := metadata.get("uid")) and uid != before["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
-            is_view = subresource in ("", "scale")  # a Scale is a view of the object itself
-            resource = kind.plural if is_view else f"{kind.plural}/{subresource}"
+            resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
             raise errors.conflict(kind.group, resource, name, why)
         if version not in ("", "0", before["resourceVersion"]):
             why = (

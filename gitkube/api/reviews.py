@@ -1,8 +1,8 @@
 """Reviews: questions that are asked by creating an object, and answered in its status. Nothing is stored.
 
-Who am I (SelfSubjectReview); may I (SelfSubjectAccessReview), may somebody (SubjectAccessReview, and
-LocalSubjectAccessReview in one namespace). The answers are the authorizer's, which is asked as for a real
-request.
+Who am I (SelfSubjectReview); may I (SelfSubjectAccessReview), and what may I at all
+(SelfSubjectRulesReview); may somebody (SubjectAccessReview, and LocalSubjectAccessReview in one namespace).
+The answers are the authorizer's, which is asked as for a real request.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from gitkube.objects.kinds import (
     LOCAL_SUBJECT_ACCESS_REVIEW,
     SELF_SUBJECT_ACCESS_REVIEW,
     SELF_SUBJECT_REVIEW,
+    SELF_SUBJECT_RULES_REVIEW,
     SUBJECT_ACCESS_REVIEW,
     Kind,
 )
@@ -23,6 +24,7 @@ from gitkube.objects.types import Object
 REVIEWS = frozenset(
     {
         SELF_SUBJECT_REVIEW,
+        SELF_SUBJECT_RULES_REVIEW,
         SELF_SUBJECT_ACCESS_REVIEW,
         SUBJECT_ACCESS_REVIEW,
         LOCAL_SUBJECT_ACCESS_REVIEW,
@@ -41,6 +43,8 @@ def review(authorizer: Authorizer, kind: Kind, namespace: str, asker: User, obj:
     if kind is SELF_SUBJECT_REVIEW:
         return {**answered, "status": {"userInfo": _user_info(asker)}}
     spec = obj.get("spec") or {}
+    if kind is SELF_SUBJECT_RULES_REVIEW:
+        return {**answered, "spec": {}, "status": _rules(authorizer, asker, str(spec.get("namespace") or ""))}
     user = asker if kind is SELF_SUBJECT_ACCESS_REVIEW else _user_of(kind, spec)
     attributes = _attributes(kind, spec, user, namespace)
     decision = authorizer.decide(attributes)
@@ -48,6 +52,22 @@ def review(authorizer: Authorizer, kind: Kind, namespace: str, asker: User, obj:
     if decision.reason:
         status["reason"] = decision.reason
     return {**answered, "spec": spec, "status": status}
+
+
+def _rules(authorizer: Authorizer, asker: User, namespace: str) -> dict[str, Any]:
+    if not namespace:
+        raise errors.bad_request("no namespace on request")
+    rules = authorizer.rules(asker, namespace)
+    # To review oneself needs no right.
+    own = [
+        {"verbs": ["create"], "apiGroups": [kind.group], "resources": [kind.plural]}
+        for kind in (SELF_SUBJECT_ACCESS_REVIEW, SELF_SUBJECT_RULES_REVIEW, SELF_SUBJECT_REVIEW)
+    ]
+    return {
+        "resourceRules": [*rules.resources, *own],
+        "nonResourceRules": list(rules.paths),
+        "incomplete": False,
+    }
 
 
 def _user_info(user: User) -> dict[str, Any]:

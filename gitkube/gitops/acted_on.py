@@ -35,7 +35,7 @@ _ACTED_ON = frozenset(
     {
         kinds.NAMESPACE, kinds.POD, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE, kinds.SERVICE_ACCOUNT,
         kinds.ENDPOINT_SLICE, kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.PRIORITY_CLASS,
-        kinds.POD_TEMPLATE,
+        kinds.POD_TEMPLATE, kinds.LIMIT_RANGE,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""
@@ -46,7 +46,6 @@ _KEPT: Mapping[Kind, str] = {
     kinds.CLUSTER_ROLE_BINDING: "nothing grants rights by it yet; administrators may do everything, "
     "others nothing",
     kinds.POD_DISRUPTION_BUDGET: "evictions do not ask it yet",
-    kinds.LIMIT_RANGE: "pods are not held to it yet; set limits in their containers",
     kinds.RESOURCE_QUOTA: "the namespace is not held to it yet",
     kinds.FLOW_SCHEMA: "requests are not sorted by it yet",
     kinds.PRIORITY_LEVEL_CONFIGURATION: "requests are not sorted by it yet",

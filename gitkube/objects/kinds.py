@@ -199,6 +199,9 @@ SELF_SUBJECT_REVIEW = Kind(
 SELF_SUBJECT_ACCESS_REVIEW = Kind(
     _AUTHORIZATION, "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False, verbs=_QUESTION
 )
+SELF_SUBJECT_RULES_REVIEW = Kind(
+    _AUTHORIZATION, "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", False, verbs=_QUESTION
+)
 SUBJECT_ACCESS_REVIEW = Kind(
     _AUTHORIZATION, "v1", "SubjectAccessReview", "subjectaccessreviews", False, verbs=_QUESTION
 )
@@ -237,6 +240,7 @@ BUILT_IN: tuple[Kind, ...] = (
 QUESTIONS: tuple[Kind, ...] = (
     SELF_SUBJECT_REVIEW,
     SELF_SUBJECT_ACCESS_REVIEW,
+    SELF_SUBJECT_RULES_REVIEW,
     SUBJECT_ACCESS_REVIEW,
     LOCAL_SUBJECT_ACCESS_REVIEW,
 )

@@ -8,7 +8,7 @@ k8s.io/component-helpers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +116,11 @@ def pod_requests(pod_spec: Mapping[str, Any]) -> Resources:
     return _effective_requests(pod_spec)
 
 
+def pod_limits(pod_spec: Mapping[str, Any]) -> Resources:
+    """The most that a pod may use, of the resources that have a limit."""
+    return {**_peak(pod_spec, _limits), **_limits(pod_spec)}
+
+
 def cpu_milli(resources: Resources) -> int:
     return resources.get("cpu", ZERO).milli
 
@@ -204,13 +209,25 @@ def _note(found: dict[str, bool], reference: Mapping[str, Any] | None, *, name_f
 
 
 def _effective_requests(pod_spec: Mapping[str, Any]) -> Resources:
+    total = _peak(pod_spec, _declared)
+    # Resources of the pod as a whole replace the sum over its containers (KEP-2837).
+    for name, amount in ((pod_spec.get("resources") or {}).get("requests") or {}).items():
+        total[name] = Quantity.parse(amount)
+    _add(total, {name: Quantity.parse(amount) for name, amount in (pod_spec.get("overhead") or {}).items()})
+    return total
+
+
+def _peak(
+    pod_spec: Mapping[str, Any], declared_by: Callable[[Mapping[str, Any]], Mapping[str, Quantity]]
+) -> Resources:
+    """The most at one time: all containers together, or an init container beside the sidecars before it."""
     total: Resources = {}
     for container in pod_spec.get("containers") or ():
-        _add(total, _declared(container))
+        _add(total, declared_by(container))
     sidecars: Resources = {}
     peak: Resources = {}
     for container in pod_spec.get("initContainers") or ():
-        declared = _declared(container)
+        declared = declared_by(container)
         if is_sidecar(container):
             _add(total, declared)
             _add(sidecars, declared)
@@ -220,11 +237,12 @@ def _effective_requests(pod_spec: Mapping[str, Any]) -> Resources:
             _add(while_it_runs, declared)
             _raise_to(peak, while_it_runs)
     _raise_to(total, peak)
-    # Resources of the pod as a whole replace the sum over its containers (KEP-2837).
-    for name, amount in ((pod_spec.get("resources") or {}).get("requests") or {}).items():
-        total[name] = Quantity.parse(amount)
-    _add(total, {name: Quantity.parse(amount) for name, amount in (pod_spec.get("overhead") or {}).items()})
     return total
+
+
+def _limits(container: Mapping[str, Any]) -> Resources:
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return {name: Quantity.parse(amount) for name, amount in limits.items()}
 
 
 def _declared(container: Mapping[str, Any]) -> Resources:

@@ -210,6 +210,7 @@ class ControlPlane:
             self._streams,
             clock=self._clock,
             relay=Relay(leader_url, pki.controller_context),
+            store_metrics=store.metrics,
             cluster=ClusterEndpoints(
                 store,
                 authenticate=user_of_certificate,

@@ -22,12 +22,13 @@ from typing import Protocol
 
 from gitkube.sim.model import Model, Verdict
 from gitkube.store import command
-from gitkube.store.command import Command, Origin
+from gitkube.store.command import Command, LeaseRevoke, Origin
 from gitkube.store.mvcc import Result
 from gitkube.store.protocol import (
     CompactedError,
     FutureRevisionError,
     Get,
+    LeaseId,
     RangeResult,
     Revision,
     StoreError,
@@ -78,6 +79,10 @@ class Checks:
         self.acknowledged_writes = 0
         self.checked_reads = 0
         self.elections = 0
+        self.expired: list[tuple[LeaseId, int]] = []
+        """Leases that came to their end by a leader's clock, with the leader's term; for whoever checks
+        that.
+        """
         self._leaders: dict[int, tuple[MemberId, str]] = {}
         self._log: dict[tuple[int, int], tuple[EntryKind, bytes, int]] = {}
         self._committed_in_term: dict[int, int] = {}
@@ -171,6 +176,8 @@ class Checks:
             if applied is not None:
                 asked, origin = command.decode(entry.data)
                 verdict = self.model.apply(asked, origin)
+                if isinstance(asked, LeaseRevoke) and not origin.session and verdict and not verdict.answer:
+                    self.expired.append((asked.lease, entry.term))
             revision = self.model.revision
             self.committed.append(Committed(entry, state_hash, revision, verdict, member.name))
             term = replica.node.term

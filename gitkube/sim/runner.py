@@ -55,9 +55,9 @@ class Summary:
         return (
             f"{self.seeds} seeds in {self.duration_s:.1f} s ({rate:.1f}/s), {len(self.failures)} failed; "
             f"{self.steps} steps, {counts.crashes} crashes, {self.elections} elections, "
-            f"{self.acknowledged_writes} acknowledged writes, {self.reads} reads, {counts.partitions} "
-            f"partitions, {counts.membership_changes} changes of members, {counts.snapshots_sent} states "
-            f"sent, {counts.damaged} disks damaged ({counts.refused} refused)"
+            f"{self.acknowledged_writes} acknowledged writes, {self.reads} reads, "
+            f"{counts.partitions} partitions, {counts.membership_changes} changes of members, "
+            f"{counts.snapshots_sent} states sent, {counts.damaged} disks damaged ({counts.refused} refused)"
         )
 
 

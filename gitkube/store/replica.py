@@ -320,9 +320,7 @@ class Replica:
         self.snapshot = meta
         self.node.set_snapshot(meta)
         kept_from = meta.index - self._settings.keep_entries
-        if (
-            kept_from >= self.node.first_index
-        ):  # else a newer state is just being taken over, or they are gone
+        if kept_from >= self.node.first_index:  # else a newer state is being taken over, or they are gone
             self.node.compact(kept_from)
         self._wal.trim(meta.index)
 

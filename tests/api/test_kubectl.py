@@ -280,6 +280,7 @@ def test_what_kubectl_makes_is_stored(cluster: LiveCluster, namespace: str, comm
 def test_kubectl_asks_who_it_is_and_what_it_may(cluster: LiveCluster) -> None:
     assert cluster.kubectl("auth", "can-i", "delete", "nodes").stdout.strip() == "yes"
     assert "system:masters" in cluster.kubectl("auth", "whoami").stdout
+    assert "*.*" in cluster.kubectl("auth", "can-i", "--list").stdout
 
 
 def test_an_autoscaler_is_seen_in_both_versions(cluster: LiveCluster, namespace: str) -> None:

@@ -180,19 +180,20 @@ class Links:
         if peer is None:
             return None
         members = self._pids()
-        pid = pid_of_port(peer[1], members)
+        pid = owner_of_connection(peer[1], writer.get_extra_info("sockname")[1], members)
         return None if pid is None else members[pid]
 
 
-def pid_of_port(port: int, candidates: Iterable[int]) -> int | None:
-    """Which of these processes has the TCP socket that is bound to this port of 127.0.0.1 (proc(5),
-    net/tcp).
+def owner_of_connection(port: int, remote_port: int, candidates: Iterable[int]) -> int | None:
+    """Which of these processes has the TCP connection between these two ports of 127.0.0.1.
+
+    The kernel lists both ends of it, and former connections of the same port (proc(5), net/tcp).
     """
-    wanted = f"0100007F:{port:04X}"
+    wanted = [f"0100007F:{port:04X}", f"0100007F:{remote_port:04X}"]
     inode = ""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[1] == wanted:
+        if fields[1:3] == wanted:
             inode = fields[9]
             break
     if not inode:

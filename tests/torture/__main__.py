@@ -16,7 +16,7 @@ from tests.torture.history import History
 from tests.torture.run import Options, Summary, recoveries, torture
 from tests.torture.workload import Load
 
-SMALL = {"snapshot_entries": 300, "keep_entries": 100, "keep_revisions": 1000, "keep_history_s": 1.0}
+SMALL = {"snapshot_entries": 300, "keep_entries": 100, "keep_revisions": 1000, "keep_history_s": 10.0}
 """Snapshots and compaction all the time: where stores of this kind have lost writes before."""
 
 
@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--membership", action="store_true", help="also replace members")
     parser.add_argument("--keep", type=Path, default=Path("torture-failures"), metavar="DIRECTORY",
                         help="where a failing run's history and logs go")  # fmt: skip
+    parser.add_argument("--keep-all", action="store_true", help="keep those of good runs, too")
     parser.add_argument("--check", type=Path, metavar="HISTORY", help="judge a kept history, run nothing")
     arguments = parser.parse_args()
     if arguments.check is not None:
@@ -49,8 +50,9 @@ def main() -> int:
                 load=Load(clients=arguments.clients, keys=arguments.keys), settings=SMALL,
             )  # fmt: skip
             summary = uvloop.run(torture(options))
-            if _tell(summary):
-                failures += 1
+            is_bad = _tell(summary)
+            failures += is_bad
+            if is_bad or arguments.keep_all:
                 _keep(summary, options, arguments.keep)
             kills += summary.kills
             acknowledged += sum(

@@ -157,7 +157,8 @@ async def _settle(cluster: StoreCluster, history: History, watching: asyncio.Tas
                 history.incidents.append(f"member {number} hangs: {await cluster.abort(number)}")
                 return
         highest = max(revisions.values())
-        reached = {each.member for each in history.watches if each.through >= highest}
+        # One that began after the last change has nothing to see, and has seen it all.
+        reached = {w.member for w in history.watches if w.through >= highest or w.start > highest}
         if set(revisions.values()) == {highest} and reached >= set(revisions):
             break
         await asyncio.sleep(0.2)

@@ -9,6 +9,7 @@ from gitkube.api.admission.classes import (
     priority,
     runtime_class,
 )
+from gitkube.api.admission.limit_ranges import limit_ranges
 from gitkube.api.admission.namespace_lifecycle import namespace_lifecycle
 from gitkube.api.admission.pod_defaults import default_tolerations, pull_secrets, service_account_name
 from gitkube.api.admission.request import AdmissionRequest, AdmissionRule
@@ -17,6 +18,7 @@ from gitkube.api.admission.signing_requests import signing_request
 
 RULES: tuple[AdmissionRule, ...] = (
     namespace_lifecycle,
+    limit_ranges,
     service_account_name,
     pull_secrets,
     priority,

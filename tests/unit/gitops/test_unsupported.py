@@ -56,10 +56,10 @@ metadata: {{name: it}}
 """
 TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
-    "ReplicaSet", "Job", "PriorityClass", "PodTemplate",
+    "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange",
 }  # fmt: skip
 WARNED = {
-    "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "PodDisruptionBudget", "LimitRange",
+    "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "PodDisruptionBudget",
     "ResourceQuota", "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.store_links import Links, LinkState, pid_of_port
+from tests.support.store_links import Links, LinkState, owner_of_connection
 
 DIALLER, TARGET = 0, 1
 
@@ -87,8 +87,9 @@ async def test_a_cut_link_resets_connections_and_refuses_new_ones_until_it_is_he
     assert await far_reader.readexactly(1) == b"x"
 
 
-async def test_the_kernel_tells_which_process_has_a_port(ends: Ends) -> None:
+async def test_the_kernel_tells_which_process_has_a_connection(ends: Ends) -> None:
     _, writer = await ends.connect()
-    port = writer.get_extra_info("sockname")[1]
-    assert pid_of_port(port, [1, os.getpid()]) == os.getpid()
-    assert pid_of_port(1, [os.getpid()]) is None
+    ports = writer.get_extra_info("sockname")[1], writer.get_extra_info("peername")[1]
+    assert owner_of_connection(*ports, [1, os.getpid()]) == os.getpid()
+    assert owner_of_connection(*ports, [1]) is None
+    assert owner_of_connection(1, ports[1], [os.getpid()]) is None
