@@ -71,7 +71,8 @@ def build_router(layout: LabLayout) -> None:
     inside = ["ip", "-n", router]
     run([*inside, "link", "set", "lo", "up"])
     for bridge, gateway, _ in layout.subnets:
-        run([*inside, "link", "add", bridge, "type", "bridge"])
+        address = layout.bridge_hardware_address(bridge)
+        run([*inside, "link", "add", bridge, "address", address, "type", "bridge"])
         run([*inside, "address", "add", f"{gateway}/24", "dev", bridge])
         run([*inside, "link", "set", bridge, "up"])
     run(["ip", "netns", "exec", router, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
@@ -105,7 +106,8 @@ def build_control_network(layout: LabLayout) -> None:
         "dev", layout.machine_link, "src", layout.machine_address,
     ])  # fmt: skip
     # The switch comes last: its presence is what says that this network is whole.
-    run(["ip", "-n", router, "link", "add", bridge, "type", "bridge"])
+    hardware_address = layout.bridge_hardware_address(bridge)
+    run(["ip", "-n", router, "link", "add", bridge, "address", hardware_address, "type", "bridge"])
     run(["ip", "-n", router, "address", "add", f"{gateway}/24", "dev", bridge])
     run(["ip", "-n", router, "link", "set", bridge, "up"])
 

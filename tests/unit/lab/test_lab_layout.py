@@ -41,6 +41,28 @@ def test_no_two_labs_or_hosts_share_a_network_or_a_name() -> None:
     assert len({host.hardware_address for lab in labs for host in lab.hosts}) == len(names)
 
 
+def test_controllers_live_on_a_network_of_their_own() -> None:
+    lab = plan_lab(Path("/srv/lab"), 1, 3, 3)
+    assert [(one.name, one.address, one.url, one.peer) for one in lab.controllers][:2] == [
+        ("ctl-1", "10.66.7.11", "https://10.66.7.11:6443", "10.66.7.11:2380"),
+        ("ctl-2", "10.66.7.12", "https://10.66.7.12:6443", "10.66.7.12:2380"),
+    ]
+    assert lab.control_subnet[2] not in [subnet for _, _, subnet in lab.subnets]
+    places = [*lab.hosts, *lab.controllers]
+    assert len({one.hardware_address for one in places}) == len({one.namespace for one in places}) == 6
+    bridges = [bridge for bridge, _, _ in (*lab.subnets, lab.control_subnet)]
+    of_bridges = {lab.bridge_hardware_address(bridge) for bridge in bridges}
+    assert len(of_bridges) == 3 and not of_bridges & {one.hardware_address for one in places}
+    assert lab.controller("ctl-3") is not None and lab.controller("ctl-4") is None
+    assert plan_lab(Path("/srv/lab"), 1, 3).controllers == (), "a lone one is none of the lab's"
+
+
+@pytest.mark.parametrize("controllers", [0, 6])
+def test_more_controllers_than_there_is_room_for_are_refused(controllers: int) -> None:
+    with pytest.raises(ValueError, match="controllers"):
+        plan_lab(Path("/srv/lab"), 0, 3, controllers)
+
+
 def test_names_of_links_fit_into_the_kernels_fifteen_characters() -> None:
     lab = plan_lab(Path("/srv/lab"), 63, MAX_HOSTS)
     names = [lab.machine_link, *itertools.chain.from_iterable((host.port, host.bridge) for host in lab.hosts)]
