@@ -113,8 +113,8 @@ class LabLayout:
         return CONTROL_BRIDGE, f"{network}.1", f"{network}.0/24"
 
     def bridge_hardware_address(self, bridge: str) -> str:
-        """Of a switch's own port. Without one of its own a bridge takes that of a cable, and another when that
-        is pulled out: all who know the old one would talk to nobody for a while.
+        """Of a switch's own port. Without one of its own a bridge takes that of a cable, and another when
+        that is pulled out: all who know the old one would talk to nobody for a while.
         """
         at = [name for name, _, _ in (*self.subnets, self.control_subnet)].index(bridge)
         return f"02:{self.mark[0:2]}:{self.mark[2:4]}:{self.mark[4:6]}:02:{at + 1:02x}"
