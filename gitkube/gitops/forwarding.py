@@ -24,6 +24,7 @@ from gitkube.gitops.hook_socket import (
     Storing,
     Verdict,
     checked_quarantine,
+    commits_for,
     hook_socket,
     install_hooks,
 )
@@ -80,6 +81,20 @@ class Forwarding:
             yield Line("refused  nothing was changed: no controller leads at the moment; push again soon")
             yield Verdict(1)
             return
+        if request.hook == "post-receive":
+            answers = self._pass_on(leader, request)
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+            return
+        with self._replica.left_to_git(commits_for(request, self._branch)) as turn:
+            answers = self._pass_on(leader, request)
+            async with aclosing(answers):
+                async for answer in answers:
+                    turn.is_accepted = answer == Verdict(0)
+                    yield answer
+
+    async def _pass_on(self, leader: Leader, request: PushRequest) -> AsyncGenerator[Answer]:
         is_first = request.hook == "pre-receive"
         has_stored = False
         try:
@@ -87,8 +102,6 @@ class Forwarding:
             async with aclosing(leader.push(request, pack)) as answers:
                 async for answer in answers:
                     has_stored = has_stored or isinstance(answer, Storing)
-                    if is_first and answer == Verdict(0):
-                        self._expect(request)
                     yield answer
                     if isinstance(answer, Verdict):
                         return
@@ -115,11 +128,6 @@ class Forwarding:
                         "git push lab main~100:main"
                     ) from error
         return b""
-
-    def _expect(self, request: PushRequest) -> None:
-        for _, new, ref in request.updates:
-            if ref == f"refs/heads/{self._branch}":
-                self._replica.expect(CommitId(new))
 
 
 def _lost(why: str, *, is_first: bool, has_stored: bool) -> list[str]:

@@ -22,6 +22,7 @@ from gitkube.server.cluster import ClusterEndpoints
 from gitkube.server.door import Door
 from gitkube.server.identity import Authenticator, user_of_certificate
 from gitkube.server.lifetime import Lifetime
+from gitkube.server.metrics import StoreMetrics
 from gitkube.server.pki import Pki
 from gitkube.server.relay import Relay
 
@@ -48,6 +49,7 @@ def create_app(
     authenticate: Authenticator = user_of_certificate,
     relay: Relay | None = None,
     cluster: ClusterEndpoints | None = None,
+    store_metrics: StoreMetrics | None = None,
 ) -> web.Application:
     """The application; `api.run()` must be running for it to answer.
 
@@ -57,9 +59,18 @@ def create_app(
         authenticate: who sends a request; by default the subject of the client certificate.
         relay: carries streams that another controller must serve; None where there is only one.
         cluster: what other controllers may ask, beside the API.
+        store_metrics: shown behind the API's own.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    door = Door(api, streams, clock=clock, rng=rng or random.Random(), authenticate=authenticate, relay=relay)
+    door = Door(
+        api,
+        streams,
+        clock=clock,
+        rng=rng or random.Random(),
+        authenticate=authenticate,
+        relay=relay,
+        store_metrics=store_metrics,
+    )
     app[LIFETIME] = door.lifetime
     if cluster is not None:
         cluster.add_to(app)

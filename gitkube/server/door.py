@@ -31,7 +31,7 @@ from gitkube.server.forms import Shaper
 from gitkube.server.identity import Authenticator, unauthorized
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.metrics import CONTENT_TYPE as METRICS_TYPE
-from gitkube.server.metrics import Metrics
+from gitkube.server.metrics import METRICS_PATH, Metrics, StoreMetrics
 from gitkube.server.openapi import OpenApi
 from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse_path, unknown_path
 from gitkube.server.pods import PodEndpoints
@@ -73,6 +73,7 @@ class Door:
         rng: random.Random,
         authenticate: Authenticator,
         relay: Relay | None = None,
+        store_metrics: StoreMetrics | None = None,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -86,7 +87,7 @@ class Door:
         self._resources = Resources(verbs, watches, pods, shaper)
         self._discovery = Discovery(api.served_kinds)
         self._openapi = OpenApi(api.served_kinds)
-        self._metrics = Metrics(self.lifetime)
+        self._metrics = Metrics(self.lifetime, store_metrics)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,
             "/api": lambda request: self._discovery.root(request, "api"),
@@ -94,7 +95,6 @@ class Door:
             "/openapi/v2": self._openapi.v2,
             "/openapi/v3": self._openapi.index,
             "/version": self._version,
-            "/metrics": self._metrics_text,
             "/healthz": self._health,
             "/livez": self._health,
             "/readyz": self._readiness,
@@ -140,6 +140,9 @@ class Door:
             document_path = path.removeprefix("/openapi/v3/")
             _require_read(request)
             return self._openapi.document(request, document_path)
+        if path == METRICS_PATH:
+            _require_read(request)
+            return web.Response(body=await self._metrics.text(), headers={"Content-Type": METRICS_TYPE})
         if handler is None:
             raise unknown_path()
         _require_read(request)
@@ -183,7 +186,7 @@ class Door:
     # ------------------------------------------------------------------ paths that are no resource
 
     def _index(self, request: web.Request) -> web.Response:
-        paths = [path for path in self._paths if path not in ("/", "/api", "/apis")]
+        paths = [path for path in (*self._paths, METRICS_PATH) if path not in ("/", "/api", "/apis")]
         return json_answer(request, {"paths": sorted([*self._discovery.paths(), *paths])})
 
     def _version(self, request: web.Request) -> web.Response:
@@ -201,9 +204,6 @@ class Door:
             "platform": "linux/amd64",
         }
         return json_answer(request, document)
-
-    def _metrics_text(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": METRICS_TYPE})
 
     def _health(self, request: web.Request) -> web.Response:
         return text_answer("[+]ping ok\nlivez check passed\n" if "verbose" in request.query else "ok")

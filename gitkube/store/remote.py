@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from gitkube.clock import Clock
-from gitkube.store import rpc
+from gitkube.store import results, rpc
 from gitkube.store.command import compare_to_list, operation_to_list
 from gitkube.store.config import MemberConfig
 from gitkube.store.membership import info_from_list
@@ -94,12 +94,12 @@ class RemoteStore:
         count_only: bool = False,
         serializable: bool = False,
     ) -> RangeResult:
-        return rpc.range_from_list(
+        return results.range_from_list(
             await self._call("range", key, end, limit, revision, keys_only, count_only, serializable)
         )
 
     async def read(self, get: Get, *, serializable: bool = False) -> RangeResult:
-        return rpc.range_from_list(await self._call("read", operation_to_list(get), serializable))
+        return results.range_from_list(await self._call("read", operation_to_list(get), serializable))
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
@@ -110,7 +110,7 @@ class RemoteStore:
             [operation_to_list(item) for item in success],
             [operation_to_list(item) for item in failure],
         )
-        return rpc.txn_from_list(body)
+        return results.txn_from_list(body)
 
     async def watch(
         self,
@@ -310,14 +310,14 @@ class RemoteStore:
 
     def _deliver(self, number: int, kind: int, body: Any) -> None:
         if number in self._batches:
-            item = rpc.error_from_list(body) if kind == rpc.ERROR else None if kind == rpc.END else body
+            item = results.error_from_list(body) if kind == rpc.ERROR else None if kind == rpc.END else body
             self._batches[number].put_nowait(item)
             return
         answer = self._answers.get(number)
         if answer is None or answer.done():
             return  # whoever asked has been cancelled meanwhile
         if kind == rpc.ERROR:
-            answer.set_exception(rpc.error_from_list(body))
+            answer.set_exception(results.error_from_list(body))
         else:
             answer.set_result(body)
 

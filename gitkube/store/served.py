@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitkube.store import rpc
+from gitkube.store import results, rpc
 from gitkube.store.command import (
     Origin,
     compare_from_list,
@@ -141,7 +141,7 @@ class _Connection:
             body = await self._methods[method](*arguments)
             self._write([number, rpc.ANSWER, body])
         except StoreError as error:
-            self._write([number, rpc.ERROR, rpc.error_to_list(error)])
+            self._write([number, rpc.ERROR, results.error_to_list(error)])
 
     async def _stream(self, number: int, method: str, arguments: list[Any]) -> None:
         credit = self._credits[number] = asyncio.Semaphore(rpc.WATCH_WINDOW)
@@ -152,7 +152,7 @@ class _Connection:
                 await self._writer.drain()
             self._write([number, rpc.END, None])
         except StoreError as error:
-            self._write([number, rpc.ERROR, rpc.error_to_list(error)])
+            self._write([number, rpc.ERROR, results.error_to_list(error)])
         except ConnectionError:
             return  # the reader is gone, and with it the stream
 
@@ -170,13 +170,13 @@ class _Connection:
             key, end, limit=limit, revision=Revision(revision), keys_only=keys_only, count_only=count_only,
             serializable=serializable,
         )  # fmt: skip
-        return rpc.range_to_list(result)
+        return results.range_to_list(result)
 
     async def _read(self, item: list[Any], serializable: bool) -> list[Any]:
         get = operation_from_list(item)
         if not isinstance(get, Get):
             raise InvalidRequestError("a read that is no Get")
-        return rpc.range_to_list(await self._member.read(get, serializable=serializable))
+        return results.range_to_list(await self._member.read(get, serializable=serializable))
 
     async def _txn(
         self, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]
@@ -187,7 +187,7 @@ class _Connection:
             [operation_from_list(item) for item in failure],
             origin=Origin(*origin),
         )
-        return rpc.txn_to_list(result)
+        return results.txn_to_list(result)
 
     async def _watch(
         self, key: bytes, end: bytes | None, start_revision: int, previous: bool, without: list[str],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.store.door.headers import Headers
-from gitkube.store.door.http2.server import Call
+from gitkube.store.door.http2.call import Call
 from gitkube.store.etcd import errors
 from gitkube.store.etcd.errors import EtcdError
 from gitkube.store.etcd.wire import rpc

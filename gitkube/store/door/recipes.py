@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from gitkube.store.door.headers import Headers
-from gitkube.store.door.http2.server import Call
+from gitkube.store.door.http2.call import Call
 from gitkube.store.etcd import convert, errors
 from gitkube.store.etcd.errors import EtcdError, EtcdStatus
 from gitkube.store.etcd.wire import election, grpc, lock

@@ -20,16 +20,9 @@ from gitkube.clock import Clock
 from gitkube.store.door import cluster, watches
 from gitkube.store.door.cluster import ClusterService, MaintenanceService, unimplemented
 from gitkube.store.door.headers import Headers
-from gitkube.store.door.http2.server import (
-    INTERNAL,
-    Call,
-    GrpcServer,
-    Method,
-    RefusedError,
-    ServerTls,
-    Streaming,
-    Unary,
-)
+from gitkube.store.door.http2.call import INTERNAL, Call, Method, RefusedError, Streaming, Unary
+from gitkube.store.door.http2.server import GrpcServer
+from gitkube.store.door.http2.tls import ServerTls
 from gitkube.store.door.keys import KeyService
 from gitkube.store.door.leases import LeaseService
 from gitkube.store.door.recipes import RecipeService

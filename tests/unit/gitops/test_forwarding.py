@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from gitkube.clock import SystemClock
+from gitkube.gitops.agreement import Membership
 from gitkube.gitops.forwarding import Forwarding, LeaderUnreachableError
 from gitkube.gitops.hook_socket import Answer, Line, PushRequest, Storing, Verdict, hook_socket
 from gitkube.gitops.packs import take_pack
-from gitkube.gitops.replication import Membership, Replica
+from gitkube.gitops.replication import Replica
 from gitkube.gitops.source import CommitId, Repository, make_repository
 from tests.support.memory_cluster import CLUSTER_ID, MemoryCluster
 from tests.unit.gitops.conftest import Repo, eventually

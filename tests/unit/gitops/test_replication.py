@@ -133,7 +133,9 @@ class Controller:
         """What git and the hook do, without the judging."""
         self.site.work.git("push", "-q", str(self.repository), f"{commit}:refs/incoming/x")
         old = Repository(self.repository).head("main")
-        await self.replica.accept(old, CommitId(commit))
+        with self.replica.left_to_git([CommitId(commit)]) as turn:
+            await self.replica.accept(old, CommitId(commit))
+            turn.is_accepted = True
         packs.move_branch(self.repository, "main", CommitId(commit), old)
         assert await self.replica.settle() == commit
 
@@ -268,10 +270,39 @@ async def test_git_gets_the_time_to_move_the_branch_itself(site: Site) -> None:
     first = site.controllers[0]
     new = site.commit("one")
     site.work.git("push", "-q", str(first.repository), f"{new}:refs/incoming/x")
-    await first.replica.accept(None, CommitId(new))
+    with first.replica.left_to_git([CommitId(new)]) as turn:
+        await first.replica.accept(None, CommitId(new))
+        await site.clock.advance(100)
+        assert await first.replica.settle() is None and first.head == "", "however long judging takes"
+        turn.is_accepted = True
     assert await first.replica.settle() is None and first.head == ""
     await site.clock.advance(11)
     assert await first.replica.settle() == new == first.head
+
+
+async def test_a_commit_that_is_pushed_again_is_left_to_git_though_it_was_accepted_before(site: Site) -> None:
+    first, second, _ = site.controllers
+    new = site.commit("one")
+    site.work.git("push", "-q", str(first.repository), f"{new}:refs/incoming/x")
+    await first.replica.accept(None, CommitId(new))
+    await second.lead()
+    site.work.git("push", "-q", str(second.repository), f"{new}:refs/incoming/x")
+    with second.replica.left_to_git([CommitId(new)]) as turn:
+        assert await second.replica.settle() is None
+        await second.replica.accept(None, CommitId(new))
+        assert second.head == "", "git would find its branch moved under its hands"
+        turn.is_accepted = True
+    packs.move_branch(second.repository, "main", CommitId(new), None)
+    assert await second.replica.settle() == new
+
+
+async def test_a_push_that_was_refused_leaves_the_branch_to_us_again(site: Site) -> None:
+    first, second, _ = site.controllers
+    new = site.commit("one")
+    await first.git_push(new)
+    with second.replica.left_to_git([CommitId(new)]):
+        assert await second.replica.settle() is None
+    assert await second.replica.settle() == new
 
 
 async def test_a_branch_moved_by_hand_is_taken_from_the_leader_only(site: Site) -> None:

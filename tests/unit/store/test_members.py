@@ -353,3 +353,17 @@ async def test_a_lease_that_nobody_keeps_alive_ends_on_all_members(three: Cluste
     await three.leader.txn([], [Put(b"leased", b"", lease.id)])
     for member in three.members.values():
         await until(lambda member=member: not member.engine.replica.space.range(b"leased").kvs)  # type: ignore[misc]
+
+
+async def test_a_member_counts_what_a_dashboard_asks_for(cluster: Cluster) -> None:
+    await put(cluster.leader, b"k")
+    text = cluster.leader.metrics()
+    for line in (
+        "gitkube_store_has_leader 1.0",
+        "gitkube_store_is_leader 1.0",
+        "gitkube_store_keys 1.0",
+        "gitkube_store_proposals_pending 0.0",
+        'gitkube_store_wal_fsync_duration_seconds_bucket{le="+Inf"}',
+        'gitkube_store_commit_duration_seconds_bucket{le="+Inf"} 1.0',
+    ):
+        assert line in text, line

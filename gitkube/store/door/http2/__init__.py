@@ -3,6 +3,6 @@
 The server of the `grpcio` package spends 350 µs of a core on each call from Python, most of it between its
 threads and the event loop, and the door lives in the member's process, where that time is missing for the
 log. This one spends a quarter of that. Three layers, each testable alone: `hpack.py` (RFC 7541) reads header
-blocks; `connection.py` (RFC 9113) is HTTP/2 without IO, bytes in, events and bytes out; `server.py` is the
-edge: sockets, TLS, gRPC's framing of messages, a task for each call.
+blocks; `connection.py` (RFC 9113) is HTTP/2 without IO, bytes in, events and bytes out; `call.py` and
+`server.py` are gRPC and the edge: messages, sockets, TLS, a task for each call.
 """

@@ -9,9 +9,8 @@ A unary call's task begins when its request is whole. A streaming call's task be
 reads messages and writes them through its `Call`; a `write` waits while the client does not take what was
 written before. All that is answered in one turn of the event loop goes out in one write.
 
-gRPC over HTTP/2 is described in grpc/doc/PROTOCOL-HTTP2.md: each message has five bytes before it (compressed
-or not, length), the status comes in trailers. Compressed messages are refused; a deadline is left to the
-client, which resets the stream when it has passed.
+The status of a call comes in trailers; a deadline is left to the client, which resets the stream when it has
+passed.
 
 Invariant: a call that has ended, in whatever way, has exactly one status or its stream was reset.
 """
@@ -20,18 +19,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import cast
 from urllib.parse import quote
 
 import structlog
 
 from gitkube.store.door.http2 import hpack
+from gitkube.store.door.http2.call import (
+    INTERNAL,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    Call,
+    Method,
+    RefusedError,
+    Streaming,
+    Unary,
+)
 from gitkube.store.door.http2.connection import Connection, ConnectionFailed, Data, Event, Request, Reset
+from gitkube.store.door.http2.tls import ServerTls
 
 log = structlog.get_logger()
 
@@ -42,134 +48,13 @@ more of what flow control does not count (pings, settings) and reads none of it 
 MAX_STREAMED_REQUEST_BYTES = 256 * 1024
 """Of a message in a stream of requests. Far less than a stream's window, which opens only as whole messages
 are read: a larger one might never arrive."""
-_PREFIX_BYTES = 5
 _KEEPALIVE_IDLE_S = 60
-
-OK, UNKNOWN, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 0, 2, 8, 12, 13, 14
 
 _STATUS_200 = b"\x88"  # entry 8 of the static table
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _RESPONSE = _STATUS_200 + hpack.encoded([_CONTENT_TYPE])
 _SUCCESS = hpack.encoded([(b"grpc-status", b"0")])
 _NOT_GRPC = hpack.encoded([(b":status", b"415")])
-
-
-class RefusedError(Exception):
-    """Raised by a handler to end its call with a status."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Unary:
-    """A method with one request and one answer."""
-
-    handle: Callable[[bytes], Awaitable[bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Streaming:
-    """A method with a stream of requests, of answers, or both."""
-
-    handle: Callable[[Call], Awaitable[None]]
-
-
-Method = Unary | Streaming
-
-
-class Call:
-    """One call of a method, while it is under way."""
-
-    __slots__ = (
-        "_failure",
-        "_has_ended",
-        "_messages",
-        "_protocol",
-        "_received",
-        "_wake",
-        "method",
-        "stream",
-        "task",
-    )
-
-    def __init__(self, protocol: _ServerProtocol, stream: int, method: Method) -> None:
-        self._protocol = protocol
-        self.stream = stream
-        self.method = method
-        self.task: asyncio.Task[None] | None = None
-        self._received = bytearray()
-        self._messages: deque[bytes] = deque()
-        self._has_ended = False
-        self._failure: RefusedError | None = None
-        self._wake: asyncio.Future[None] | None = None
-
-    async def read(self) -> bytes | None:
-        """The client's next message; None when it has said its last."""
-        while not self._messages:
-            if self._failure is not None:
-                raise self._failure
-            if self._has_ended:
-                return None
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
-        message = self._messages.popleft()
-        self._protocol.consumed(self.stream, len(message) + _PREFIX_BYTES)
-        return message
-
-    async def write(self, message: bytes) -> None:
-        """Send a message. Waits while the client does not take what was sent before."""
-        if not self._protocol.write(self.stream, message):
-            await self._protocol.drained(self.stream)
-
-    def feed(self, data: bytes, *, is_last: bool, limit_bytes: int) -> None:
-        """Data of the request.
-
-        Raises:
-            RefusedError: a message is too large, compressed or cut off.
-        """
-        received = self._received
-        received += data
-        at = 0
-        while len(received) - at >= _PREFIX_BYTES:
-            length = int.from_bytes(received[at + 1 : at + _PREFIX_BYTES], "big")
-            if received[at]:
-                raise RefusedError(UNIMPLEMENTED, "compressed messages are not supported")
-            if length > limit_bytes:
-                text = f"grpc: received message larger than max ({length} vs. {limit_bytes})"
-                raise RefusedError(RESOURCE_EXHAUSTED, text)
-            end = at + _PREFIX_BYTES + length
-            if end > len(received):
-                break
-            self._messages.append(bytes(received[at + _PREFIX_BYTES : end]))
-            at = end
-        del received[:at]
-        self._has_ended = is_last
-        if is_last and received:
-            raise RefusedError(INTERNAL, "the request ended in the middle of a message")
-        self._awake()
-
-    def fail(self, error: RefusedError) -> None:
-        """What the client sends cannot be read: who reads next is told."""
-        self._failure = error
-        self._awake()
-
-    def _awake(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-    def request(self) -> bytes | None:
-        """The one message of a unary call, when it is whole.
-
-        Raises:
-            RefusedError: it is none, or several.
-        """
-        if not self._has_ended:
-            return None
-        if len(self._messages) != 1:
-            raise RefusedError(INTERNAL, f"{len(self._messages)} messages in a call that takes one")
-        return self._messages[0]
 
 
 class GrpcServer:
@@ -223,43 +108,6 @@ class GrpcServer:
 
     def forget(self, connection: _ServerProtocol) -> None:
         self._connections.discard(connection)
-
-
-class ServerTls:
-    """Mutual TLS from files that may be replaced while we run; what is new is used for new connections.
-
-    An authority that is replaced is added to the trusted ones; the old one is trusted until a restart.
-    """
-
-    def __init__(self, certificate: Path, key: Path, client_authority: Path) -> None:
-        """Raises:
-        OSError, ssl.SSLError: a file cannot be read or is not what it should be.
-        """
-        self._files = (certificate, key, client_authority)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.verify_mode = ssl.CERT_REQUIRED
-        self.context.set_alpn_protocols(["h2"])
-        self._stamp = self._load()
-
-    def renew(self) -> None:
-        """Read the files again if they changed. If that fails, what there was is kept, and tried again."""
-        try:
-            if self._stamps() != self._stamp:
-                self._stamp = self._load()
-        except (OSError, ssl.SSLError) as error:
-            log.error("door_certificates_unreadable", error=str(error), files=[str(f) for f in self._files])
-
-    def _stamps(self) -> list[tuple[int, int, int]]:
-        found = [path.stat() for path in self._files]
-        return [(each.st_ino, each.st_mtime_ns, each.st_size) for each in found]
-
-    def _load(self) -> list[tuple[int, int, int]]:
-        stamps = self._stamps()
-        certificate, key, client_authority = self._files
-        self.context.load_cert_chain(certificate, key)
-        self.context.load_verify_locations(client_authority)
-        return stamps
 
 
 class _ServerProtocol(asyncio.Protocol):
