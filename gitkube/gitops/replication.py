@@ -114,7 +114,7 @@ class Replica:
                 await self.settle()
                 try:
                     await self._mind_the_others()
-                except (StoreError, SourceError) as error:
+                except (StoreError, SourceError, LedgerError) as error:
                     self._complain("replication_upkeep_failed", str(error))
                 await self._sleep(RETRY_S if self._settled is None else POLL_S)
 

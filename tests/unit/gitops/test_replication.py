@@ -381,6 +381,24 @@ async def test_a_member_that_was_away_too_long_asks_for_what_is_gone(site: Site)
     assert set(await site.settle_all()) == {first.head}
 
 
+@pytest.mark.parametrize("name", [b"head", b"have/zz", b"push/x", b"want/1", b"answer/0000000000000001"])
+async def test_a_record_that_somebody_else_wrote_is_named_and_stops_nothing_else(
+    site: Site, name: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = site.controllers[0]
+    await first.git_push(site.commit("one"))
+    await first.store.txn([], [Put(b"/registry/gitkube.dev/branches/main/" + name, b"[nonsense")])
+    loop = asyncio.ensure_future(first.replica.run())
+    for _ in range(50):
+        await site.clock.advance(1)
+        await asyncio.sleep(0.02)
+        if "delete it" in (said := capsys.readouterr().out):
+            break
+    assert name.decode() in said and not loop.done()
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
 async def test_without_a_quorum_nothing_is_settled_and_nothing_is_lost(site: Site) -> None:
     first = site.controllers[0]
     await first.git_push(site.commit("one"))
