@@ -177,7 +177,8 @@ class Replica:
                 local,
                 synced.commit if synced else None,
                 truth,
-                is_leader=self._leaders is not None,
+                # One that is alone leads in a moment: nobody else could have moved the head meanwhile.
+                is_leader=self._leaders is not None or membership.is_alone,
                 is_moving=self._is_moving(truth),
                 continues=continues,
             )
@@ -188,7 +189,8 @@ class Replica:
                     await self._agree(ledger, membership, head, synced)
                 return local
             if action is Action.PUBLISH:
-                assert local is not None and self._leaders is not None
+                if local is None or self._leaders is None:
+                    return None
                 await self._publish(ledger.through(self._leaders), membership, head, local)
             else:
                 assert head is not None

@@ -441,6 +441,22 @@ async def test_a_lone_controller_sends_no_packs_and_needs_no_verdict(tmp_path: P
     assert await site.data_keys() == []
 
 
+async def test_a_lone_controller_that_was_killed_after_a_push_does_not_take_it_back(tmp_path: Path) -> None:
+    site = Site(tmp_path, "ctl-1")
+    [only] = site.controllers
+    await only.lead()
+    site.commit("one")
+    site.work.git("push", "-q", str(only.repository), "main")
+    await only.replica.settle()
+    pushed = site.commit("two")
+    site.work.git("push", "-q", str(only.repository), "main")
+    only.begin(only.store)
+    assert await only.replica.settle() is None, "it does not lead yet, so it can record nothing"
+    assert only.head == pushed
+    await only.lead()
+    assert await only.replica.settle() == pushed
+
+
 async def test_a_restored_store_does_not_take_back_what_the_repository_has(tmp_path: Path) -> None:
     site = Site(tmp_path, "ctl-1")
     [only] = site.controllers
