@@ -31,6 +31,7 @@ from gitkube.server.attributes import attributes_of
 from gitkube.server.discovery import Discovery
 from gitkube.server.forms import Shaper
 from gitkube.server.identity import Authenticator
+from gitkube.server.impersonation import impersonated
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.metrics import CONTENT_TYPE as METRICS_TYPE
 from gitkube.server.metrics import METRICS_PATH, Metrics, StoreMetrics
@@ -127,7 +128,7 @@ class Door:
     async def _answer(self, request: web.Request, seen: _Request, request_id: str) -> web.StreamResponse:
         raw_path = request.rel_url.raw_path
         path = raw_path.rstrip("/") or "/"
-        user = self._authenticate(request) or ANONYMOUS
+        user = impersonated(self._authenticate(request) or ANONYMOUS, request.headers, self._api.authorizer)
         self._authorize(request, raw_path, user)
         if raw_path.startswith(("/api/", "/apis/")) and path not in ("/api", "/apis"):
             return await self._api_request(request, raw_path, user, seen)

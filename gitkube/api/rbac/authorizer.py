@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gitkube.api.accounts import user_name_of
 from gitkube.api.authorization import MASTERS_GROUP, Attributes, Decision, Rules, User
 from gitkube.api.cache import WatchCache
 from gitkube.api.rbac.rules import ALL, Rule, allows, rules_of
@@ -21,7 +22,6 @@ from gitkube.objects import meta
 from gitkube.objects.kinds import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING, Kind
 from gitkube.objects.types import Object
 
-ACCOUNT_PREFIX = "system:serviceaccount:"
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version", "/version/"})
 """What anybody may read, also before the roles are known: whoever starts this server must see it start."""
 MAX_KEPT_GRANTS = 4096
@@ -177,6 +177,6 @@ def _subject_of(user: User, binding: Object, namespace: str) -> str:
             return f'Group "{name}"'
         if word == "ServiceAccount":
             of = str(subject.get("namespace") or namespace)
-            if of and user.name == f"{ACCOUNT_PREFIX}{of}:{name}":
+            if of and user.name == user_name_of(of, name):
                 return f'ServiceAccount "{name}/{of}"'
     return ""
