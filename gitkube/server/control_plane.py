@@ -336,15 +336,7 @@ class ControlPlane:
 
     def _fenced(self, parts: _Parts, term: int) -> Verbs:
         """The API's verbs for this leadership."""
-        api = parts.api
-        return Verbs(
-            self._fenced_store(parts, term),
-            api.cache,
-            clock=self._clock,
-            rng=self._rng,
-            settings=api.settings,
-            authorizer=api.authorizer,
-        )
+        return parts.api.verbs_over(self._fenced_store(parts, term))
 
 
 def _membership(controllers: Controllers) -> Membership | None:
