@@ -101,7 +101,8 @@ def conflict(group: str, resource: str, name: str, why: str) -> StatusError:
 
 def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
     qualified = f"{resource}.{group}" if group else resource
-    subject = f'{qualified} "{name}"' if name else qualified
+    shown = name.replace("\\", "\\\\").replace('"', '\\"')
+    subject = f'{qualified} "{shown}"' if name else qualified
     details = _details(group, resource, name)
     return StatusError(403, "Forbidden", f"{subject} is forbidden: {why}", details=details)
 

@@ -13,11 +13,14 @@ from typing import Any
 
 import structlog
 
-from gitkube.api.authorization import Authorizer, MastersOnly, User, system_user
+from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.local import LocalClient
+from gitkube.api.rbac.authorizer import Rbac
+from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.rbac.reconcile import ensure_default_roles
 from gitkube.api.settings import ApiSettings
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock
@@ -55,7 +58,6 @@ class Api:
         clock: Clock,
         rng: random.Random,
         settings: ApiSettings | None = None,
-        authorizer: Authorizer | None = None,
         kinds: tuple[Kind, ...] = BUILT_IN,
     ) -> None:
         self.settings = settings or ApiSettings()
@@ -66,16 +68,22 @@ class Api:
         self.store = store
         self._clock = clock
         self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings)
-        self.authorizer: Authorizer = authorizer or MastersOnly()
-        self.verbs = Verbs(
+        self.authorizer = Rbac(self.cache)
+        self._rng = rng
+        self.verbs = self.verbs_over(store)
+        self._ready = asyncio.Event()
+
+    def verbs_over(self, store: Store) -> Verbs:
+        """The verbs, writing through another view of the same store."""
+        return Verbs(
             store,
             self.cache,
-            clock=clock,
-            rng=rng,
+            clock=self._clock,
+            rng=self._rng,
             settings=self.settings,
             authorizer=self.authorizer,
+            escalation=Escalation(self.authorizer),
         )
-        self._ready = asyncio.Event()
 
     @property
     def is_ready(self) -> bool:
@@ -105,6 +113,7 @@ class Api:
                 await _ensure(client, SERVICE, self._kubernetes_service())
                 for name, value in SYSTEM_PRIORITIES.items():
                     await _ensure(client, PRIORITY_CLASS, _priority_class(name, value))
+                await ensure_default_roles(client)
                 break
             except StatusError as error:
                 log.warning("first_objects_failed", error=str(error), retry_s=_RETRY_S)

@@ -58,13 +58,8 @@ def _rules(authorizer: Authorizer, asker: User, namespace: str) -> dict[str, Any
     if not namespace:
         raise errors.bad_request("no namespace on request")
     rules = authorizer.rules(asker, namespace)
-    # To review oneself needs no right.
-    own = [
-        {"verbs": ["create"], "apiGroups": [kind.group], "resources": [kind.plural]}
-        for kind in (SELF_SUBJECT_ACCESS_REVIEW, SELF_SUBJECT_RULES_REVIEW, SELF_SUBJECT_REVIEW)
-    ]
     return {
-        "resourceRules": [*rules.resources, *own],
+        "resourceRules": list(rules.resources),
         "nonResourceRules": list(rules.paths),
         "incomplete": False,
     }
@@ -76,6 +71,8 @@ def _user_info(user: User) -> dict[str, Any]:
         info["uid"] = user.uid
     if user.groups:
         info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra}
     return info
 
 

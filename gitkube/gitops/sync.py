@@ -16,8 +16,8 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -25,6 +25,7 @@ from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock, rfc3339
+from gitkube.gitops.agreement import GitsTurn, Truth
 from gitkube.gitops.applier import Applier
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
@@ -53,23 +54,6 @@ RETRY_S = 1.0
 MAX_ROLLOUTS = 32
 
 log = structlog.get_logger(__name__)
-
-
-class Truth(Protocol):
-    """Where the branch is, when others have it, too (`replication.py`)."""
-
-    @property
-    def is_replicated(self) -> bool: ...
-
-    async def settle(self) -> CommitId | None:
-        """The commit that is to be deployed; None: there is none, or it is not known now."""
-        ...
-
-    async def accept(
-        self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path], by_git: bool
-    ) -> None:
-        """Make a push durable; see `Replica.accept`."""
-        ...
 
 
 class Sync:
@@ -171,9 +155,13 @@ class Sync:
         """
         if self._truth is None:
             return
-        await self._truth.accept(old, new, extra_objects=extra_objects, by_git=by_git)
+        await self._truth.accept(old, new, extra_objects=extra_objects)
         if not by_git:
             self.notify(new)
+
+    def left_to_git(self, commits: Sequence[CommitId]) -> AbstractContextManager[GitsTurn]:
+        """While the block lasts git moves the branch to this commit, if it is accepted."""
+        return self._truth.left_to_git(commits) if self._truth is not None else nullcontext(GitsTurn())
 
     def answer_other(self, request: PushRequest, pack: bytes) -> AsyncGenerator[Answer]:
         """Judge a push to another controller's repository; see `PushJudge.answer_other`."""

@@ -11,21 +11,19 @@ controllers these are machines of the lab, too (see `controllers`): the same fau
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
-from gitkube.lab import cgroups, netns, processes
+from gitkube.lab import netns, processes
 from gitkube.lab.blocks import release_block, take_block
 from gitkube.lab.boot import BootSpec
 from gitkube.lab.controllers import LabController
@@ -41,6 +39,8 @@ from gitkube.lab.layout import (
     plan_lab,
 )
 from gitkube.lab.registry import Registry
+from gitkube.lab.removal import remove_cgroups, remove_files
+from gitkube.lab.status import ControllerStatus, HostStatus, LabStatus
 
 DEFAULT_HOSTS = 3
 BOOT_TIMEOUT_S = 30.0
@@ -48,40 +48,6 @@ EXEC_TIMEOUT_S = 300.0
 BOOTS_AT_ONCE = 4
 _STATE = "lab.json"
 _UNMOUNT_DETACHED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class HostStatus:
-    name: str
-    address: str
-    zone: str
-    state: str
-    """"on", "off" (killed, or never booted) or "cut" (on, its cable pulled out)."""
-    pid: int | None
-    """Of its PID 1, as the machine counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class ControllerStatus:
-    name: str
-    address: str
-    url: str
-    state: str
-    """As of a host."""
-    pid: int | None
-    """Of its `gitkube serve`."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabStatus:
-    directory: Path
-    exists: bool
-    machine_address: str
-    registry: str
-    """As the hosts name it; "" when it does not run."""
-    hosts: tuple[HostStatus, ...]
-    controllers: tuple[ControllerStatus, ...] = ()
-    """Empty while the control side runs on the machine itself."""
 
 
 class Lab:
@@ -186,9 +152,12 @@ class Lab:
             netns.remove_router(layout)
             for name in sorted(p.name for p in netns.NAMESPACES.glob(f"gklab-{layout.mark}-*")):
                 netns.remove_namespace(name)
-            self._remove_cgroups(layout)
+            remove_cgroups(layout)
             self._say("network removed")
-            self._remove_files()
+            files = [self.inventory(), self.known_hosts, self.directory / _STATE, self.directory / ".lock"]
+            if layout.controllers:
+                files.append(self.kubeconfig)
+            remove_files(self.directory, files)
             release_block(self.directory)
             self._say("files removed")
         if not any(self.directory.iterdir()):
@@ -426,27 +395,6 @@ class Lab:
             for path in (self.directory, *keys, keys[0].parent, self.inventory(), self.known_hosts):
                 os.chown(path, int(owner), int(group))
 
-    # ------------------------------------------------------------ removing
-
-    def _remove_cgroups(self, layout: LabLayout) -> None:
-        mounts = cgroups.machine_mounts()
-        for hierarchy in (*mounts.v1, *([mounts.v2] if mounts.v2 else [])):
-            cgroups.remove_tree(Path(hierarchy.mount_point) / f"gitkube-lab-{layout.mark}")
-
-    def _remove_files(self) -> None:
-        hosts = self.directory / "hosts"
-        libc = ctypes.CDLL(None, use_errno=True)
-        mounted = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for place in sorted((m for m in mounted if Path(m).is_relative_to(hosts)), reverse=True):
-            if libc.umount2(os.fsencode(place), _UNMOUNT_DETACHED) != 0:
-                raise LabError(f"{place} cannot be unmounted: {os.strerror(ctypes.get_errno())}")
-        for name in ("hosts", "controllers", "registry", "ssh"):
-            shutil.rmtree(self.directory / name, ignore_errors=False, onerror=_unless_missing)
-        if self.controllers():
-            self.kubeconfig.unlink(missing_ok=True)
-        for file in (self.inventory(), self.known_hosts, self.directory / _STATE, self.directory / ".lock"):
-            file.unlink(missing_ok=True)
-
     # ------------------------------------------------------------ looking
 
     def _recorded_layout(self) -> LabLayout | None:
@@ -536,8 +484,3 @@ _EXEC_ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "TERM": "xterm",
 }
-
-
-def _unless_missing(function: object, path: object, error: object) -> None:
-    if not (isinstance(error, tuple) and isinstance(error[1], FileNotFoundError)):
-        raise LabError(f"{path} cannot be removed: {error[1] if isinstance(error, tuple) else error}")

@@ -20,8 +20,9 @@ from gitkube.clock import Clock, SystemClock
 from gitkube.server.bodies import MAX_BODY_BYTES
 from gitkube.server.cluster import ClusterEndpoints
 from gitkube.server.door import Door
-from gitkube.server.identity import Authenticator, user_of_certificate
+from gitkube.server.identity import Authentication, Authenticator
 from gitkube.server.lifetime import Lifetime
+from gitkube.server.metrics import StoreMetrics
 from gitkube.server.pki import Pki
 from gitkube.server.relay import Relay
 
@@ -45,21 +46,32 @@ def create_app(
     *,
     clock: Clock,
     rng: random.Random | None = None,
-    authenticate: Authenticator = user_of_certificate,
+    authenticate: Authenticator | None = None,
     relay: Relay | None = None,
     cluster: ClusterEndpoints | None = None,
+    store_metrics: StoreMetrics | None = None,
 ) -> web.Application:
     """The application; `api.run()` must be running for it to answer.
 
     Args:
         streams: reaches running pods for log, exec and port-forward.
         rng: for the length of watches and the ids of requests.
-        authenticate: who sends a request; by default the subject of the client certificate.
+        authenticate: who sends a request; by default the subject of the client certificate, and nobody's
+            token.
         relay: carries streams that another controller must serve; None where there is only one.
         cluster: what other controllers may ask, beside the API.
+        store_metrics: shown behind the API's own.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    door = Door(api, streams, clock=clock, rng=rng or random.Random(), authenticate=authenticate, relay=relay)
+    door = Door(
+        api,
+        streams,
+        clock=clock,
+        rng=rng or random.Random(),
+        authenticate=authenticate or Authentication(()),
+        relay=relay,
+        store_metrics=store_metrics,
+    )
     app[LIFETIME] = door.lifetime
     if cluster is not None:
         cluster.add_to(app)

@@ -16,20 +16,17 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
 from gitkube.api.authorization import system_user
 from gitkube.api.client import Client
-from gitkube.api.errors import unavailable
 from gitkube.api.keys import object_key
 from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
 from gitkube.api.settings import ApiSettings
-from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock, SystemClock
 from gitkube.control.leader import LEASE_NAME, LEASE_NAMESPACE, LeaderElection
@@ -37,13 +34,13 @@ from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
 from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
+from gitkube.gitops.agreement import Membership
 from gitkube.gitops.forwarding import Forwarding, Leader
 from gitkube.gitops.hook_socket import Answer, PushRequest, hook_socket
-from gitkube.gitops.replication import Membership, Replica
+from gitkube.gitops.replication import Replica
 from gitkube.gitops.source import make_repository
 from gitkube.gitops.sync import Sync
 from gitkube.objects.kinds import LEASE
-from gitkube.objects.types import Object
 from gitkube.scheduler.scheduler import Scheduler
 from gitkube.server.app import RENEWAL_CHECK_S, HttpServer, create_app
 from gitkube.server.cluster import ClusterClient, ClusterEndpoints
@@ -51,9 +48,11 @@ from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
 from gitkube.server.kubeconfig import CLUSTER_NAME, Context
+from gitkube.server.leaders_streams import LeadersStreams
 from gitkube.server.pki import Pki
 from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
+from gitkube.server.switch import Switch
 from gitkube.store.backup import force_new_cluster
 from gitkube.store.directory import lock_directory
 from gitkube.store.disk import SystemDisk
@@ -92,10 +91,10 @@ class ControlPlane:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
-        self._streams = _LeadersStreams()
+        self._streams = LeadersStreams()
         self._sync: Sync | None = None
         """While we lead."""
-        self._forwards = _Switch()
+        self._forwards = Switch()
         """Whether the hooks are served by passing pushes on."""
 
     async def run(self, on_ready: Callable[[str], None]) -> None:
@@ -211,6 +210,7 @@ class ControlPlane:
             self._streams,
             clock=self._clock,
             relay=Relay(leader_url, pki.controller_context),
+            store_metrics=store.metrics,
             cluster=ClusterEndpoints(
                 store,
                 authenticate=user_of_certificate,
@@ -270,7 +270,11 @@ class ControlPlane:
             return _Leader(client, found.client_urls[0]) if found and is_other and found.client_urls else None
 
         forwarding = Forwarding(
-            leader, parts.replica, repo=self._settings.repository.resolve(), branch=self._settings.branch
+            leader,
+            parts.replica,
+            repo=self._settings.repository.resolve(),
+            branch=self._settings.branch,
+            clock=self._clock,
         )
         await self._forwards.run(forwarding.run)
 
@@ -332,15 +336,7 @@ class ControlPlane:
 
     def _fenced(self, parts: _Parts, term: int) -> Verbs:
         """The API's verbs for this leadership."""
-        api = parts.api
-        return Verbs(
-            self._fenced_store(parts, term),
-            api.cache,
-            clock=self._clock,
-            rng=self._rng,
-            settings=api.settings,
-            authorizer=api.authorizer,
-        )
+        return parts.api.verbs_over(self._fenced_store(parts, term))
 
 
 def _membership(controllers: Controllers) -> Membership | None:
@@ -360,43 +356,6 @@ class _Leader:
         return self.client.push(self.url, request, pack)
 
 
-class _Switch:
-    """Work that can be switched off and on again; it is on at first."""
-
-    def __init__(self) -> None:
-        self._wanted = asyncio.Event()
-        self._unwanted = asyncio.Event()
-        self._is_idle = asyncio.Event()
-        self.on()
-
-    def on(self) -> None:
-        self._wanted.set()
-        self._unwanted.clear()
-
-    async def off(self) -> None:
-        """Returns when the work has stopped."""
-        self._wanted.clear()
-        self._unwanted.set()
-        await self._is_idle.wait()
-
-    async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do the work whenever it is on, until cancelled; raises what it raises."""
-        while True:
-            self._is_idle.set()
-            await self._wanted.wait()
-            self._is_idle.clear()
-            working = asyncio.ensure_future(work())
-            stopping = asyncio.ensure_future(self._unwanted.wait())
-            try:
-                await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                working.cancel()
-                stopping.cancel()
-                await asyncio.wait([working, stopping])
-            if not working.cancelled():
-                working.result()
-
-
 async def _hand_over(parts: _Parts) -> None:
     """A leader that is told to stop gives the others no election to wait for."""
     voters = [one for one in parts.controllers.members if not one.is_learner]
@@ -405,28 +364,3 @@ async def _hand_over(parts: _Parts) -> None:
     with contextlib.suppress(StoreError, TimeoutError):
         async with asyncio.timeout(HAND_OVER_S):
             await parts.store.transfer_leadership()
-
-
-class _LeadersStreams:
-    """Logs and exec go over the links that the leader holds."""
-
-    def __init__(self) -> None:
-        self.leader: Fleet | None = None
-
-    def _get(self) -> Fleet:
-        if self.leader is None:
-            raise unavailable("this controller does not lead, so it holds no link to the hosts")
-        return self.leader
-
-    async def logs(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
-        async for chunk in self._get().logs(pod, options):
-            yield chunk
-
-    async def exec(self, pod: Object, options: ExecOptions) -> StreamSession:
-        return await self._get().exec(pod, options)
-
-    async def attach(self, pod: Object, options: ExecOptions) -> StreamSession:
-        return await self._get().attach(pod, options)
-
-    async def port_forward(self, pod: Object, port: int) -> StreamSession:
-        return await self._get().port_forward(pod, port)

@@ -6,12 +6,20 @@ number of series has a bound.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import cache
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gitkube.server.lifetime import Lifetime
+from gitkube.store.protocol import UnavailableError
 
+log = structlog.get_logger(__name__)
+
+StoreMetrics = Callable[[], Awaitable[str]]
+"""What the store's process counts of itself, in Prometheus' text format."""
+METRICS_PATH = "/metrics"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
@@ -19,7 +27,8 @@ _BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 6
 class Metrics:
     """One registry an application, so that two in one process (tests) don't share figures."""
 
-    def __init__(self, lifetime: Lifetime) -> None:
+    def __init__(self, lifetime: Lifetime, store_metrics: StoreMetrics | None = None) -> None:
+        self._store_metrics = store_metrics
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "apiserver_request",
@@ -57,6 +66,13 @@ class Metrics:
         if not is_long:
             self._duration_of(verb, resource).observe(duration_s)
 
-    def text(self) -> bytes:
-        """All figures, in Prometheus' text format."""
-        return generate_latest(self.registry)
+    async def text(self) -> bytes:
+        """All figures, those of the store behind ours, in Prometheus' text format."""
+        own = generate_latest(self.registry)
+        if self._store_metrics is None:
+            return own
+        try:
+            return own + (await self._store_metrics()).encode()
+        except UnavailableError as error:
+            log.warning("store_metrics_missing", error=str(error))
+            return own

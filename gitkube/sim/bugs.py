@@ -16,9 +16,8 @@ from typing import Any
 from gitkube.store.command import Origin
 from gitkube.store.leases import Lessor
 from gitkube.store.protocol import LeaseId
-from gitkube.store.raft import Entry, RaftNode, ReadState, replication
+from gitkube.store.raft import Entry, RaftNode, ReadState
 from gitkube.store.raft.log import RaftLog
-from gitkube.store.raft.state import RaftState
 from gitkube.store.replica import OwnSnapshot, Replica, Turn
 from gitkube.store.results import Result
 from gitkube.store.sessions import UNSEEN, SessionTable, Unseen
@@ -98,17 +97,6 @@ def _stale_read() -> list[_Patch]:
     return [(RaftNode, "read_index", read_index)]
 
 
-def _count_older_terms() -> list[_Patch]:
-    """An entry of an older term is committed because a majority has it (Raft, figure 8)."""
-
-    def commit_what_a_majority_has(state: RaftState) -> bool:
-        has_risen = state.log.commit_to(state.agreed_match())
-        state.append_is_due |= has_risen
-        return has_risen
-
-    return [(replication, "commit_what_a_majority_has", commit_what_a_majority_has)]
-
-
 def _forget_sessions() -> list[_Patch]:
     """A write that is sent again is done again."""
 
@@ -136,7 +124,6 @@ BUGS: dict[str, Callable[[], list[_Patch]]] = {
     "truncate-always": _truncate_always,
     "trim-before-snapshot": _trim_before_snapshot,
     "stale-read": _stale_read,
-    "count-older-terms": _count_older_terms,
     "forget-sessions": _forget_sessions,
     "expire-early": _expire_early,
 }

@@ -2,10 +2,10 @@
 
 Each check is one of Raft's properties (Ongaro and Ousterhout 2014, figure 3) or a promise of the store:
 
-- election safety: one leader a term, over all restarts (`on_step`);
+- election safety: one leader a term, over all restarts (`on_leader`);
 - log matching: an entry with the same index and term has the same content and the same predecessor wherever
   it is written; by induction the logs before it are the same (`on_ready`);
-- leader completeness: a new leader has what was committed in earlier terms (`on_step`);
+- leader completeness: a new leader has what was committed in earlier terms (`on_leader`);
 - state-machine safety: the same entry, the same answer and the same state hash at each index on every member
   (`on_finish`), also when a snapshot brought it there;
 - an acknowledged write is in the committed log, once, with the answer that the model gives, at a place in the
@@ -22,19 +22,20 @@ from typing import Protocol
 
 from gitkube.sim.model import Model, Verdict
 from gitkube.store import command
-from gitkube.store.command import Command, Origin
+from gitkube.store.command import Command, LeaseRevoke, Origin
 from gitkube.store.mvcc import Result
 from gitkube.store.protocol import (
     CompactedError,
     FutureRevisionError,
     Get,
+    LeaseId,
     RangeResult,
     Revision,
     StoreError,
     TxnResult,
 )
 from gitkube.store.raft import RaftNode
-from gitkube.store.raft.types import Entry, EntryKind, MemberId, Role
+from gitkube.store.raft.types import Entry, EntryKind, MemberId
 from gitkube.store.replica import Outcome, Replica, Turn
 
 FIRST_INDEX = 2
@@ -78,6 +79,10 @@ class Checks:
         self.acknowledged_writes = 0
         self.checked_reads = 0
         self.elections = 0
+        self.expired: list[tuple[LeaseId, int]] = []
+        """Leases that came to their end by a leader's clock, with the leader's term; for whoever checks
+        that.
+        """
         self._leaders: dict[int, tuple[MemberId, str]] = {}
         self._log: dict[tuple[int, int], tuple[EntryKind, bytes, int]] = {}
         self._committed_in_term: dict[int, int] = {}
@@ -92,11 +97,9 @@ class Checks:
 
     # ------------------------------------------------------------------ consensus
 
-    def on_step(self, member: Watched) -> None:
-        """After anything that may have made a member a leader."""
+    def on_leader(self, member: Watched) -> None:
+        """As soon as a member leads a term."""
         node = member.running.node
-        if node.role is not Role.LEADER:
-            return
         term = node.term
         known = self._leaders.get(term)
         if known is None:
@@ -171,6 +174,8 @@ class Checks:
             if applied is not None:
                 asked, origin = command.decode(entry.data)
                 verdict = self.model.apply(asked, origin)
+                if isinstance(asked, LeaseRevoke) and not origin.session and verdict and not verdict.answer:
+                    self.expired.append((asked.lease, entry.term))
             revision = self.model.revision
             self.committed.append(Committed(entry, state_hash, revision, verdict, member.name))
             term = replica.node.term

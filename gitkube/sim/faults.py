@@ -218,12 +218,15 @@ class Faults:
         member.disk.syncs_fail = False
 
     def _flip(self) -> None:
-        """Damage at rest: the member is down while it happens."""
-        down = [member for member in self._cluster.present() if not member.is_up and not member.is_damaged]
-        candidates = [member for member in down if self._cluster.may_damage(member)]
+        """Damage at rest: the power goes, and when it is back a bit is another."""
+        present = self._cluster.present()
+        candidates = [
+            member for member in present if not member.is_damaged and self._cluster.may_damage(member)
+        ]
         if not candidates:
             return
         member = self._world.rng.choice(candidates)
+        member.crash()
         try:
             path, offset = member.disk.flip_bit()
         except ValueError:

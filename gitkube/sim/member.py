@@ -23,29 +23,30 @@ from gitkube.sim.checks import Violation
 from gitkube.sim.clock import LocalClock
 from gitkube.sim.desk import Desk
 from gitkube.sim.disk import PowerCut, SimDisk
+from gitkube.sim.durable import Durable
+from gitkube.sim.incoming import Incoming
 from gitkube.sim.network import Stream
 from gitkube.sim.schedule import MILLISECOND_US, SECOND_US
 from gitkube.sim.world import World
 from gitkube.store.directory import Identity
 from gitkube.store.protocol import CorruptError, LeaseId
 from gitkube.store.raft import (
-    NOBODY,
     ConfChange,
     ConfChangeError,
-    HardState,
     MemberId,
     Message,
     MessageKind,
     ProposalDropped,
     RaftNode,
-    Ready,
+    Role,
     SnapshotMeta,
 )
 from gitkube.store.replica import OwnSnapshot, Replica, ReplicaSettings, Turn
-from gitkube.store.snapshot import SnapshotReceiver
 
 DIRECTORY = Path("/member")
 SNAPSHOT_PIECE_BYTES = 1024
+SWEPT_PER_TICK = 10
+"""Few, so that what is compacted and not swept yet is met by reads, watches and snapshots."""
 
 
 @dataclass(slots=True)
@@ -58,19 +59,6 @@ class Pace:
     snapshot_mean_us: int = 30 * MILLISECOND_US
 
 
-NOTHING_YET = HardState()
-
-
-@dataclass(slots=True)
-class Durable:
-    """What must be found on the disk again, whatever happens."""
-
-    last_index: int = 0
-    newest_write: int = 0
-    """First index of the newest entries written: what looks like a torn tail may take these, and no more."""
-    hard_state: HardState = NOTHING_YET
-
-
 @dataclass(slots=True, eq=False)
 class _Run:
     """What dies with the process."""
@@ -78,7 +66,8 @@ class _Run:
     replica: Replica
     desk: Desk
     turn: Turn | None = None
-    incoming: _Incoming | None = None
+    led_term: int = 0
+    """The newest term in which it was seen to lead."""
     is_writing_snapshot: bool = False
     is_stopped: bool = False
     postponed: list[tuple[Callable[..., None], tuple[object, ...]]] = field(default_factory=list)
@@ -170,20 +159,20 @@ class SimMember:
 
         A bit that is flipped in the very last record cannot be told from a write that was torn. Whoever runs
         a real cluster cannot see it; here it is seen, and the member is replaced.
+
+        Raises:
+            Violation: something else is missing.
         """
-        durable = self.durable
-        before = durable.hard_state
-        is_same_vote = node.term == before.term and before.vote in (NOBODY, node.vote)
-        has_state = is_same_vote or node.term > before.term
-        if has_state and node.last_index >= durable.last_index:
+        if self.durable.is_found_in(node):
+            self.durable.begin_anew(node)
             return True
-        if self.is_damaged and node.last_index >= durable.newest_write - 1:
+        if self.is_damaged and node.last_index >= self.durable.newest_write - 1:
             self._world.counts.torn_by_damage += 1
             self._world.note(self.name, "has lost its newest write to the damage")
             return False
         raise Violation(
             f"{self.name} starts with entries up to {node.last_index} in term {node.term} with vote "
-            f"{node.vote}; {durable} was synced"
+            f"{node.vote}; {self.durable} was synced"
         )
 
     def crash(self) -> None:
@@ -231,7 +220,7 @@ class SimMember:
         assert run is not None
         try:
             action(*arguments)
-            self._world.checks.on_step(self)
+            self._look_who_leads(run)
             self._turn_over(run)
         except PowerCut:
             if self._run is run:
@@ -243,6 +232,12 @@ class SimMember:
             if self._run is run:
                 self._die(is_power_cut=self._world.chance(0.5))
 
+    def _look_who_leads(self, run: _Run) -> None:
+        node = run.replica.node
+        if node.role is Role.LEADER and node.term != run.led_term:
+            run.led_term = node.term
+            self._world.checks.on_leader(self)
+
     # ------------------------------------------------------------------ time
 
     def _tick(self) -> None:
@@ -250,6 +245,7 @@ class SimMember:
         assert run is not None
         self._later(self.clock.next_tick_us(self._world.rng), self._tick)
         run.replica.tick()
+        run.replica.space.sweep(SWEPT_PER_TICK)
         for lease in run.desk.expire_leases(self.now_s):
             self._hooks.on_expiry_asked(self, lease)
         if not run.is_writing_snapshot and run.turn is None and run.replica.snapshot_is_due():
@@ -321,7 +317,14 @@ class SimMember:
     def open_stream(self, message: Message) -> Stream | None:
         """The receiving end of a state that another member sends."""
         run = self._run
-        return None if run is None or run.is_stopped else _Incoming(self, run, message)
+        if run is None or run.is_stopped:
+            return None
+
+        def do(action: Callable[..., None], *arguments: object) -> bool:
+            self._resume(run, action, *arguments)
+            return self._run is run
+
+        return Incoming(run.replica, message, do)
 
     # ------------------------------------------------------------------ turns
 
@@ -351,21 +354,13 @@ class SimMember:
     def _persist(self, turn: Turn) -> None:
         run = self._run
         assert run is not None
+        self.durable.begin_write(turn.ready)
         run.replica.persist(turn)
-        self._remember_durable(turn.ready)
+        self.durable.end_write(turn.ready)
         if self._world.rng.random() < 0.5:
             self._later(self._disk_delay_us(), self._finish, turn)
         else:
             self._finish(turn)
-
-    def _remember_durable(self, ready: Ready) -> None:
-        durable = self.durable
-        if ready.snapshot is not None:
-            durable.last_index = durable.newest_write = ready.snapshot.index
-        if ready.entries:
-            durable.newest_write, durable.last_index = ready.entries[0].index, ready.entries[-1].index
-        if ready.hard_state is not None and ready.must_sync:
-            durable.hard_state = ready.hard_state
 
     def _finish(self, turn: Turn) -> None:
         run = self._run
@@ -373,7 +368,7 @@ class SimMember:
         outcome = run.replica.finish(turn)
         run.turn = None
         self._world.checks.on_finish(self, turn, outcome)
-        self._world.checks.on_step(self)
+        self._look_who_leads(run)
         for message in outcome.messages:
             self._send(message)
         run.desk.on_outcome(outcome, self.now_s)
@@ -468,53 +463,3 @@ class Hooks:
 
     def on_expiry_asked(self, member: SimMember, lease: LeaseId) -> None:
         """It has asked the log to end a lease."""
-
-
-class _Incoming:
-    """Bytes of another member's state, on their way to this member's disk. One at a time: a newer one
-    wins.
-    """
-
-    def __init__(self, member: SimMember, run: _Run, message: Message) -> None:
-        assert message.snapshot is not None
-        self._member = member
-        self._run = run
-        self._message = message
-        self._meta = message.snapshot
-        self._receiver: SnapshotReceiver | None = None
-        self._is_over = False
-
-    def on_piece(self, piece: bytes) -> bool:
-        self._member._resume(self._run, self._write, piece)
-        return self._member._run is self._run and not self._is_over
-
-    def on_end(self) -> bool:
-        self._member._resume(self._run, self._end)
-        return self._member._run is self._run and not self._is_over
-
-    def on_cut(self) -> None:
-        self._member._resume(self._run, self._abort)
-
-    def _write(self, piece: bytes) -> None:
-        run = self._run
-        if self._is_over:
-            return
-        try:
-            if self._receiver is None:
-                if run.incoming is not None:
-                    run.incoming._abort()
-                run.incoming = self
-                self._receiver = run.replica.snapshot_receiver(self._meta)
-            self._receiver.add(self._receiver.received_bytes, piece)
-        except OSError:  # the disk is full: nothing is left of it, and the sender hears so
-            self._is_over = True
-
-    def _end(self) -> None:
-        if self._receiver is not None and not self._is_over:
-            self._run.incoming = None
-            self._run.replica.receive(self._receiver, self._message)
-
-    def _abort(self) -> None:
-        if self._receiver is not None and not self._is_over:
-            self._receiver.abort()
-        self._is_over = True

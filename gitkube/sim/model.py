@@ -54,15 +54,12 @@ class Verdict:
     has_changed: bool
 
 
-FIRST, NEVER = Revision(1), Revision(-1)
-
-
 @dataclass(slots=True)
 class Model:
     """See the module's text."""
 
-    revision: Revision = FIRST
-    compact_revision: Revision = NEVER
+    revision: Revision = field(default=Revision(1))
+    compact_revision: Revision = field(default=Revision(-1))
     """-1: there was no compaction yet."""
     current: dict[bytes, KeyValue] = field(default_factory=dict)
     versions: dict[bytes, list[tuple[Revision, KeyValue | None]]] = field(default_factory=dict)

@@ -34,14 +34,12 @@ from gitkube.store.origins import Origins
 from gitkube.store.proposals import Proposals
 from gitkube.store.protocol import (
     IdentityError,
-    LeaseId,
-    LeaseNotFoundError,
     RemovedError,
     SessionExpiredError,
     StoreError,
     UnavailableError,
 )
-from gitkube.store.raft.types import NOBODY, MemberId, Message, SoftState
+from gitkube.store.raft.types import NOBODY, MemberId, Message, ProposalDropped, SoftState
 from gitkube.store.reads import Reads
 from gitkube.store.replica import Outcome, Replica, Turn
 from gitkube.store.settings import MemberSettings, PeerSettings
@@ -313,6 +311,11 @@ class Engine:
             raise self._unavailable()
 
     @property
+    def was_refused(self) -> bool:
+        """Whether the other members have said that this one is none of them (any more)."""
+        return isinstance(self._failure, IdentityError)
+
+    @property
     def is_closed(self) -> bool:
         return self._is_closed
 
@@ -468,18 +471,21 @@ class Engine:
                 self.metrics.failed()
             self._reads.sweep(now)
             self.replica.space.sweep(SWEPT_PER_TICK)
-            if self.lessor.is_primary:
-                for lease in self.lessor.expired(now, EXPIRED_PER_TICK):
-                    self._spawn(self._revoke_expired(lease))
+            if self.lessor.is_primary and self.replica.is_leader:
+                self._expire_leases(now)
             self._wake.set()
 
-    async def _revoke_expired(self, lease: LeaseId) -> None:
-        try:
-            await self.propose(LeaseRevoke(lease))
-        except LeaseNotFoundError:
-            return  # somebody revoked it meanwhile
-        except UnavailableError as error:
-            log.warning("store_lease_not_revoked", lease=f"{lease:x}", error=str(error))
+    def _expire_leases(self, now: float) -> None:
+        """Ask the log to end what has run out; the lessor names it again if that gets lost.
+
+        Not as other proposals, which are sent again to the next leader: that one has given each lease its
+        whole time anew, and may have answered a keep-alive that this member knows nothing of.
+        """
+        for lease in self.lessor.expired(now, EXPIRED_PER_TICK):
+            try:
+                self.replica.node.propose([command.encode(LeaseRevoke(lease))])
+            except ProposalDropped as error:
+                log.info("store_lease_not_revoked", lease=f"{lease:x}", error=str(error))
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:

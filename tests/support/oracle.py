@@ -25,6 +25,7 @@ from gitkube.api.settings import ApiSettings
 from gitkube.api.streams import PodStreams
 from gitkube.clock import SystemClock
 from gitkube.server.app import create_app
+from gitkube.server.identity import Authentication
 from tests.support.oracle_comparison import Bindings, Comparison
 from tests.support.oracle_newer import in_newer_versions
 from tests.support.real_api import real_api
@@ -83,12 +84,14 @@ class SteppingClock(SystemClock):
 async def server(directory: Path) -> AsyncIterator[Path]:
     """A fresh API server; the path of its socket."""
 
-    def authenticate(request: web.Request) -> User | None:
-        return _ADMIN if request.headers.get("Authorization") == f"Bearer {ADMIN_TOKEN}" else None
+    def admin(token: str) -> User | None:
+        return _ADMIN if token == ADMIN_TOKEN else None
 
     async with real_api(directory / "store", clock=SteppingClock(), settings=_SETTINGS) as api:
         streams = cast(PodStreams, None)  # nothing runs here, so no case gets as far as to a pod's stream
-        app = create_app(api, streams, clock=SteppingClock(), rng=random.Random(3), authenticate=authenticate)
+        app = create_app(
+            api, streams, clock=SteppingClock(), rng=random.Random(3), authenticate=Authentication([admin])
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, max_field_size=2**20)
         await runner.setup()
         path = directory / "api.sock"

@@ -34,8 +34,12 @@ def check(data_dir: Path, output: str) -> None:
     else:
         found = _read_files(data_dir)
         is_good = not any(row["fatal"] for row in found)
-        lines = [f"{row['place']}: {row['what']}\n    {row['remedy']}" for row in found]
-        lines = lines or [f"every file in {data_dir / 'store'} is whole"]
+        lines = [
+            f"{'' if row['fatal'] else 'note: '}{row['place']}: {row['what']}\n    {row['remedy']}"
+            for row in found
+        ]
+        if is_good:
+            lines.insert(0, f"every file in {data_dir / 'store'} is whole")
     if output != "table":
         print_data({"good": is_good, "found": found}, output)
     else:

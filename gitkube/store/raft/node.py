@@ -239,8 +239,8 @@ class RaftNode:
     def _add_hard_and_soft_state(self, ready: Ready) -> None:
         state = self._state
         before = self._told_hard_state
-        # Whoever is told that the members have changed may take a removed one's machine away: that the change
-        # is committed must be known after a restart, or a majority of members that are gone is asked for.
+        # Whoever is told that the members have changed may take a removed one's machine away: that it is
+        # committed must be known after a restart then, or a majority of members that are gone is asked for.
         ready.must_sync = bool(ready.entries) or any(
             entry.kind is EntryKind.CONF_CHANGE for entry in ready.committed
         )

@@ -264,6 +264,19 @@ async def test_a_removed_member_is_told_so_and_stops(three: Cluster) -> None:
     assert {info.name for info in await three.leader.administration.members()} == {"a", "b", "c"} - {name}
 
 
+async def test_a_leader_hands_over_before_it_is_removed(three: Cluster) -> None:
+    """Whoever gets the answer may switch it off at once, so somebody who stays must know of the removal."""
+    name, leader = next((name, member) for name, member in three.members.items() if member.engine.is_leader)
+    gone = leader.engine.replica.identity.member_id
+    await leader.administration.member_remove(gone)
+    others = [member for member in three.members.values() if member is not leader]
+    await until(lambda: any(member.engine.is_leader for member in others))
+    successor = next(member for member in others if member.engine.is_leader)
+    assert gone not in successor.engine.replica.node.conf.voters
+    await three.stop(name)
+    await put(successor, b"still writable")
+
+
 async def test_a_member_that_would_cost_the_quorum_is_not_removed(cluster: Cluster) -> None:
     only = cluster.leader
     with pytest.raises(MembershipError, match="the only voter"):
@@ -341,3 +354,17 @@ async def test_a_lease_that_nobody_keeps_alive_ends_on_all_members(three: Cluste
     await three.leader.txn([], [Put(b"leased", b"", lease.id)])
     for member in three.members.values():
         await until(lambda member=member: not member.engine.replica.space.range(b"leased").kvs)  # type: ignore[misc]
+
+
+async def test_a_member_counts_what_a_dashboard_asks_for(cluster: Cluster) -> None:
+    await put(cluster.leader, b"k")
+    text = cluster.leader.metrics()
+    for line in (
+        "gitkube_store_has_leader 1.0",
+        "gitkube_store_is_leader 1.0",
+        "gitkube_store_keys 1.0",
+        "gitkube_store_proposals_pending 0.0",
+        'gitkube_store_wal_fsync_duration_seconds_bucket{le="+Inf"}',
+        'gitkube_store_commit_duration_seconds_bucket{le="+Inf"} 1.0',
+    ):
+        assert line in text, line

@@ -1,0 +1,24 @@
+"""Fresh seeds, as many as there is time for. A failure prints the one command that shows it again."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gitkube.sim.__main__ import failure_line, random_start
+from gitkube.sim.runner import available_jobs, live_many
+
+BUDGET_S = float(os.environ.get("GITKUBE_SIM_BUDGET_S", "50"))
+"""No life is begun after it. With two processors to itself that is some five hundred lives."""
+
+
+def test_fresh_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]) -> None:
+    start = int(os.environ.get("GITKUBE_SIM_START", "0")) or random_start()
+
+    summary = live_many(start, budget_s=BUDGET_S, jobs=available_jobs())
+
+    with capsys.disabled():
+        print(f"\n  simulation, from seed {start} on: {summary}")
+    assert not summary.failures, "\n".join(failure_line(outcome) for outcome in summary.failures)
+    assert summary.acknowledged_writes > 0
