@@ -18,14 +18,14 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
 from harness import Row, against, options, percentile, report
-from store_sides import Client, Cluster, EtcdCluster, Failures, OurCluster, answers, rss_mb
+from store_sides import Client, Cluster, EtcdCluster, Failures, OurCluster, answers, cpu_s, rss_mb
 
 VALUE = random.Random(1).randbytes(1024)
 KEYS = 10_000
@@ -61,6 +61,8 @@ class Load:
     p99_ms: float
     client_us: float
     """CPU time of the client process for each request."""
+    members_us: float
+    """CPU time of all members together for each request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def measures(has_door: bool) -> list[Measure]:
     return found
 
 
-async def load(client: Client, measure: Measure, seconds: float) -> Load:
+async def load(client: Client, measure: Measure, seconds: float, pids: Sequence[int]) -> Load:
     latencies: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -100,12 +102,13 @@ async def load(client: Client, measure: Measure, seconds: float) -> Load:
             await measure.do(client, b"bench/%d" % rng.randrange(KEYS))
             latencies.append((time.perf_counter() - started) * 1000)
 
-    began, cpu = time.perf_counter(), time.process_time()
+    began, cpu, members_before_s = time.perf_counter(), time.process_time(), cpu_s(pids)
     await asyncio.gather(*(one(number) for number in range(measure.clients)))
-    took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+    took_s, client_s = time.perf_counter() - began, time.process_time() - cpu
+    members_s = cpu_s(pids) - members_before_s
     return Load(
         len(latencies) / took_s, percentile(latencies, 0.5), percentile(latencies, 0.99),
-        cpu_s / len(latencies) * 1e6,
+        client_s / len(latencies) * 1e6, members_s / len(latencies) * 1e6,
     )  # fmt: skip
 
 
@@ -218,8 +221,8 @@ class Bench:
     async def run(self) -> None:
         for cluster in self.clusters:
             await cluster.start()
-            self.figures["memory of an empty member", cluster.name] = [max(map(rss_mb, cluster.pids()))]
             client = cluster.client(await cluster.leader())
+            await self._memory(cluster, client)
             await fill(client, b"bench", KEYS)
             await client.close()
         for number in range(self.scale.rounds):
@@ -230,8 +233,8 @@ class Bench:
         for cluster in self.clusters:
             client = cluster.client(await cluster.leader())
             self.figures["watch", cluster.name] = await watch_delays_ms(client, self.scale.events)
-            await self._grow(cluster, client)
             await client.close()
+            await self._recoveries(cluster)
         for _ in range(self.scale.elections if self.members > 1 else 0):
             for cluster in self.clusters:
                 self.figures["election", cluster.name].append(await election_s(cluster, self.members))
@@ -242,16 +245,19 @@ class Bench:
         try:
             await answers(client)
             key = (measure.name, measure.clients, cluster.name)
-            self.loads[key].append(await load(client, measure, self.scale.seconds))
+            self.loads[key].append(await load(client, measure, self.scale.seconds, cluster.pids()))
         finally:
             await client.close()
 
-    async def _grow(self, cluster: Cluster, client: Client) -> None:
-        before = statistics.median(map(rss_mb, cluster.pids()))
+    async def _memory(self, cluster: Cluster, client: Client) -> None:
+        """On a fresh cluster, as what a process once had it seldom gives back."""
+        empty = [rss_mb(pid) for pid in cluster.pids()]
         await fill(client, b"big", self.scale.big_keys)
-        after = statistics.median(map(rss_mb, cluster.pids()))
-        per_100k = (after - before) * 100_000 / self.scale.big_keys
-        self.figures["memory per 100,000 keys", cluster.name] = [per_100k]
+        grown = [rss_mb(pid) - before for pid, before in zip(cluster.pids(), empty, strict=True)]
+        self.figures["memory of an empty member", cluster.name] = [max(empty)]
+        self.figures["memory per 100,000 keys", cluster.name] = [max(grown) * 100_000 / self.scale.big_keys]
+
+    async def _recoveries(self, cluster: Cluster) -> None:
         follower = (await cluster.leader() + 1) % self.members
         for _ in range(1 if self.scale is QUICK else 3):
             self.figures["recovery", cluster.name].append(await recovery_s(cluster, follower))
@@ -266,6 +272,7 @@ class Bench:
                 ("  p50", "ms", lambda each: each.p50_ms),
                 ("  p99", "ms", lambda each: each.p99_ms),
                 ("  CPU of the client, a request", "us", lambda each: each.client_us),
+                ("  CPU of all members, a request", "us", lambda each: each.members_us),
             ):
                 ours, theirs = (
                     [of(each) for each in self.loads[measure.name, measure.clients, side]]
@@ -274,9 +281,9 @@ class Bench:
                 rows.append(_row(title, unit, ours, theirs))
         for title, key, unit in (
             (f"{WATCHERS:,} watchers, write to the last one told, p50", "watch", "ms"),
-            (f"member killed, its restart with {self.scale.big_keys:,} keys more", "recovery", "s"),
+            (f"member killed, its restart with {self.scale.big_keys + KEYS:,} keys", "recovery", "s"),
             ("leader killed, to the next write, p50", "election", "s"),
-            ("memory per 100,000 keys of 1 KB, each member", "memory per 100,000 keys", "MB"),
+            ("memory per 100,000 keys of 1 KB, largest member", "memory per 100,000 keys", "MB"),
             ("memory of an empty member", "memory of an empty member", "MB"),
         ):
             if ours := self.figures[key, "gitkube"]:

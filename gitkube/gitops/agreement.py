@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,6 +73,13 @@ class Membership:
         return len(self.members) <= 1
 
 
+@dataclass(slots=True)
+class GitsTurn:
+    """What becomes of a push that is judged while git waits."""
+
+    is_accepted: bool = False
+
+
 class Truth(Protocol):
     """Where the branch is, as `Replica` knows it."""
 
@@ -82,10 +90,12 @@ class Truth(Protocol):
         """The commit that is to be deployed; None: there is none, or it is not known now."""
         ...
 
-    async def accept(
-        self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path], by_git: bool
-    ) -> None:
+    async def accept(self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path]) -> None:
         """Make a push durable; see `Replica.accept`."""
+        ...
+
+    def left_to_git(self, commits: Sequence[CommitId]) -> AbstractContextManager[GitsTurn]:
+        """Git moves the branch itself; see `Replica.left_to_git`."""
         ...
 
 

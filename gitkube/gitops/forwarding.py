@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from gitkube.clock import Clock
 from gitkube.gitops.hook_socket import (
     ZERO,
     Answer,
@@ -24,12 +25,17 @@ from gitkube.gitops.hook_socket import (
     Storing,
     Verdict,
     checked_quarantine,
+    commits_for,
     hook_socket,
     install_hooks,
 )
 from gitkube.gitops.packs import MAX_PACK_BYTES, PackTooLargeError, make_pack
 from gitkube.gitops.replication import Replica
 from gitkube.gitops.source import CommitId, SourceError
+
+LEADER_S = 10.0
+"""How long a push waits for somebody to lead."""
+LOOK_S = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -58,9 +64,16 @@ class Forwarding:
     """
 
     def __init__(
-        self, leader: Callable[[], Leader | None], replica: Replica, *, repo: Path, branch: str
+        self,
+        leader: Callable[[], Leader | None],
+        replica: Replica,
+        *,
+        repo: Path,
+        branch: str,
+        clock: Clock,
     ) -> None:
         self._leader = leader
+        self._clock = clock
         self._replica = replica
         self._repo = repo
         self._branch = branch
@@ -75,11 +88,32 @@ class Forwarding:
 
     async def answer(self, request: PushRequest) -> AsyncGenerator[Answer]:
         """Everything there is to say to a push."""
-        leader = self._leader()
+        leader = await self._wait_for_leader()
         if leader is None:
             yield Line("refused  nothing was changed: no controller leads at the moment; push again soon")
             yield Verdict(1)
             return
+        if request.hook == "post-receive":
+            answers = self._pass_on(leader, request)
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+            return
+        with self._replica.left_to_git(commits_for(request, self._branch)) as turn:
+            answers = self._pass_on(leader, request)
+            async with aclosing(answers):
+                async for answer in answers:
+                    turn.is_accepted = answer == Verdict(0)
+                    yield answer
+
+    async def _wait_for_leader(self) -> Leader | None:
+        """Elections are short: who pushes in the middle of one need not hear of it."""
+        deadline_s = self._clock.monotonic() + LEADER_S
+        while (leader := self._leader()) is None and self._clock.monotonic() < deadline_s:
+            await self._clock.sleep(LOOK_S)
+        return leader
+
+    async def _pass_on(self, leader: Leader, request: PushRequest) -> AsyncGenerator[Answer]:
         is_first = request.hook == "pre-receive"
         has_stored = False
         try:
@@ -87,8 +121,6 @@ class Forwarding:
             async with aclosing(leader.push(request, pack)) as answers:
                 async for answer in answers:
                     has_stored = has_stored or isinstance(answer, Storing)
-                    if is_first and answer == Verdict(0):
-                        self._expect(request)
                     yield answer
                     if isinstance(answer, Verdict):
                         return
@@ -115,11 +147,6 @@ class Forwarding:
                         "git push lab main~100:main"
                     ) from error
         return b""
-
-    def _expect(self, request: PushRequest) -> None:
-        for _, new, ref in request.updates:
-            if ref == f"refs/heads/{self._branch}":
-                self._replica.expect(CommitId(new))
 
 
 def _lost(why: str, *, is_first: bool, has_stored: bool) -> list[str]:

@@ -42,8 +42,11 @@ def main() -> int:
             if name != "pre-receive":
                 raise OSError(lost)
             # To ask again is safe, and git keeps the commits for us meanwhile.
-            print(f"waiting  the control plane went away ({lost}); trying again", flush=True)
-            connection = connect(AGAIN_S)
+            try:
+                connection = connect(1.0)
+            except OSError:
+                print(f"waiting  the control plane went away ({lost}); trying again", flush=True)
+                connection = connect(AGAIN_S)
     except (OSError, ValueError) as error:
         return away(name, error, was_storing)
 

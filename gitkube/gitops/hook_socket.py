@@ -28,7 +28,7 @@ import structlog
 from gitkube.files import replace_durably
 from gitkube.gitops.packs import QUARANTINE_PREFIX
 from gitkube.gitops.problem import printable
-from gitkube.gitops.source import HOOK_SOCKET
+from gitkube.gitops.source import HOOK_SOCKET, CommitId
 
 HOOKS = ("pre-receive", "post-receive")
 MARKER = "gitkube-hook-v"
@@ -147,6 +147,12 @@ def install_hooks(repo: Path, socket: Path) -> None:
                     "that runs it and then gitkube's"
                 )
         replace_durably(path, text.encode(), 0o755)
+
+
+def commits_for(request: PushRequest, branch: str) -> list[CommitId]:
+    """To which commits a request would move a branch: one, or none."""
+    ref = f"refs/heads/{branch}"
+    return [CommitId(new) for _, new, name in request.updates if name == ref and new != ZERO]
 
 
 def checked_quarantine(repo: Path, path: str) -> list[Path]:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing
 from pathlib import Path
 from typing import Protocol
 
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
 from gitkube.clock import Clock
-from gitkube.gitops.agreement import PushRefusedError
+from gitkube.gitops.agreement import GitsTurn, PushRefusedError
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
 from gitkube.gitops.evaluate import Evaluation, Evaluator
@@ -31,6 +31,7 @@ from gitkube.gitops.hook_socket import (
     Storing,
     Verdict,
     checked_quarantine,
+    commits_for,
 )
 from gitkube.gitops.packs import PackError, quarantine
 from gitkube.gitops.plan import Entry, format_plan, make_plan
@@ -72,6 +73,8 @@ class Host(Protocol):
     async def accept(
         self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path], by_git: bool
     ) -> None: ...
+
+    def left_to_git(self, commits: Sequence[CommitId]) -> AbstractContextManager[GitsTurn]: ...
 
     async def rollout_of(self, commit: CommitId) -> Rollout: ...
 
@@ -121,25 +124,36 @@ class PushJudge:
     async def _judge(
         self, request: PushRequest, extra: Sequence[Path], *, by_git: bool
     ) -> AsyncGenerator[Answer]:
+        wanted = commits_for(request, self._branch)
         async with self._judging:
-            for old, new, ref in request.updates:
-                if ref != f"refs/heads/{self._branch}":
-                    name = ref.removeprefix("refs/heads/")
-                    yield Line(f"note     {name} is stored; only {self._branch} deploys")
-                    continue
-                refused, lines = await self._judge_safely(old, new, extra)
+            updates = self._judge_updates(request, extra, by_git=by_git)
+            with self._host.left_to_git(wanted if by_git else []) as turn:
+                async with aclosing(updates):
+                    async for answer in updates:
+                        turn.is_accepted = answer == Verdict(0)
+                        yield answer
+
+    async def _judge_updates(
+        self, request: PushRequest, extra: Sequence[Path], *, by_git: bool
+    ) -> AsyncGenerator[Answer]:
+        for old, new, ref in request.updates:
+            if ref != f"refs/heads/{self._branch}":
+                name = ref.removeprefix("refs/heads/")
+                yield Line(f"note     {name} is stored; only {self._branch} deploys")
+                continue
+            refused, lines = await self._judge_safely(old, new, extra)
+            for line in lines:
+                yield Line(line)
+            if not refused:
+                if self._host.is_replicated:
+                    yield Storing()
+                refused, lines = await self._accept(old, new, extra, by_git=by_git)
                 for line in lines:
                     yield Line(line)
-                if not refused:
-                    if self._host.is_replicated:
-                        yield Storing()
-                    refused, lines = await self._accept(old, new, extra, by_git=by_git)
-                    for line in lines:
-                        yield Line(line)
-                if refused:
-                    yield Verdict(1)
-                    return
-            yield Verdict(0)
+            if refused:
+                yield Verdict(1)
+                return
+        yield Verdict(0)
 
     async def _judge_safely(self, old: str, new: str, extra: Sequence[Path]) -> tuple[bool, list[str]]:
         try:

@@ -18,7 +18,8 @@ member has them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
@@ -140,7 +141,11 @@ class Ledger:
         """Those that are still kept, from the one after number `after` on."""
         start = self.prefix + _numbered(b"push/", after + 1)
         found = await self._store.range(start, prefix_end(self.prefix + b"push/"))
-        return [(int(kv.key.rpartition(b"/")[2]), _record(json.loads(kv.value))) for kv in found.kvs]
+        pushes = []
+        for kv in found.kvs:
+            with _reading(kv):
+                pushes.append((int(kv.key.rpartition(b"/")[2]), _record(json.loads(kv.value))))
+        return pushes
 
     async def pack_of_push(self, number: int, record: PackRecord) -> bytes:
         """Raises:
@@ -152,7 +157,7 @@ class Ledger:
 
     async def haves(self) -> dict[int, Head]:
         """What each member's repository has, as it last said."""
-        return {int(kv.key.rpartition(b"/")[2], 16): _head(kv) for kv in await self._list(b"have/")}
+        return {_member(kv): _head(kv) for kv in await self._list(b"have/")}
 
     async def have(self, head: Head) -> None:
         """Say what ours has."""
@@ -168,7 +173,7 @@ class Ledger:
         """Drop what was kept for members that are no more."""
         for kind in (b"have/", b"want/", b"answer/"):
             for kv in await self._list(kind, keys_only=True):
-                member = int(kv.key.rpartition(b"/")[2], 16)
+                member = _member(kv)
                 if member not in known:
                     await self._store.txn(
                         [], self._forgotten(member) if kind != b"have/" else [Delete(kv.key)]
@@ -232,8 +237,9 @@ class Ledger:
     async def _answers(self) -> list[Answer]:
         found = []
         for kv in await self._list(b"answer/"):
-            value = json.loads(kv.value)
-            found.append(Answer(value.pop("want"), value.pop("by"), value.pop("push"), _record(value)))
+            with _reading(kv):
+                value = json.loads(kv.value)
+                found.append(Answer(value.pop("want"), value.pop("by"), value.pop("push"), _record(value)))
         return found
 
     def _forgotten(self, member: int) -> list[Operation]:
@@ -281,13 +287,34 @@ def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode()
 
 
+@contextmanager
+def _reading(kv: KeyValue) -> Iterator[None]:
+    """Raises:
+    LedgerError: what stands there is not ours.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"the record {kv.key!r} in the store is none of gitkube's ({error}); delete it"
+        ) from error
+
+
 def _head(kv: KeyValue) -> Head:
-    value = json.loads(kv.value)
-    return Head(int(value["push"]), CommitId(value["commit"]), kv.mod_revision)
+    with _reading(kv):
+        value = json.loads(kv.value)
+        return Head(int(value["push"]), CommitId(value["commit"]), kv.mod_revision)
 
 
 def _want(kv: KeyValue) -> Want:
-    return Want(int(kv.key.rpartition(b"/")[2], 16), json.loads(kv.value)["have"], kv.mod_revision)
+    with _reading(kv):
+        return Want(_member(kv), json.loads(kv.value)["have"], kv.mod_revision)
+
+
+def _member(kv: KeyValue) -> int:
+    """The one that a key is of."""
+    with _reading(kv):
+        return int(kv.key.rpartition(b"/")[2], 16)
 
 
 def _record(value: dict[str, Any]) -> PackRecord:

@@ -21,14 +21,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
 from gitkube.clock import Clock
 from gitkube.files import replace_durably
-from gitkube.gitops.agreement import Action, Membership, PushRefusedError, decide, forgettable
+from gitkube.gitops.agreement import Action, GitsTurn, Membership, PushRefusedError, decide, forgettable
 from gitkube.gitops.ledger import Head, Ledger, LedgerError, PackRecord, Want
 from gitkube.gitops.packs import (
     MAX_PACK_BYTES,
@@ -79,7 +81,7 @@ class Replica:
         self._leaders: Store | None = None
         self._settling = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._expected: tuple[CommitId, float] | None = None
+        self._moving: dict[CommitId, float] = {}
         """What git is about to move the branch to, and until when it gets to do so."""
         self._failed: tuple[str, float] = ("", 0.0)
         self._settled: CommitId | None = None
@@ -112,7 +114,7 @@ class Replica:
                 await self.settle()
                 try:
                     await self._mind_the_others()
-                except (StoreError, SourceError) as error:
+                except (StoreError, SourceError, LedgerError) as error:
                     self._complain("replication_upkeep_failed", str(error))
                 await self._sleep(RETRY_S if self._settled is None else POLL_S)
 
@@ -175,7 +177,8 @@ class Replica:
                 local,
                 synced.commit if synced else None,
                 truth,
-                is_leader=self._leaders is not None,
+                # One that is alone leads in a moment: nobody else could have moved the head meanwhile.
+                is_leader=self._leaders is not None or membership.is_alone,
                 is_moving=self._is_moving(truth),
                 continues=continues,
             )
@@ -186,7 +189,8 @@ class Replica:
                     await self._agree(ledger, membership, head, synced)
                 return local
             if action is Action.PUBLISH:
-                assert local is not None and self._leaders is not None
+                if local is None or self._leaders is None:
+                    return None
                 await self._publish(ledger.through(self._leaders), membership, head, local)
             else:
                 assert head is not None
@@ -208,14 +212,13 @@ class Replica:
         return local, synced, continues
 
     def _is_moving(self, truth: CommitId | None) -> bool:
-        if self._expected is None:
-            return False
-        commit, until_s = self._expected
-        return commit == truth and self._clock.monotonic() < until_s
+        now_s = self._clock.monotonic()
+        self._moving = {commit: until_s for commit, until_s in self._moving.items() if now_s < until_s}
+        return truth in self._moving
 
     async def _agree(self, ledger: Ledger, membership: Membership, head: Head, synced: Head | None) -> None:
         """Note, for ourselves and for the others, that we have the head."""
-        self._expected = None
+        self._moving.pop(head.commit, None)  # git has done it
         if synced is None or (synced.push, synced.commit) != (head.push, head.commit):
             await asyncio.to_thread(self._write_note, membership.cluster, head)
             log.info("branch_settled", branch=self._branch, commit=head.commit, push=head.push)
@@ -226,14 +229,13 @@ class Replica:
     # ------------------------------------------------------------------ the branch moved here
 
     async def accept(
-        self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path] = (), by_git: bool = True
+        self, old: CommitId | None, new: CommitId, *, extra_objects: Sequence[Path] = ()
     ) -> None:
         """A push was judged good: make it durable on a majority before it counts. We must lead.
 
         Args:
             old: where the pusher's git has seen the branch.
             extra_objects: where the new commits are.
-            by_git: git moves our branch itself when this returns.
 
         Raises:
             PushRefusedError: it is not accepted.
@@ -249,8 +251,6 @@ class Replica:
         head = await ledger.head()
         if head is not None and head.commit == new:
             # Asked again, because the answer to the first time was lost.
-            if by_git:
-                self.expect(new)
             return
         if (head.commit if head else None) != old:
             raise PushRefusedError("somebody else pushed meanwhile", "fetch, merge, and push again")
@@ -261,9 +261,6 @@ class Replica:
                 f"{error}, and no larger push goes through the store to the other controllers",
                 "push in steps, such as: git push lab main~100:main && git push lab main",
             ) from error
-        # From here on `settle` leaves the branch to git, whoever is first to see the new head.
-        if by_git:
-            self.expect(new)
         try:
             await ledger.publish(head, new, pack)
         except LedgerError as error:
@@ -272,9 +269,20 @@ class Replica:
             ) from error
         log.info("push_accepted", branch=self._branch, commit=new, size_bytes=len(pack.data))
 
-    def expect(self, commit: CommitId) -> None:
-        """Git is about to move our branch to this commit, which the leader has accepted."""
-        self._expected = (commit, self._clock.monotonic() + GIT_MOVES_S)
+    @contextmanager
+    def left_to_git(self, commits: Sequence[CommitId]) -> Iterator[GitsTurn]:
+        """While the block lasts, and for a moment after an accepted push, git moves the branch to these
+        commits itself: it would refuse the push if we had done so before it. Whoever judges the push says in
+        the `GitsTurn` whether it was accepted.
+        """
+        turn = GitsTurn()
+        self._moving.update(dict.fromkeys(commits, math.inf))
+        try:
+            yield turn
+        finally:
+            until_s = self._clock.monotonic() + GIT_MOVES_S if turn.is_accepted else 0.0
+            self._moving.update(dict.fromkeys(commits, until_s))
+            self._wake.set()
 
     async def _publish(
         self, ledger: Ledger, membership: Membership, head: Head | None, local: CommitId

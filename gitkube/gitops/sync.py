@@ -16,6 +16,7 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import structlog
@@ -24,7 +25,7 @@ from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock, rfc3339
-from gitkube.gitops.agreement import Truth
+from gitkube.gitops.agreement import GitsTurn, Truth
 from gitkube.gitops.applier import Applier
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
@@ -154,9 +155,13 @@ class Sync:
         """
         if self._truth is None:
             return
-        await self._truth.accept(old, new, extra_objects=extra_objects, by_git=by_git)
+        await self._truth.accept(old, new, extra_objects=extra_objects)
         if not by_git:
             self.notify(new)
+
+    def left_to_git(self, commits: Sequence[CommitId]) -> AbstractContextManager[GitsTurn]:
+        """While the block lasts git moves the branch to this commit, if it is accepted."""
+        return self._truth.left_to_git(commits) if self._truth is not None else nullcontext(GitsTurn())
 
     def answer_other(self, request: PushRequest, pack: bytes) -> AsyncGenerator[Answer]:
         """Judge a push to another controller's repository; see `PushJudge.answer_other`."""

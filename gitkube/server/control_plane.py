@@ -275,7 +275,11 @@ class ControlPlane:
             return _Leader(client, found.client_urls[0]) if found and is_other and found.client_urls else None
 
         forwarding = Forwarding(
-            leader, parts.replica, repo=self._settings.repository.resolve(), branch=self._settings.branch
+            leader,
+            parts.replica,
+            repo=self._settings.repository.resolve(),
+            branch=self._settings.branch,
+            clock=self._clock,
         )
         await self._forwards.run(forwarding.run)
 

@@ -38,12 +38,15 @@ from gitkube.store.raft import (
     MessageKind,
     ProposalDropped,
     RaftNode,
+    Role,
     SnapshotMeta,
 )
 from gitkube.store.replica import OwnSnapshot, Replica, ReplicaSettings, Turn
 
 DIRECTORY = Path("/member")
 SNAPSHOT_PIECE_BYTES = 1024
+SWEPT_PER_TICK = 10
+"""Few, so that what is compacted and not swept yet is met by reads, watches and snapshots."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class _Run:
     replica: Replica
     desk: Desk
     turn: Turn | None = None
+    led_term: int = 0
+    """The newest term in which it was seen to lead."""
     is_writing_snapshot: bool = False
     is_stopped: bool = False
     postponed: list[tuple[Callable[..., None], tuple[object, ...]]] = field(default_factory=list)
@@ -215,7 +220,7 @@ class SimMember:
         assert run is not None
         try:
             action(*arguments)
-            self._world.checks.on_step(self)
+            self._look_who_leads(run)
             self._turn_over(run)
         except PowerCut:
             if self._run is run:
@@ -227,6 +232,12 @@ class SimMember:
             if self._run is run:
                 self._die(is_power_cut=self._world.chance(0.5))
 
+    def _look_who_leads(self, run: _Run) -> None:
+        node = run.replica.node
+        if node.role is Role.LEADER and node.term != run.led_term:
+            run.led_term = node.term
+            self._world.checks.on_leader(self)
+
     # ------------------------------------------------------------------ time
 
     def _tick(self) -> None:
@@ -234,6 +245,7 @@ class SimMember:
         assert run is not None
         self._later(self.clock.next_tick_us(self._world.rng), self._tick)
         run.replica.tick()
+        run.replica.space.sweep(SWEPT_PER_TICK)
         for lease in run.desk.expire_leases(self.now_s):
             self._hooks.on_expiry_asked(self, lease)
         if not run.is_writing_snapshot and run.turn is None and run.replica.snapshot_is_due():
@@ -356,7 +368,7 @@ class SimMember:
         outcome = run.replica.finish(turn)
         run.turn = None
         self._world.checks.on_finish(self, turn, outcome)
-        self._world.checks.on_step(self)
+        self._look_who_leads(run)
         for message in outcome.messages:
             self._send(message)
         run.desk.on_outcome(outcome, self.now_s)

@@ -70,7 +70,12 @@ class Administration:
         return info_from_list(await self._engine.ask_leader("member_promote", [member]))
 
     async def member_remove(self, member: int) -> None:
-        await self._engine.ask_leader("member_remove", [member])
+        try:
+            await self._engine.ask_leader("member_remove", [member])
+        except UnavailableError:
+            # A member that asks for its own removal is hung up on by those who have done it.
+            if member != self._replica.identity.member_id or not self._engine.was_refused:
+                raise
 
     async def transfer_leadership(self, member: int = 0) -> int:
         await self._engine.ask_leader("transfer_leadership", [member])
@@ -185,6 +190,10 @@ class Administration:
                     f"without {info.name} the {len(left)} voters that are left need {len(left) // 2 + 1} "
                     f"alive, and {len(alive.intersection(left))} are. Start the others first."
                 )
+        if info.id == self._replica.node.id:
+            # Once this is answered its machine may be taken away, so somebody who stays must know of it.
+            await self._transfer(0)
+            raise UnavailableError(f"{info.name} has handed over, for its successor to remove it")
         await self._change(lambda request: removal_of(info.id, request=request))
 
     def _check_quorum_with(self, added: int, what: str) -> None:

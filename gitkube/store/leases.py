@@ -149,6 +149,9 @@ class Lessor:
     def keep_alive(self, lease: LeaseId, now_s: float) -> int:
         """Start the lease's time anew; its length in seconds.
 
+        Args:
+            now_s: when the keep-alive was asked for, if that was earlier: what was promised since stays.
+
         Raises:
             LeaseNotFoundError: there is none, or it has run out, even if it is not revoked yet.
             UnavailableError: this member does not lead.
@@ -156,7 +159,7 @@ class Lessor:
         if self.remaining_s(lease, now_s) <= 0:
             raise lease_not_found(lease)
         ttl_s = self._ttl_s[lease]
-        self._deadlines[lease] = now_s + ttl_s
+        self._deadlines[lease] = max(self._deadlines[lease], now_s + ttl_s)
         return ttl_s
 
     def remaining_s(self, lease: LeaseId, now_s: float) -> float:

@@ -22,6 +22,7 @@ from gitkube.store.config import JoinInfo
 from gitkube.store.directory import lock_directory
 from gitkube.store.disk import Disk, SystemDisk
 from gitkube.store.engine import Engine
+from gitkube.store.leases import lease_not_found
 from gitkube.store.mvcc import NOW
 from gitkube.store.protocol import (
     NO_LEASE,
@@ -228,13 +229,16 @@ class Member:
         await self.engine.current()
         return sorted(self.engine.replica.space.leases)
 
-    def _lease_here(self, method: str, lease: LeaseId) -> Lease:
+    def _lease_here(self, method: str, lease: LeaseId, asked: float) -> Lease:
         """Time is kept by the leader alone: nobody else may say that a lease lives."""
         engine = self.engine
         now = engine.clock.monotonic()
-        if method == "lease_keep_alive":
-            engine.lessor.keep_alive(lease, now)
         left_s = engine.lessor.remaining_s(lease, now)
+        if method == "lease_keep_alive":
+            if left_s <= 0:
+                raise lease_not_found(lease)
+            engine.lessor.keep_alive(lease, asked)
+            left_s = engine.lessor.remaining_s(lease, now)
         space = engine.replica.space
         return Lease(lease, space.leases[lease], left_s, space.keys_of_lease(lease))
 
@@ -286,5 +290,11 @@ class Member:
         if method in _OF_LEADER:
             if not self.engine.is_leader:
                 raise UnavailableError("this member does not lead any more")
-            return rpc.lease_to_list(self._lease_here(method, LeaseId(arguments[0])))
+            asked = self.engine.clock.monotonic()
+            if method == "lease_keep_alive":
+                # A leader that was deposed and does not know it must promise nothing.
+                await self.engine.current()
+                if not self.engine.is_leader:
+                    raise UnavailableError("this member does not lead any more")
+            return rpc.lease_to_list(self._lease_here(method, LeaseId(arguments[0]), asked))
         return await self.administration.answer(method, arguments)

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from gitkube.clock import Clock
-from gitkube.store import rpc
+from gitkube.store import results, rpc
 from gitkube.store.command import compare_to_list, operation_to_list
 from gitkube.store.config import MemberConfig
 from gitkube.store.membership import info_from_list
@@ -73,7 +73,7 @@ class RemoteStore:
         self._path = path
         self._clock = clock
         self._origins = Origins(rng or random.SystemRandom())
-        self._writer: asyncio.StreamWriter | None = None
+        self._frames: rpc.FrameWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
         self._number = 0
@@ -94,12 +94,12 @@ class RemoteStore:
         count_only: bool = False,
         serializable: bool = False,
     ) -> RangeResult:
-        return rpc.range_from_list(
+        return results.range_from_list(
             await self._call("range", key, end, limit, revision, keys_only, count_only, serializable)
         )
 
     async def read(self, get: Get, *, serializable: bool = False) -> RangeResult:
-        return rpc.range_from_list(await self._call("read", operation_to_list(get), serializable))
+        return results.range_from_list(await self._call("read", operation_to_list(get), serializable))
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
@@ -110,7 +110,7 @@ class RemoteStore:
             [operation_to_list(item) for item in success],
             [operation_to_list(item) for item in failure],
         )
-        return rpc.txn_from_list(body)
+        return results.txn_from_list(body)
 
     async def watch(
         self,
@@ -233,40 +233,37 @@ class RemoteStore:
                     raise
 
     async def _call_once(self, method: str, *arguments: Any) -> Any:
-        writer = await self._connected()
+        frames = await self._connected()
         number = self._next_number()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
-            writer.write(rpc.encode_frame([number, method, list(arguments)]))
+            frames.write([number, method, list(arguments)])
             return await answer
         except asyncio.CancelledError:
-            if not writer.is_closing():
-                writer.write(rpc.encode_frame([number, "cancel", []]))
+            frames.write([number, "cancel", []])
             raise
         finally:
             del self._answers[number]
 
     async def _stream(self, method: str, arguments: list[Any]) -> AsyncGenerator[Any, None]:
-        writer = await self._connected()
+        frames = await self._connected()
         number = self._next_number()
         queue: asyncio.Queue[Any] = asyncio.Queue()
         self._batches[number] = queue
         try:
-            writer.write(rpc.encode_frame([number, method, arguments]))
+            frames.write([number, method, arguments])
             while True:
                 item = await queue.get()
                 if isinstance(item, Exception):
                     raise item
                 if item is None:
                     return
-                if not writer.is_closing():
-                    writer.write(rpc.encode_frame([number, "taken", []]))
+                frames.write([number, "taken", []])
                 yield item
         finally:
             del self._batches[number]
-            if not writer.is_closing():
-                writer.write(rpc.encode_frame([number, "cancel", []]))
+            frames.write([number, "cancel", []])
 
     def _next_number(self) -> int:
         self._number += 1
@@ -274,12 +271,12 @@ class RemoteStore:
 
     # ------------------------------------------------------------------ the connection
 
-    async def _connected(self) -> asyncio.StreamWriter:
-        if self._writer is not None and not self._writer.is_closing():
-            return self._writer
+    async def _connected(self) -> rpc.FrameWriter:
+        if self._frames is not None and not self._frames.is_closing:
+            return self._frames
         async with self._connecting:
-            if self._writer is not None and not self._writer.is_closing():
-                return self._writer
+            if self._frames is not None and not self._frames.is_closing:
+                return self._frames
             deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
             while not self._is_closed:
                 try:
@@ -289,9 +286,9 @@ class RemoteStore:
                         raise UnavailableError(f"the store's process does not answer: {error}") from error
                     await self._clock.sleep(_CONNECT_PAUSE_S)
                     continue
-                self._writer = writer
+                self._frames = rpc.FrameWriter(writer)
                 self._reading = asyncio.create_task(self._read_frames(reader, writer), name="store-client")
-                return writer
+                return self._frames
         raise UnavailableError("the store is closed")
 
     async def _read_frames(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -310,14 +307,14 @@ class RemoteStore:
 
     def _deliver(self, number: int, kind: int, body: Any) -> None:
         if number in self._batches:
-            item = rpc.error_from_list(body) if kind == rpc.ERROR else None if kind == rpc.END else body
+            item = results.error_from_list(body) if kind == rpc.ERROR else None if kind == rpc.END else body
             self._batches[number].put_nowait(item)
             return
         answer = self._answers.get(number)
         if answer is None or answer.done():
             return  # whoever asked has been cancelled meanwhile
         if kind == rpc.ERROR:
-            answer.set_exception(rpc.error_from_list(body))
+            answer.set_exception(results.error_from_list(body))
         else:
             answer.set_result(body)
 

@@ -14,23 +14,15 @@ from typing import Any
 
 import msgpack
 
-from gitkube.store import protocol
 from gitkube.store.command import kv_from_list, kv_to_list
 from gitkube.store.protocol import (
-    CompactedError,
-    DeleteResult,
     Event,
     EventType,
     Lease,
     LeaseId,
-    OperationResult,
-    PutResult,
-    RangeResult,
     Revision,
     StateHash,
-    StoreError,
     StoreStatus,
-    TxnResult,
     UnavailableError,
     WatchBatch,
 )
@@ -42,16 +34,39 @@ WATCH_WINDOW = 8
 """Batches of one watch under way before the reader has taken the first of them."""
 
 _LENGTH = struct.Struct("!I")
-_ERRORS = {
-    error.__name__: error
-    for error in vars(protocol).values()
-    if isinstance(error, type) and issubclass(error, StoreError)
-}
 
 
 def encode_frame(body: list[Any]) -> bytes:
     packed: bytes = msgpack.packb(body)
     return _LENGTH.pack(len(packed)) + packed
+
+
+class FrameWriter:
+    """Writes frames to one end of the socket, all of one turn of the event loop by one system call."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
+
+    @property
+    def is_closing(self) -> bool:
+        return self._writer.is_closing()
+
+    def write(self, body: list[Any]) -> None:
+        """Send a frame soon; after the end of the connection it is dropped."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(encode_frame(body))
+
+    def _flush(self) -> None:
+        frames, self._unsent = self._unsent, []
+        if not self._writer.is_closing():
+            self._writer.write(b"".join(frames))
+
+    async def drain(self) -> None:
+        """Wait until the other end has taken most of it."""
+        await self._writer.drain()
 
 
 async def read_frame(reader: asyncio.StreamReader) -> list[Any] | None:
@@ -71,55 +86,6 @@ async def read_frame(reader: asyncio.StreamReader) -> list[Any] | None:
     if not isinstance(body, list) or len(body) != 3:
         raise UnavailableError("not a frame of the store's socket")
     return body
-
-
-def error_to_list(error: StoreError) -> list[Any]:
-    revision = error.compact_revision if isinstance(error, CompactedError) else 0
-    return [type(error).__name__, str(error), revision]
-
-
-def error_from_list(body: list[Any]) -> StoreError:
-    name, text, revision = body
-    if name == CompactedError.__name__:
-        return CompactedError(Revision(revision))
-    return _ERRORS.get(name, StoreError)(text)
-
-
-def range_to_list(result: RangeResult) -> list[Any]:
-    return [[kv_to_list(kv) for kv in result.kvs], result.revision, result.count, result.more]
-
-
-def range_from_list(body: list[Any]) -> RangeResult:
-    kvs, revision, count, more = body
-    return RangeResult([kv_from_list(item) for item in kvs], Revision(revision), count, more)
-
-
-def txn_to_list(result: TxnResult) -> list[Any]:
-    return [result.succeeded, result.revision, [_result_to_list(each) for each in result.results]]
-
-
-def txn_from_list(body: list[Any]) -> TxnResult:
-    succeeded, revision, results = body
-    return TxnResult(succeeded, Revision(revision), [_result_from_list(each) for each in results])
-
-
-def _result_to_list(result: OperationResult) -> list[Any]:
-    match result:
-        case PutResult(previous):
-            return ["put", None if previous is None else kv_to_list(previous)]
-        case DeleteResult(deleted):
-            return ["delete", [kv_to_list(kv) for kv in deleted]]
-        case RangeResult():
-            return ["range", range_to_list(result)]
-
-
-def _result_from_list(item: list[Any]) -> OperationResult:
-    kind, body = item
-    if kind == "put":
-        return PutResult(None if body is None else kv_from_list(body))
-    if kind == "delete":
-        return DeleteResult([kv_from_list(kv) for kv in body])
-    return range_from_list(body)
 
 
 def batch_to_list(batch: WatchBatch) -> list[Any]:

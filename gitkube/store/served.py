@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitkube.store import rpc
+from gitkube.store import results, rpc
 from gitkube.store.command import (
     Origin,
     compare_from_list,
@@ -80,7 +80,7 @@ class _Connection:
         self._member = member
         self._admin = member.administration
         self._reader = reader
-        self._writer = writer
+        self._frames = rpc.FrameWriter(writer)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, asyncio.Semaphore] = {}
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
@@ -139,26 +139,22 @@ class _Connection:
                     f"the store's process knows no {method!r}: it is of another version"
                 )
             body = await self._methods[method](*arguments)
-            self._write([number, rpc.ANSWER, body])
+            self._frames.write([number, rpc.ANSWER, body])
         except StoreError as error:
-            self._write([number, rpc.ERROR, rpc.error_to_list(error)])
+            self._frames.write([number, rpc.ERROR, results.error_to_list(error)])
 
     async def _stream(self, number: int, method: str, arguments: list[Any]) -> None:
         credit = self._credits[number] = asyncio.Semaphore(rpc.WATCH_WINDOW)
         try:
             async for batch in self._streams[method](*arguments):
                 await credit.acquire()
-                self._write([number, rpc.BATCH, batch])
-                await self._writer.drain()
-            self._write([number, rpc.END, None])
+                self._frames.write([number, rpc.BATCH, batch])
+                await self._frames.drain()
+            self._frames.write([number, rpc.END, None])
         except StoreError as error:
-            self._write([number, rpc.ERROR, rpc.error_to_list(error)])
+            self._frames.write([number, rpc.ERROR, results.error_to_list(error)])
         except ConnectionError:
             return  # the reader is gone, and with it the stream
-
-    def _write(self, body: list[Any]) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(rpc.encode_frame(body))
 
     # ------------------------------------------------------------------ Store
 
@@ -170,13 +166,13 @@ class _Connection:
             key, end, limit=limit, revision=Revision(revision), keys_only=keys_only, count_only=count_only,
             serializable=serializable,
         )  # fmt: skip
-        return rpc.range_to_list(result)
+        return results.range_to_list(result)
 
     async def _read(self, item: list[Any], serializable: bool) -> list[Any]:
         get = operation_from_list(item)
         if not isinstance(get, Get):
             raise InvalidRequestError("a read that is no Get")
-        return rpc.range_to_list(await self._member.read(get, serializable=serializable))
+        return results.range_to_list(await self._member.read(get, serializable=serializable))
 
     async def _txn(
         self, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]
@@ -187,7 +183,7 @@ class _Connection:
             [operation_from_list(item) for item in failure],
             origin=Origin(*origin),
         )
-        return rpc.txn_to_list(result)
+        return results.txn_to_list(result)
 
     async def _watch(
         self, key: bytes, end: bytes | None, start_revision: int, previous: bool, without: list[str],

@@ -23,7 +23,7 @@ import structlog
 
 from gitkube.clock import Clock
 from gitkube.store import peer_wire as wire
-from gitkube.store import rpc
+from gitkube.store import results
 from gitkube.store.directory import Identity
 from gitkube.store.peer_tls import PeerTls, check_peer
 from gitkube.store.protocol import IdentityError, RemovedError, StoreError, UnavailableError
@@ -262,7 +262,7 @@ class Transport:
                 if frame is None or frame[0] != wire.WELCOME:
                     raise UnavailableError(f"{address} ended the greeting between members")
                 if frame[1] is not None:
-                    raise rpc.error_from_list(frame[1])
+                    raise results.error_from_list(frame[1])
             except BaseException:
                 writer.close()
                 raise
@@ -279,7 +279,7 @@ class Transport:
             if error is None:
                 answer.set_result(body)
             else:
-                answer.set_exception(rpc.error_from_list(error))
+                answer.set_exception(results.error_from_list(error))
 
     async def _send_state(self, message: Message) -> None:
         ok = False
@@ -350,7 +350,7 @@ class Transport:
                 f"member {sender:x} was removed from the cluster. To take part again it must be added anew "
                 "(gitkube store add) and start with an empty data directory."
             )
-        writer.write(wire.encode_frame(wire.WELCOME, None if error is None else rpc.error_to_list(error)))
+        writer.write(wire.encode_frame(wire.WELCOME, None if error is None else results.error_to_list(error)))
         if error is not None:
             await writer.drain()
             raise error
@@ -376,7 +376,7 @@ class Transport:
         try:
             body = await self._local.answer(method, arguments)
         except StoreError as failure:
-            error = rpc.error_to_list(failure)
+            error = results.error_to_list(failure)
         if not writer.is_closing():
             writer.write(wire.encode_frame(wire.ANSWER, number, error, body))
 

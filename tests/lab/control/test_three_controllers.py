@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -203,7 +204,8 @@ async def order_of(site: ThreeControllers, host: str, term: int) -> str:
     finally:
         running_.cancel()
         await asyncio.gather(running_, return_exceptions=True)
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it ended when it was hung up on
+            process.kill()
         await process.wait()
 
 

@@ -133,7 +133,9 @@ class Controller:
         """What git and the hook do, without the judging."""
         self.site.work.git("push", "-q", str(self.repository), f"{commit}:refs/incoming/x")
         old = Repository(self.repository).head("main")
-        await self.replica.accept(old, CommitId(commit))
+        with self.replica.left_to_git([CommitId(commit)]) as turn:
+            await self.replica.accept(old, CommitId(commit))
+            turn.is_accepted = True
         packs.move_branch(self.repository, "main", CommitId(commit), old)
         assert await self.replica.settle() == commit
 
@@ -268,10 +270,39 @@ async def test_git_gets_the_time_to_move_the_branch_itself(site: Site) -> None:
     first = site.controllers[0]
     new = site.commit("one")
     site.work.git("push", "-q", str(first.repository), f"{new}:refs/incoming/x")
-    await first.replica.accept(None, CommitId(new))
+    with first.replica.left_to_git([CommitId(new)]) as turn:
+        await first.replica.accept(None, CommitId(new))
+        await site.clock.advance(100)
+        assert await first.replica.settle() is None and first.head == "", "however long judging takes"
+        turn.is_accepted = True
     assert await first.replica.settle() is None and first.head == ""
     await site.clock.advance(11)
     assert await first.replica.settle() == new == first.head
+
+
+async def test_a_commit_that_is_pushed_again_is_left_to_git_though_it_was_accepted_before(site: Site) -> None:
+    first, second, _ = site.controllers
+    new = site.commit("one")
+    site.work.git("push", "-q", str(first.repository), f"{new}:refs/incoming/x")
+    await first.replica.accept(None, CommitId(new))
+    await second.lead()
+    site.work.git("push", "-q", str(second.repository), f"{new}:refs/incoming/x")
+    with second.replica.left_to_git([CommitId(new)]) as turn:
+        assert await second.replica.settle() is None
+        await second.replica.accept(None, CommitId(new))
+        assert second.head == "", "git would find its branch moved under its hands"
+        turn.is_accepted = True
+    packs.move_branch(second.repository, "main", CommitId(new), None)
+    assert await second.replica.settle() == new
+
+
+async def test_a_push_that_was_refused_leaves_the_branch_to_us_again(site: Site) -> None:
+    first, second, _ = site.controllers
+    new = site.commit("one")
+    await first.git_push(new)
+    with second.replica.left_to_git([CommitId(new)]):
+        assert await second.replica.settle() is None
+    assert await second.replica.settle() == new
 
 
 async def test_a_branch_moved_by_hand_is_taken_from_the_leader_only(site: Site) -> None:
@@ -350,6 +381,24 @@ async def test_a_member_that_was_away_too_long_asks_for_what_is_gone(site: Site)
     assert set(await site.settle_all()) == {first.head}
 
 
+@pytest.mark.parametrize("name", [b"head", b"have/zz", b"push/x", b"want/1", b"answer/0000000000000001"])
+async def test_a_record_that_somebody_else_wrote_is_named_and_stops_nothing_else(
+    site: Site, name: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = site.controllers[0]
+    await first.git_push(site.commit("one"))
+    await first.store.txn([], [Put(b"/registry/gitkube.dev/branches/main/" + name, b"[nonsense")])
+    loop = asyncio.ensure_future(first.replica.run())
+    for _ in range(50):
+        await site.clock.advance(1)
+        await asyncio.sleep(0.02)
+        if "delete it" in (said := capsys.readouterr().out):
+            break
+    assert name.decode() in said and not loop.done()
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
 async def test_without_a_quorum_nothing_is_settled_and_nothing_is_lost(site: Site) -> None:
     first = site.controllers[0]
     await first.git_push(site.commit("one"))
@@ -390,6 +439,22 @@ async def test_a_lone_controller_sends_no_packs_and_needs_no_verdict(tmp_path: P
     await only.replica.accept(None, CommitId(new))
     assert await only.replica.settle() == new
     assert await site.data_keys() == []
+
+
+async def test_a_lone_controller_that_was_killed_after_a_push_does_not_take_it_back(tmp_path: Path) -> None:
+    site = Site(tmp_path, "ctl-1")
+    [only] = site.controllers
+    await only.lead()
+    site.commit("one")
+    site.work.git("push", "-q", str(only.repository), "main")
+    await only.replica.settle()
+    pushed = site.commit("two")
+    site.work.git("push", "-q", str(only.repository), "main")
+    only.begin(only.store)
+    assert await only.replica.settle() is None, "it does not lead yet, so it can record nothing"
+    assert only.head == pushed
+    await only.lead()
+    assert await only.replica.settle() == pushed
 
 
 async def test_a_restored_store_does_not_take_back_what_the_repository_has(tmp_path: Path) -> None:

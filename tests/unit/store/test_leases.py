@@ -49,6 +49,13 @@ def test_one_that_is_kept_alive_starts_anew() -> None:
     assert lessor.expired(119.0, 10) == [A]
 
 
+def test_a_keep_alive_that_took_its_time_takes_nothing_back() -> None:
+    lessor = leader(_1=10)
+    lessor.keep_alive(A, 108.0)
+    lessor.keep_alive(A, 103.0)
+    assert lessor.remaining_s(A, 108.0) == 10.0
+
+
 def test_one_that_has_run_out_cannot_be_kept_alive_though_it_is_not_revoked_yet() -> None:
     lessor = leader(_1=10)
     with pytest.raises(LeaseNotFoundError):

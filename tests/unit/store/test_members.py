@@ -264,6 +264,19 @@ async def test_a_removed_member_is_told_so_and_stops(three: Cluster) -> None:
     assert {info.name for info in await three.leader.administration.members()} == {"a", "b", "c"} - {name}
 
 
+async def test_a_leader_hands_over_before_it_is_removed(three: Cluster) -> None:
+    """Whoever gets the answer may switch it off at once, so somebody who stays must know of the removal."""
+    name, leader = next((name, member) for name, member in three.members.items() if member.engine.is_leader)
+    gone = leader.engine.replica.identity.member_id
+    await leader.administration.member_remove(gone)
+    others = [member for member in three.members.values() if member is not leader]
+    await until(lambda: any(member.engine.is_leader for member in others))
+    successor = next(member for member in others if member.engine.is_leader)
+    assert gone not in successor.engine.replica.node.conf.voters
+    await three.stop(name)
+    await put(successor, b"still writable")
+
+
 async def test_a_member_that_would_cost_the_quorum_is_not_removed(cluster: Cluster) -> None:
     only = cluster.leader
     with pytest.raises(MembershipError, match="the only voter"):
