@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -17,11 +18,13 @@ from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError, is_not_found
+from gitkube.api.jwt import SigningKey
 from gitkube.api.local import LocalClient
 from gitkube.api.rbac.authorizer import Rbac
 from gitkube.api.rbac.escalation import Escalation
 from gitkube.api.rbac.reconcile import ensure_default_roles
 from gitkube.api.settings import ApiSettings
+from gitkube.api.tokens import Tokens
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock
 from gitkube.objects import meta
@@ -59,7 +62,15 @@ class Api:
         rng: random.Random,
         settings: ApiSettings | None = None,
         kinds: tuple[Kind, ...] = BUILT_IN,
+        signing_key: SigningKey | None = None,
+        fixed_tokens: Mapping[str, User] | None = None,
     ) -> None:
+        """
+        Args:
+            signing_key: signs the tokens of ServiceAccounts, the same on every controller; None makes one
+                that no other server knows.
+            fixed_tokens: token -> user.
+        """
         self.settings = settings or ApiSettings()
         self.kinds = kinds
         """What is stored."""
@@ -70,6 +81,8 @@ class Api:
         self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings)
         self.authorizer = Rbac(self.cache)
         self._rng = rng
+        key = signing_key or SigningKey.derived_from(rng.randbytes(32))
+        self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
         self.verbs = self.verbs_over(store)
         self._ready = asyncio.Event()
 
@@ -83,6 +96,7 @@ class Api:
             settings=self.settings,
             authorizer=self.authorizer,
             escalation=Escalation(self.authorizer),
+            tokens=self.tokens,
         )
 
     @property

@@ -25,10 +25,12 @@ from gitkube.api.refusals import check_served, check_uid, refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
 from gitkube.api.settings import ApiSettings
 from gitkube.api.subresources import bind, check_scale, eviction_options, scale_of, with_scale
+from gitkube.api.token_requests import answer_request
+from gitkube.api.tokens import Tokens
 from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
-from gitkube.objects.kinds import EVENT, NAMESPACE, POD, Kind
+from gitkube.objects.kinds import EVENT, NAMESPACE, POD, TOKEN_REQUEST, Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
@@ -48,10 +50,12 @@ class Verbs:
         settings: ApiSettings,
         authorizer: Authorizer,
         escalation: Escalation,
+        tokens: Tokens,
     ) -> None:
         self._cache = cache
         self._clock = clock
         self._authorizer = authorizer
+        self._tokens = tokens
         self._decide = Decisions(cache, clock=clock, rng=rng, settings=settings, escalation=escalation)
         self._reads = Reads(store, cache, settings)
         self._transactor = Transactor(store, cache, settings)
@@ -225,7 +229,11 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, body: Object
     ) -> Object:
         self.authorize(context, "create", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("binding", "eviction"))
+        check_served(kind, subresource, ("binding", "eviction", "token"))
+        if subresource == "token":
+            request = accept(TOKEN_REQUEST, body, context)
+            await self._cache.reach_current()
+            return answer_request(self._tokens, self._cache, namespace, name, request)
         if subresource == "eviction":
             await self._delete(context, POD, namespace, name, eviction_options(body, namespace, name))
             return _success(201)

@@ -21,6 +21,7 @@ from gitkube.api.patching import apply_patch
 from gitkube.api.refusals import refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchItem, WatchOptions
 from gitkube.api.reviews import REVIEWS, review
+from gitkube.api.tokens import Tokens
 from gitkube.objects.conversion import from_stored, to_stored, to_stored_selector
 from gitkube.objects.fields import FieldSelectorError
 from gitkube.objects.kinds import Kind, stored_kind
@@ -47,8 +48,9 @@ class _Converted:
 class Versions:
     """`VerbsApi` for all served kinds, over one for the stored ones."""
 
-    def __init__(self, verbs: VerbsApi, authorizer: Authorizer) -> None:
+    def __init__(self, verbs: VerbsApi, authorizer: Authorizer, tokens: Tokens) -> None:
         self._verbs = verbs
+        self._tokens = tokens
         self._authorizer = authorizer
 
     async def get(
@@ -81,7 +83,7 @@ class Versions:
             if not decision.allowed:
                 raise refusal(attributes, decision)
             accepted = accept(kind, obj, context)
-            return review(self._authorizer, kind, namespace, context.user, accepted)
+            return review(self._authorizer, self._tokens, kind, namespace, context.user, accepted)
         if not kind.stored_as:
             return await self._verbs.create(context, kind, namespace, obj)
         stored = to_stored(kind, accept(kind, obj, context))

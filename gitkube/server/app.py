@@ -56,8 +56,8 @@ def create_app(
     Args:
         streams: reaches running pods for log, exec and port-forward.
         rng: for the length of watches and the ids of requests.
-        authenticate: who sends a request; by default the subject of the client certificate, and nobody's
-            token.
+        authenticate: who sends a request; by default the subject of the client certificate, or the bearer of
+            one of the API's tokens.
         relay: carries streams that another controller must serve; None where there is only one.
         cluster: what other controllers may ask, beside the API.
         store_metrics: shown behind the API's own.
@@ -68,7 +68,7 @@ def create_app(
         streams,
         clock=clock,
         rng=rng or random.Random(),
-        authenticate=authenticate or Authentication(()),
+        authenticate=authenticate or Authentication((api.tokens.user,)),
         relay=relay,
         store_metrics=store_metrics,
     )

@@ -24,7 +24,7 @@ from gitkube.api.streams import PodStreams
 from gitkube.api.versions import Versions
 from gitkube.clock import Clock
 from gitkube.objects import schema as schemas
-from gitkube.server import queries
+from gitkube.server import openid, queries
 from gitkube.server.access import PodAccess
 from gitkube.server.answers import json_answer, status_answer, text_answer
 from gitkube.server.attributes import attributes_of
@@ -83,7 +83,7 @@ class Door:
         self._authenticate = authenticate
         self.lifetime = Lifetime()
         shaper = Shaper(clock)
-        verbs = Versions(api.verbs, api.authorizer)
+        verbs = Versions(api.verbs, api.authorizer, api.tokens)
         watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
         self._resources = Resources(verbs, watches, pods, shaper)
@@ -97,6 +97,8 @@ class Door:
             "/openapi/v2": self._openapi.v2,
             "/openapi/v3": self._openapi.index,
             "/version": self._version,
+            openid.DISCOVERY_PATH: lambda request: openid.discovery(request),
+            openid.KEYS_PATH: lambda request: openid.keys(request, api.tokens.key),
             "/healthz": self._health,
             "/livez": self._health,
             "/readyz": self._readiness,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.support.live_cluster import LiveCluster
@@ -59,3 +61,37 @@ def test_roles_are_reconciled_and_described(cluster: LiveCluster, reader: str) -
     manifest = cluster.kubectl("-n", reader, "get", "role", "reader", "-o", "yaml").stdout
     again = cluster.kubectl("auth", "reconcile", "-f", "-", input=manifest).stdout
     assert "reader" in again
+
+
+def test_a_token_of_an_account_logs_in_until_the_account_is_gone(cluster: LiveCluster, reader: str) -> None:
+    cluster.kubectl("-n", reader, "create", "serviceaccount", "bot")
+    account = f"--serviceaccount={reader}:bot"
+    cluster.kubectl("-n", reader, "create", "rolebinding", "bot", "--role=reader", account)
+    token = cluster.kubectl("-n", reader, "create", "token", "bot", "--duration=20m").stdout.strip()
+    # The kubeconfig's own certificate would come first: this one knows the server and nobody.
+    nobody = cluster.directory / "nobody.yaml"
+    shown = cluster.kubectl("config", "view", "--raw", "--minify", "-o", "yaml").stdout
+    nobody.write_text(shown)
+    user = cluster.kubectl("config", "view", "-o", "jsonpath={.users[0].name}").stdout
+    cluster.kubectl("--kubeconfig", str(nobody), "config", "unset", f"users.{user}")
+    as_bot = ("--kubeconfig", str(nobody), "--token", token)
+    assert f"system:serviceaccount:{reader}:bot" in cluster.kubectl(*as_bot, "auth", "whoami").stdout
+    cluster.kubectl(*as_bot, "-n", reader, "get", "pods")
+    refused = cluster.kubectl(*as_bot, "-n", reader, "get", "secrets", check=False)
+    assert refused.returncode and "cannot list resource" in refused.stderr
+    other = cluster.kubectl("-n", reader, "create", "token", "bot", "--audience=vault").stdout.strip()
+    for wrong in (other, token[:-4] + "AAAA", "nonsense"):
+        turned_away = cluster.kubectl(
+            "--kubeconfig", str(nobody), "--token", wrong, "get", "pods", check=False
+        )
+        assert turned_away.returncode and "Unauthorized" in turned_away.stderr + turned_away.stdout
+    cluster.kubectl("-n", reader, "delete", "serviceaccount", "bot")
+    gone = cluster.kubectl(*as_bot, "-n", reader, "get", "pods", check=False)
+    assert gone.returncode and "Unauthorized" in gone.stderr + gone.stdout
+
+
+def test_others_can_check_our_tokens_by_the_published_keys(cluster: LiveCluster) -> None:
+    configuration = json.loads(cluster.kubectl("get", "--raw", "/.well-known/openid-configuration").stdout)
+    assert configuration["jwks_uri"].endswith("/openid/v1/jwks")
+    keys = json.loads(cluster.kubectl("get", "--raw", "/openid/v1/jwks").stdout)["keys"]
+    assert [key["alg"] for key in keys] == ["ES256"]

@@ -25,7 +25,6 @@ from gitkube.api.settings import ApiSettings
 from gitkube.api.streams import PodStreams
 from gitkube.clock import SystemClock
 from gitkube.server.app import create_app
-from gitkube.server.identity import Authentication
 from tests.support.oracle_comparison import Bindings, Comparison
 from tests.support.oracle_newer import in_newer_versions
 from tests.support.real_api import real_api
@@ -83,14 +82,16 @@ class SteppingClock(SystemClock):
 @contextlib.asynccontextmanager
 async def server(directory: Path) -> AsyncIterator[Path]:
     """A fresh API server; the path of its socket."""
-
-    def admin(token: str) -> User | None:
-        return _ADMIN if token == ADMIN_TOKEN else None
-
-    async with real_api(directory / "store", clock=SteppingClock(), settings=_SETTINGS) as api:
+    fixed = {ADMIN_TOKEN: _ADMIN}
+    async with real_api(
+        directory / "store", clock=SteppingClock(), settings=_SETTINGS, fixed_tokens=fixed
+    ) as api:
         streams = cast(PodStreams, None)  # nothing runs here, so no case gets as far as to a pod's stream
         app = create_app(
-            api, streams, clock=SteppingClock(), rng=random.Random(3), authenticate=Authentication([admin])
+            api,
+            streams,
+            clock=SteppingClock(),
+            rng=random.Random(3),
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, max_field_size=2**20)
         await runner.setup()
@@ -283,6 +284,8 @@ class Replay:
                 document = json.loads(answer.text)
         except ValueError:
             return f"no JSON: {answer.text[:300]!r}"
+        if "bind_token" in step and not bindings.fits(step["bind_token"], document["status"]["token"]):
+            return f"another token than {step['bind_token']}"
         if "answer" not in step:
             return ""
         comparison = Comparison(

@@ -75,9 +75,9 @@ def test_a_name_or_a_group_that_is_only_alike_has_no_right(
 def test_a_header_makes_nobody_somebody(cluster: LiveCluster, header: str) -> None:
     for value in ("Bearer x", "Basic cm9vdDpyb290", "system:admin", "kubernetes-admin"):
         headers = {header: value, "X-Remote-Group": "system:masters", "Impersonate-Group": "system:masters"}
-        assert Caller(cluster, None)("GET", MAPS, None, headers).code in (401, 403)
+        assert Caller(cluster, None)("GET", MAPS, None, headers).code in (400, 401, 403)
         eve = Caller(cluster, cluster.pki.client_certificate("eve", []))
-        assert eve("GET", MAPS, None, headers).code == 403
+        assert eve("GET", MAPS, None, headers).code in (400, 403)
 
 
 def test_old_tls_is_not_spoken(cluster: LiveCluster) -> None:
