@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MASTERS_GROUP = "system:masters"
+AUTHENTICATED_GROUP = "system:authenticated"
+UNAUTHENTICATED_GROUP = "system:unauthenticated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +20,17 @@ class User:
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """What else whoever made the identity knows of it, such as the pod of a token; grants nothing."""
+
+
+ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED_GROUP,))
+"""Who sends a request without credentials."""
 
 
 def system_user(component: str) -> User:
     """The identity of a part of the control side, such as `system:gitkube:scheduler`."""
-    return User(f"system:gitkube:{component}", (MASTERS_GROUP, "system:authenticated"))
+    return User(f"system:gitkube:{component}", (MASTERS_GROUP, AUTHENTICATED_GROUP))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,40 +73,3 @@ class Authorizer(Protocol):
     def rules(self, user: User, namespace: str) -> Rules:
         """All that `decide` would allow, for showing it to somebody."""
         ...
-
-
-_OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
-_DISCOVERY_PATHS = ("/api", "/apis", "/openapi")
-
-
-class MastersOnly:
-    """`system:masters` may all; discovery and health are open to whoever is authenticated; the rest is
-    denied."""
-
-    def decide(self, attributes: Attributes) -> Decision:
-        user = attributes.user
-        if not user.name:
-            return Decision(False, "the request carries no identity")
-        if MASTERS_GROUP in user.groups:
-            return Decision(True)
-        if attributes.path and attributes.verb == "get":
-            if _is_under(attributes.path, _OPEN_PATHS):
-                return Decision(True)
-            if "system:authenticated" in user.groups and _is_under(attributes.path, _DISCOVERY_PATHS):
-                return Decision(True)
-        return Decision(False)
-
-    def rules(self, user: User, namespace: str) -> Rules:
-        if not user.name:
-            return Rules()
-        if MASTERS_GROUP in user.groups:
-            everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
-            return Rules((everything,), ({"verbs": ["*"], "nonResourceURLs": ["*"]},))
-        is_known = "system:authenticated" in user.groups
-        roots = (*_OPEN_PATHS, *(_DISCOVERY_PATHS if is_known else ()))
-        paths = [path for root in sorted(roots) for path in (root, f"{root}/*")]
-        return Rules(paths=({"verbs": ["get"], "nonResourceURLs": paths},))
-
-
-def _is_under(path: str, roots: tuple[str, ...]) -> bool:
-    return any(path == root or path.startswith(root + "/") for root in roots)

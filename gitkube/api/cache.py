@@ -139,6 +139,11 @@ class KindCache:
         self._epoch = 0
         """Rises when the cache was read anew: watchers of an older epoch have missed something."""
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one after every change: whoever keeps what follows from the objects compares it."""
+        return (self._epoch, self._first + len(self._ring))
+
     def get(self, name: str, namespace: str = "") -> Object | None:
         found: Object | None = self.objects.get(key_of(namespace, name))
         return found

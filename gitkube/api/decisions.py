@@ -16,6 +16,7 @@ from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.cache import WatchCache
 from gitkube.api.decoding import validated
 from gitkube.api.deletion import decide_deletion, ends_with_update
+from gitkube.api.rbac.escalation import Escalation
 from gitkube.api.reads import parse_version
 from gitkube.api.refusals import apply_conflict, check_deletion_fields, check_version_given
 from gitkube.api.requests import Context, DeleteOptions
@@ -44,8 +45,17 @@ _NAME_TRIES = 8
 class Decisions:
     """One method a kind of write."""
 
-    def __init__(self, cache: WatchCache, *, clock: Clock, rng: random.Random, settings: ApiSettings) -> None:
+    def __init__(
+        self,
+        cache: WatchCache,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        settings: ApiSettings,
+        escalation: Escalation,
+    ) -> None:
         self._cache = cache
+        self._escalation = escalation
         self._clock = clock
         self._rng = rng
         self._settings = settings
@@ -64,6 +74,7 @@ class Decisions:
             self._track(context, kind, obj, None, "")
         uid = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
         prepare_for_create(kind, obj, uid=uid, now=now)
+        self._escalation.check(context.user, kind, namespace, obj, None)
         request = self._admission(Verb.CREATE, context, kind, namespace, name, obj, None, "")
         admit(request)
         validated(kind, request.obj, None)
@@ -110,6 +121,7 @@ class Decisions:
         check_deletion_fields(kind, obj, old)
         if not tracked:
             self._track(context, kind, obj, old, subresource)
+        self._escalation.check(context.user, kind, namespace, obj, old)
         request = self._admission(Verb.UPDATE, context, kind, namespace, name, obj, old, subresource)
         admit(request)
         if is_unchanged(request.obj, old):

@@ -42,7 +42,7 @@ class StatusError(Exception):
         details = dict(self.details or {})
         if self.retry_after_s is not None:
             details["retryAfterSeconds"] = self.retry_after_s
-        if details:
+        if details or self.details is not None:
             status["details"] = details
         status["code"] = self.code
         return status
@@ -101,7 +101,8 @@ def conflict(group: str, resource: str, name: str, why: str) -> StatusError:
 
 def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
     qualified = f"{resource}.{group}" if group else resource
-    subject = f'{qualified} "{name}"' if name else qualified
+    shown = name.replace("\\", "\\\\").replace('"', '\\"')
+    subject = f'{qualified} "{shown}"' if name else qualified
     details = _details(group, resource, name)
     return StatusError(403, "Forbidden", f"{subject} is forbidden: {why}", details=details)
 

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
-from gitkube.api.authorization import Authorizer, MastersOnly, User, system_user
+from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError, is_not_found
+from gitkube.api.jwt import SigningKey
 from gitkube.api.local import LocalClient
+from gitkube.api.rbac.authorizer import Rbac
+from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.rbac.reconcile import ensure_default_roles
 from gitkube.api.settings import ApiSettings
+from gitkube.api.tokens import Tokens
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock
 from gitkube.objects import meta
@@ -55,9 +61,16 @@ class Api:
         clock: Clock,
         rng: random.Random,
         settings: ApiSettings | None = None,
-        authorizer: Authorizer | None = None,
         kinds: tuple[Kind, ...] = BUILT_IN,
+        signing_key: SigningKey | None = None,
+        fixed_tokens: Mapping[str, User] | None = None,
     ) -> None:
+        """
+        Args:
+            signing_key: signs the tokens of ServiceAccounts, the same on every controller; None makes one
+                that no other server knows.
+            fixed_tokens: token -> user.
+        """
         self.settings = settings or ApiSettings()
         self.kinds = kinds
         """What is stored."""
@@ -66,16 +79,25 @@ class Api:
         self.store = store
         self._clock = clock
         self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings)
-        self.authorizer: Authorizer = authorizer or MastersOnly()
-        self.verbs = Verbs(
+        self.authorizer = Rbac(self.cache)
+        self._rng = rng
+        key = signing_key or SigningKey.derived_from(rng.randbytes(32))
+        self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
+        self.verbs = self.verbs_over(store)
+        self._ready = asyncio.Event()
+
+    def verbs_over(self, store: Store) -> Verbs:
+        """The verbs, writing through another view of the same store."""
+        return Verbs(
             store,
             self.cache,
-            clock=clock,
-            rng=rng,
+            clock=self._clock,
+            rng=self._rng,
             settings=self.settings,
             authorizer=self.authorizer,
+            escalation=Escalation(self.authorizer),
+            tokens=self.tokens,
         )
-        self._ready = asyncio.Event()
 
     @property
     def is_ready(self) -> bool:
@@ -105,6 +127,7 @@ class Api:
                 await _ensure(client, SERVICE, self._kubernetes_service())
                 for name, value in SYSTEM_PRIORITIES.items():
                     await _ensure(client, PRIORITY_CLASS, _priority_class(name, value))
+                await ensure_default_roles(client)
                 break
             except StatusError as error:
                 log.warning("first_objects_failed", error=str(error), retry_s=_RETRY_S)

@@ -71,6 +71,14 @@ def matcher(kind: Kind, label_selector: str, field_selector: str) -> Matcher | N
     return lambda obj: fields.matches(kind, obj) and labels.matches(obj["metadata"].get("labels"))
 
 
+def selected_name(field_selector: str) -> str:
+    """The one object that a list or a watch is about, when its selector names it; else ""."""
+    try:
+        return parse_field_selector(field_selector).exact("metadata.name")
+    except FieldSelectorError:
+        return ""  # the list itself says what is wrong with it
+
+
 class Reads:
     def __init__(self, store: Store, cache: WatchCache, settings: ApiSettings) -> None:
         self._store = store

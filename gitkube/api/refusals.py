@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from gitkube.api import errors
+from gitkube.api.authorization import Attributes, Decision
+from gitkube.api.rbac.rules import quoted
 from gitkube.objects import kinds
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.errors import ConflictError
@@ -81,3 +83,19 @@ def check_version_given(kind: Kind, version: str, before: Object) -> None:
 def check_served(kind: Kind, subresource: str, served: tuple[str, ...]) -> None:
     if subresource not in served or (subresource and subresource not in kind.subresources):
         raise errors.StatusError(404, "NotFound", "the server could not find the requested resource")
+
+
+def refusal(asked: Attributes, decision: Decision) -> errors.StatusError:
+    """The 403 of a request that the authorizer has denied."""
+    user = asked.user.name
+    if asked.path:
+        why = f'User "{user}" cannot {asked.verb} path {quoted(asked.path)}'
+        text = f"forbidden: {why}: {decision.reason}" if decision.reason else f"forbidden: {why}"
+        return errors.StatusError(403, "Forbidden", text, details={})
+    resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
+    where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
+    why = f'User "{user}" cannot {asked.verb} resource "{resource}" in API group "{asked.group}" {where}'
+    if decision.reason:
+        why = f"{why}: {decision.reason}"
+    # What the request is about is the resource; which part of it, the text says.
+    return errors.forbidden(asked.group, asked.resource, asked.name, why)

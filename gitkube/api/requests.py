@@ -155,5 +155,6 @@ class VerbsApi(Protocol):
     async def create_subresource(
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, body: Object
     ) -> Object:
-        """POST to `binding` or `eviction`; the answer is a `v1.Status`."""
+        """POST to `binding` or `eviction`, whose answer is a `v1.Status`, or to `token`, whose answer has the
+        token."""
         ...

@@ -1,7 +1,8 @@
 """Reviews: questions that are asked by creating an object, and answered in its status. Nothing is stored.
 
 Who am I (SelfSubjectReview); may I (SelfSubjectAccessReview), and what may I at all
-(SelfSubjectRulesReview); may somebody (SubjectAccessReview, and LocalSubjectAccessReview in one namespace).
+(SelfSubjectRulesReview); may somebody (SubjectAccessReview, and LocalSubjectAccessReview in one namespace);
+whose token is this (TokenReview).
 The answers are the authorizer's, which is asked as for a real request.
 """
 
@@ -11,12 +12,15 @@ from typing import Any
 
 from gitkube.api import errors
 from gitkube.api.authorization import Attributes, Authorizer, User
+from gitkube.api.token_requests import answer_review
+from gitkube.api.tokens import Tokens
 from gitkube.objects.kinds import (
     LOCAL_SUBJECT_ACCESS_REVIEW,
     SELF_SUBJECT_ACCESS_REVIEW,
     SELF_SUBJECT_REVIEW,
     SELF_SUBJECT_RULES_REVIEW,
     SUBJECT_ACCESS_REVIEW,
+    TOKEN_REVIEW,
     Kind,
 )
 from gitkube.objects.types import Object
@@ -28,11 +32,14 @@ REVIEWS = frozenset(
         SELF_SUBJECT_ACCESS_REVIEW,
         SUBJECT_ACCESS_REVIEW,
         LOCAL_SUBJECT_ACCESS_REVIEW,
+        TOKEN_REVIEW,
     }
 )
 
 
-def review(authorizer: Authorizer, kind: Kind, namespace: str, asker: User, obj: Object) -> Object:
+def review(
+    authorizer: Authorizer, tokens: Tokens, kind: Kind, namespace: str, asker: User, obj: Object
+) -> Object:
     """The review with its answer.
 
     Raises:
@@ -43,6 +50,8 @@ def review(authorizer: Authorizer, kind: Kind, namespace: str, asker: User, obj:
     if kind is SELF_SUBJECT_REVIEW:
         return {**answered, "status": {"userInfo": _user_info(asker)}}
     spec = obj.get("spec") or {}
+    if kind is TOKEN_REVIEW:
+        return {**answered, "spec": spec, "status": answer_review(tokens, obj)}
     if kind is SELF_SUBJECT_RULES_REVIEW:
         return {**answered, "spec": {}, "status": _rules(authorizer, asker, str(spec.get("namespace") or ""))}
     user = asker if kind is SELF_SUBJECT_ACCESS_REVIEW else _user_of(kind, spec)
@@ -58,13 +67,8 @@ def _rules(authorizer: Authorizer, asker: User, namespace: str) -> dict[str, Any
     if not namespace:
         raise errors.bad_request("no namespace on request")
     rules = authorizer.rules(asker, namespace)
-    # To review oneself needs no right.
-    own = [
-        {"verbs": ["create"], "apiGroups": [kind.group], "resources": [kind.plural]}
-        for kind in (SELF_SUBJECT_ACCESS_REVIEW, SELF_SUBJECT_RULES_REVIEW, SELF_SUBJECT_REVIEW)
-    ]
     return {
-        "resourceRules": [*rules.resources, *own],
+        "resourceRules": list(rules.resources),
         "nonResourceRules": list(rules.paths),
         "incomplete": False,
     }
@@ -76,6 +80,8 @@ def _user_info(user: User) -> dict[str, Any]:
         info["uid"] = user.uid
     if user.groups:
         info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra}
     return info
 
 

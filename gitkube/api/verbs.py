@@ -19,15 +19,18 @@ from gitkube.api.decisions import Decisions
 from gitkube.api.decoding import accept, accept_patched, check_identity, fill_defaults
 from gitkube.api.expiry import ExpiringLease
 from gitkube.api.patching import apply_patch
-from gitkube.api.reads import Reads
-from gitkube.api.refusals import check_served, check_uid
+from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.reads import Reads, selected_name
+from gitkube.api.refusals import check_served, check_uid, refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
 from gitkube.api.settings import ApiSettings
 from gitkube.api.subresources import bind, check_scale, eviction_options, scale_of, with_scale
+from gitkube.api.token_requests import answer_request
+from gitkube.api.tokens import Tokens
 from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
-from gitkube.objects.kinds import EVENT, POD, Kind
+from gitkube.objects.kinds import EVENT, NAMESPACE, POD, TOKEN_REQUEST, Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
@@ -46,11 +49,14 @@ class Verbs:
         rng: random.Random,
         settings: ApiSettings,
         authorizer: Authorizer,
+        escalation: Escalation,
+        tokens: Tokens,
     ) -> None:
         self._cache = cache
         self._clock = clock
         self._authorizer = authorizer
-        self._decide = Decisions(cache, clock=clock, rng=rng, settings=settings)
+        self._tokens = tokens
+        self._decide = Decisions(cache, clock=clock, rng=rng, settings=settings, escalation=escalation)
         self._reads = Reads(store, cache, settings)
         self._transactor = Transactor(store, cache, settings)
         self._event_lease = ExpiringLease(store, clock, settings)
@@ -64,13 +70,13 @@ class Verbs:
         return await self._reads.get(kind, namespace, name, resource_version)
 
     async def list(self, context: Context, kind: Kind, namespace: str, options: ListOptions) -> ObjectList:
-        self.authorize(context, "list", kind, namespace)
+        self.authorize(context, "list", kind, namespace, selected_name(options.field_selector))
         return await self._reads.list(kind, namespace, options)
 
     async def watch(
         self, context: Context, kind: Kind, namespace: str, options: WatchOptions
     ) -> AsyncIterator[Item]:
-        self.authorize(context, "watch", kind, namespace)
+        self.authorize(context, "watch", kind, namespace, selected_name(options.field_selector))
         async for item in self._reads.watch(kind, namespace, options):
             yield item
 
@@ -85,7 +91,8 @@ class Verbs:
     # ------------------------------------------------------------------ writing
 
     async def create(self, context: Context, kind: Kind, namespace: str, obj: Object) -> Object:
-        self.authorize(context, "create", kind, namespace, str((obj.get("metadata") or {}).get("name") or ""))
+        # The name is not on the request but in the object, so that no rule by name can allow it.
+        self.authorize(context, "create", kind, namespace)
         accepted = accept(kind, obj, context)
         check_identity(kind, accepted, namespace, "")
         if accepted["metadata"].get("resourceVersion"):
@@ -177,6 +184,7 @@ class Verbs:
             old = self._cache.of(kind).get(name, namespace)
             metadata = applied["metadata"]
             if old is None:
+                self.authorize(context, "create", kind, namespace, name)
                 if subresource:
                     raise errors.not_found(kind.group, kind.plural, name)
                 if metadata.get("uid"):
@@ -221,7 +229,11 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, body: Object
     ) -> Object:
         self.authorize(context, "create", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("binding", "eviction"))
+        check_served(kind, subresource, ("binding", "eviction", "token"))
+        if subresource == "token":
+            request = accept(TOKEN_REQUEST, body, context)
+            await self._cache.reach_current()
+            return answer_request(self._tokens, self._cache, namespace, name, request)
         if subresource == "eviction":
             await self._delete(context, POD, namespace, name, eviction_options(body, namespace, name))
             return _success(201)
@@ -291,18 +303,14 @@ class Verbs:
     ) -> None:
         """Raises `StatusError` 403 unless the user may do this."""
         user = context.user
+        if kind is NAMESPACE and name:
+            namespace = name  # a namespace is a thing of its own: a Role in it may open it
         attributes = Attributes(
             user, verb, kind.group, kind.version, kind.plural, subresource, namespace, name
         )
         decision = self._authorizer.decide(attributes)
-        if decision.allowed:
-            return
-        resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
-        where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
-        why = f'User "{user.name}" cannot {verb} resource "{resource}" in API group "{kind.group}" {where}'
-        raise errors.forbidden(
-            kind.group, resource, name, f"{why}: {decision.reason}" if decision.reason else why
-        )
+        if not decision.allowed:
+            raise refusal(attributes, decision)
 
 
 def _success(code: int) -> Object:

@@ -18,11 +18,13 @@ from gitkube.api.authorization import Attributes, Authorizer
 from gitkube.api.client import ObjectList, PatchType
 from gitkube.api.decoding import accept, accept_patched
 from gitkube.api.patching import apply_patch
+from gitkube.api.refusals import refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchItem, WatchOptions
 from gitkube.api.reviews import REVIEWS, review
+from gitkube.api.tokens import Tokens
 from gitkube.objects.conversion import from_stored, to_stored, to_stored_selector
 from gitkube.objects.fields import FieldSelectorError
-from gitkube.objects.kinds import LOCAL_SUBJECT_ACCESS_REVIEW, SUBJECT_ACCESS_REVIEW, Kind, stored_kind
+from gitkube.objects.kinds import Kind, stored_kind
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 
@@ -46,8 +48,9 @@ class _Converted:
 class Versions:
     """`VerbsApi` for all served kinds, over one for the stored ones."""
 
-    def __init__(self, verbs: VerbsApi, authorizer: Authorizer) -> None:
+    def __init__(self, verbs: VerbsApi, authorizer: Authorizer, tokens: Tokens) -> None:
         self._verbs = verbs
+        self._tokens = tokens
         self._authorizer = authorizer
 
     async def get(
@@ -76,14 +79,11 @@ class Versions:
             attributes = Attributes(
                 context.user, "create", kind.group, kind.version, kind.plural, namespace=namespace
             )
-            # Whoever has a name may ask about himself; about others only who may do so.
-            if kind in (SUBJECT_ACCESS_REVIEW, LOCAL_SUBJECT_ACCESS_REVIEW):
-                decision = self._authorizer.decide(attributes)
-                if not decision.allowed:
-                    why = f'User "{context.user.name}" cannot create resource "{kind.plural}"'
-                    raise errors.forbidden(kind.group, kind.plural, "", why)
+            decision = self._authorizer.decide(attributes)
+            if not decision.allowed:
+                raise refusal(attributes, decision)
             accepted = accept(kind, obj, context)
-            return review(self._authorizer, kind, namespace, context.user, accepted)
+            return review(self._authorizer, self._tokens, kind, namespace, context.user, accepted)
         if not kind.stored_as:
             return await self._verbs.create(context, kind, namespace, obj)
         stored = to_stored(kind, accept(kind, obj, context))

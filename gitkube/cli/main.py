@@ -17,6 +17,7 @@ COMMANDS = {
     "status": "Say which commit is in force, what is healthy, and what is wrong and why.",
     "render": "Show what a repository renders to, with the file and line of each object.",
     "plan": "Show what a push would create, change and delete.",
+    "user": "Give people a way in: a certificate and a kubeconfig.",
     "store": "The members of the store, its data, its health; backup and restore.",
     "lab": "Pretend hosts on this machine, and faults for them.",
     "demo": "The whole of it on this machine: a lab, a control plane, a first push.",

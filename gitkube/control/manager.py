@@ -16,6 +16,7 @@ import structlog
 
 from gitkube.api.client import Client
 from gitkube.clock import Clock
+from gitkube.control.cluster_role_aggregation import ClusterRoleAggregationController
 from gitkube.control.context import Context
 from gitkube.control.deployment import DeploymentController
 from gitkube.control.endpointslice import EndpointSliceController
@@ -99,6 +100,7 @@ CONTROLLERS: tuple[type, ...] = (
     TaintEvictionController,
     NamespaceController,
     ServiceAccountController,
+    ClusterRoleAggregationController,
     GarbageCollector,
     PodGarbageCollector,
 )

@@ -35,16 +35,12 @@ _ACTED_ON = frozenset(
     {
         kinds.NAMESPACE, kinds.POD, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE, kinds.SERVICE_ACCOUNT,
         kinds.ENDPOINT_SLICE, kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.PRIORITY_CLASS,
-        kinds.POD_TEMPLATE, kinds.LIMIT_RANGE,
+        kinds.POD_TEMPLATE, kinds.LIMIT_RANGE, kinds.ROLE, kinds.ROLE_BINDING, kinds.CLUSTER_ROLE,
+        kinds.CLUSTER_ROLE_BINDING,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""
 _KEPT: Mapping[Kind, str] = {
-    kinds.ROLE: "nothing grants rights by it yet; administrators may do everything, others nothing",
-    kinds.ROLE_BINDING: "nothing grants rights by it yet; administrators may do everything, others nothing",
-    kinds.CLUSTER_ROLE: "nothing grants rights by it yet; administrators may do everything, others nothing",
-    kinds.CLUSTER_ROLE_BINDING: "nothing grants rights by it yet; administrators may do everything, "
-    "others nothing",
     kinds.POD_DISRUPTION_BUDGET: "evictions do not ask it yet",
     kinds.RESOURCE_QUOTA: "the namespace is not held to it yet",
     kinds.FLOW_SCHEMA: "requests are not sorted by it yet",

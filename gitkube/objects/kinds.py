@@ -70,7 +70,7 @@ POD = Kind(
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",))
 SECRET = Kind("", "v1", "Secret", "secrets", True)
 SERVICE = Kind("", "v1", "Service", "services", True, ("svc",), _ALL, _STATUS)
-SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",))
+SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",), (), ("token",))
 EVENT = Kind("", "v1", "Event", "events", True, ("ev",))
 ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", True, ("ep",))
 PERSISTENT_VOLUME = Kind("", "v1", "PersistentVolume", "persistentvolumes", False, ("pv",), (), _STATUS)
@@ -193,6 +193,9 @@ PRIORITY_LEVEL_CONFIGURATION = Kind(
 
 _QUESTION = ("create",)
 _AUTHORIZATION = "authorization.k8s.io"
+TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", False, verbs=_QUESTION)
+TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", True, verbs=())
+"""Only asked of the subresource `token` of a ServiceAccount, so it is not among what is served."""
 SELF_SUBJECT_REVIEW = Kind(
     "authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", False, verbs=_QUESTION
 )
@@ -238,6 +241,7 @@ BUILT_IN: tuple[Kind, ...] = (
 )  # fmt: skip
 """All that is stored."""
 QUESTIONS: tuple[Kind, ...] = (
+    TOKEN_REVIEW,
     SELF_SUBJECT_REVIEW,
     SELF_SUBJECT_ACCESS_REVIEW,
     SELF_SUBJECT_RULES_REVIEW,

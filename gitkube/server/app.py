@@ -20,7 +20,7 @@ from gitkube.clock import Clock, SystemClock
 from gitkube.server.bodies import MAX_BODY_BYTES
 from gitkube.server.cluster import ClusterEndpoints
 from gitkube.server.door import Door
-from gitkube.server.identity import Authenticator, user_of_certificate
+from gitkube.server.identity import Authentication, Authenticator
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.metrics import StoreMetrics
 from gitkube.server.pki import Pki
@@ -46,7 +46,7 @@ def create_app(
     *,
     clock: Clock,
     rng: random.Random | None = None,
-    authenticate: Authenticator = user_of_certificate,
+    authenticate: Authenticator | None = None,
     relay: Relay | None = None,
     cluster: ClusterEndpoints | None = None,
     store_metrics: StoreMetrics | None = None,
@@ -56,7 +56,8 @@ def create_app(
     Args:
         streams: reaches running pods for log, exec and port-forward.
         rng: for the length of watches and the ids of requests.
-        authenticate: who sends a request; by default the subject of the client certificate.
+        authenticate: who sends a request; by default the subject of the client certificate, or the bearer of
+            one of the API's tokens.
         relay: carries streams that another controller must serve; None where there is only one.
         cluster: what other controllers may ask, beside the API.
         store_metrics: shown behind the API's own.
@@ -67,7 +68,7 @@ def create_app(
         streams,
         clock=clock,
         rng=rng or random.Random(),
-        authenticate=authenticate,
+        authenticate=authenticate or Authentication((api.tokens.user,)),
         relay=relay,
         store_metrics=store_metrics,
     )

@@ -93,6 +93,14 @@ class Authority:
             )
         return cls(certificate, key, (certificate_path, key_path), clock)
 
+    def secret(self) -> bytes:
+        """The private key itself. Only for deriving others from; never to be written or sent."""
+        return self._key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
     # ------------------------------------------------------------------ signing
 
     def sign(

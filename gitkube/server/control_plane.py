@@ -23,6 +23,7 @@ import structlog
 
 from gitkube.api.authorization import system_user
 from gitkube.api.client import Client
+from gitkube.api.jwt import SigningKey
 from gitkube.api.keys import object_key
 from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
@@ -124,7 +125,11 @@ class ControlPlane:
             try:
                 toleration_s = settings.eviction_after_s
                 api = Api(
-                    store, clock=self._clock, rng=self._rng, settings=ApiSettings(toleration_s=toleration_s)
+                    store,
+                    clock=self._clock,
+                    rng=self._rng,
+                    settings=ApiSettings(toleration_s=toleration_s),
+                    signing_key=SigningKey.derived_from(pki.shared_secret()),
                 )
                 tasks.create_task(api.run(), name="api")
                 await api.wait_ready()
@@ -336,15 +341,7 @@ class ControlPlane:
 
     def _fenced(self, parts: _Parts, term: int) -> Verbs:
         """The API's verbs for this leadership."""
-        api = parts.api
-        return Verbs(
-            self._fenced_store(parts, term),
-            api.cache,
-            clock=self._clock,
-            rng=self._rng,
-            settings=api.settings,
-            authorizer=api.authorizer,
-        )
+        return parts.api.verbs_over(self._fenced_store(parts, term))
 
 
 def _membership(controllers: Controllers) -> Membership | None:

@@ -16,19 +16,22 @@ import structlog
 from aiohttp import web
 
 import gitkube
-from gitkube.api.authorization import Attributes, User
+from gitkube.api.authorization import ANONYMOUS, MASTERS_GROUP, User
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
+from gitkube.api.refusals import refusal
 from gitkube.api.streams import PodStreams
 from gitkube.api.versions import Versions
 from gitkube.clock import Clock
 from gitkube.objects import schema as schemas
-from gitkube.server import queries
+from gitkube.server import openid, queries
 from gitkube.server.access import PodAccess
 from gitkube.server.answers import json_answer, status_answer, text_answer
+from gitkube.server.attributes import attributes_of
 from gitkube.server.discovery import Discovery
 from gitkube.server.forms import Shaper
-from gitkube.server.identity import Authenticator, unauthorized
+from gitkube.server.identity import Authenticator
+from gitkube.server.impersonation import impersonated
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.metrics import CONTENT_TYPE as METRICS_TYPE
 from gitkube.server.metrics import METRICS_PATH, Metrics, StoreMetrics
@@ -43,7 +46,6 @@ log = structlog.get_logger()
 
 REQUEST_TIMEOUT_S = 60.0
 """For everything but watches and streams, as Kubernetes."""
-_OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 _ID_HEADER = "Audit-Id"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What is counted by its name; a client can make up others."""
@@ -81,7 +83,7 @@ class Door:
         self._authenticate = authenticate
         self.lifetime = Lifetime()
         shaper = Shaper(clock)
-        verbs = Versions(api.verbs, api.authorizer)
+        verbs = Versions(api.verbs, api.authorizer, api.tokens)
         watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
         self._resources = Resources(verbs, watches, pods, shaper)
@@ -95,6 +97,8 @@ class Door:
             "/openapi/v2": self._openapi.v2,
             "/openapi/v3": self._openapi.index,
             "/version": self._version,
+            openid.DISCOVERY_PATH: lambda request: openid.discovery(request),
+            openid.KEYS_PATH: lambda request: openid.keys(request, api.tokens.key),
             "/healthz": self._health,
             "/livez": self._health,
             "/readyz": self._readiness,
@@ -126,16 +130,11 @@ class Door:
     async def _answer(self, request: web.Request, seen: _Request, request_id: str) -> web.StreamResponse:
         raw_path = request.rel_url.raw_path
         path = raw_path.rstrip("/") or "/"
-        user = self._authenticate(request)
-        if user is None and path not in _OPEN_PATHS:
-            raise unauthorized()
+        user = impersonated(self._authenticate(request) or ANONYMOUS, request.headers, self._api.authorizer)
+        self._authorize(request, raw_path, user)
         if raw_path.startswith(("/api/", "/apis/")) and path not in ("/api", "/apis"):
-            if user is None:
-                raise unauthorized()
             return await self._api_request(request, raw_path, user, seen)
         handler = self._paths.get(path)
-        if user is not None:
-            self._authorize_path(user, request.method.lower(), path)
         if path.startswith("/openapi/v3/"):
             document_path = path.removeprefix("/openapi/v3/")
             _require_read(request)
@@ -153,12 +152,10 @@ class Door:
     ) -> web.StreamResponse:
         parts = raw_path.rstrip("/").split("/")
         if parts[1] == "apis" and len(parts) == 3:
-            self._authorize_path(user, request.method.lower(), raw_path)
             _require_read(request)
             return self._discovery.group(request, parts[2])
         target = parse_path(raw_path)
         if isinstance(target, GroupVersion):
-            self._authorize_path(user, request.method.lower(), raw_path)
             _require_read(request)
             return self._discovery.resources(request, target.group, target.version)
         is_watch = request.method == "GET" and queries.flag(request.query, "watch")
@@ -171,12 +168,14 @@ class Door:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             return await self._resources.handle(request, target, user)
 
-    def _authorize_path(self, user: User, verb: str, path: str) -> None:
-        decision = self._api.authorizer.decide(Attributes(user, verb, path=path))
+    def _authorize(self, request: web.Request, raw_path: str, user: User) -> None:
+        """Refuse what the user may not do, before anything is looked up; the verbs ask again."""
+        if MASTERS_GROUP in user.groups:
+            return
+        asked = attributes_of(user, request.method, raw_path, request.query)
+        decision = self._api.authorizer.decide(asked)
         if not decision.allowed:
-            why = f'forbidden: User "{user.name}" cannot {verb} path "{path}"'
-            text = f"{why}: {decision.reason}" if decision.reason else why
-            raise StatusError(403, "Forbidden", text)
+            raise refusal(asked, decision)
 
     def _count(self, seen: _Request, code: int, duration_s: float) -> None:
         self._metrics.observe(

@@ -1,25 +1,64 @@
-"""Who sends a request: the subject of the client certificate that TLS has verified, or nobody.
+"""Who sends a request: the subject of the client certificate that TLS has verified, or the bearer of a token.
 
-The common name is the user, the organizations are the groups. Only the TLS layer decides whether a
-certificate is to be trusted; here its subject is only read. An empty identity never becomes a user.
+In a certificate the common name is the user and the organizations are the groups. Only the TLS layer decides
+whether a certificate is to be trusted; here its subject is only read. A token is shown to each of those that
+know tokens. Invariants: an empty identity never becomes a user; whoever shows a token that nobody knows is
+refused, and does not go on as nobody.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from aiohttp import web
 
-from gitkube.api.authorization import User
+from gitkube.api.authorization import AUTHENTICATED_GROUP, User
 from gitkube.api.errors import StatusError
-
-AUTHENTICATED_GROUP = "system:authenticated"
 
 
 class Authenticator(Protocol):
     def __call__(self, request: web.Request) -> User | None:
-        """The user behind a request, or None when it carries no credentials that we know."""
+        """The user behind a request, or None when it carries no credentials that we know.
+
+        Raises:
+            StatusError: 401, it carries wrong ones.
+        """
         ...
+
+
+TokenCheck = Callable[[str], User | None]
+"""The user that a token stands for; None when it is not of this kind or does not hold."""
+
+
+class Authentication:
+    """An `Authenticator` by certificate, and else by token."""
+
+    def __init__(self, checks: Sequence[TokenCheck]) -> None:
+        """
+        Args:
+            checks: asked in this order until one knows the token.
+        """
+        self._checks = tuple(checks)
+
+    def __call__(self, request: web.Request) -> User | None:
+        user = user_of_certificate(request)
+        if user is not None:
+            return user
+        token = bearer_token(request.headers.get("Authorization", ""))
+        if not token:
+            return None
+        for check in self._checks:
+            user = check(token)
+            if user is not None and user.name:
+                return user
+        raise unauthorized()
+
+
+def bearer_token(header: str) -> str:
+    """The token in an Authorization header; "" when it holds none, or is of another scheme."""
+    scheme, _, rest = header.strip().partition(" ")
+    return rest.partition(" ")[0] if scheme.lower() == "bearer" else ""
 
 
 def user_of_certificate(request: web.Request) -> User | None:
@@ -38,11 +77,14 @@ def user_of_subject(subject: Any) -> User | None:
                 name = value
             elif key == "organizationName" and value not in groups:
                 groups.append(value)
-    if not name:
-        return None
-    if AUTHENTICATED_GROUP not in groups:
-        groups.append(AUTHENTICATED_GROUP)
-    return User(name, tuple(groups))
+    return authenticated(User(name, tuple(groups))) if name else None
+
+
+def authenticated(user: User) -> User:
+    """The user, in the group of all that are known."""
+    if AUTHENTICATED_GROUP in user.groups:
+        return user
+    return User(user.name, (*user.groups, AUTHENTICATED_GROUP), user.uid, user.extra)
 
 
 def unauthorized() -> StatusError:

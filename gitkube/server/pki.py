@@ -87,6 +87,10 @@ class Pki:
         """
         return cls(directory, Authority.open(directory, API, name="gitkube-ca", clock=clock), clock)
 
+    def shared_secret(self) -> bytes:
+        """What all controllers have, who share the authority, and nobody else: to derive keys from."""
+        return self._authority.secret()
+
     # ------------------------------------------------------------------ server
 
     def server_certificate(self, names: Iterable[str] = ()) -> tuple[Path, Path]:

@@ -53,7 +53,7 @@ from gitkube.server.watches import Watches
 
 APPLY_PATCH = "application/apply-patch+yaml"
 _PATCH_TYPES = {patch_type.value: patch_type for patch_type in PatchType}
-_POST_SUBRESOURCES = ("binding", "eviction")
+_POST_SUBRESOURCES = ("binding", "eviction", "token")
 _DELETED_OBJECT_IS_RETURNED = frozenset(
     {
         POD, SERVICE, SERVICE_ACCOUNT, NAMESPACE, RESOURCE_QUOTA, POD_TEMPLATE, PERSISTENT_VOLUME,

@@ -63,6 +63,7 @@ def main(
         jobs=jobs,
         bug=bug or "",
         on_failure=lambda outcome: click.echo(failure_line(outcome, bug or "")),
+        on_minute=lambda summary: click.echo(f"so far {summary}"),
     )
     _end(summary)
 

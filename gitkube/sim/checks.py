@@ -2,10 +2,10 @@
 
 Each check is one of Raft's properties (Ongaro and Ousterhout 2014, figure 3) or a promise of the store:
 
-- election safety: one leader a term, over all restarts (`on_step`);
+- election safety: one leader a term, over all restarts (`on_leader`);
 - log matching: an entry with the same index and term has the same content and the same predecessor wherever
   it is written; by induction the logs before it are the same (`on_ready`);
-- leader completeness: a new leader has what was committed in earlier terms (`on_step`);
+- leader completeness: a new leader has what was committed in earlier terms (`on_leader`);
 - state-machine safety: the same entry, the same answer and the same state hash at each index on every member
   (`on_finish`), also when a snapshot brought it there;
 - an acknowledged write is in the committed log, once, with the answer that the model gives, at a place in the
@@ -35,7 +35,7 @@ from gitkube.store.protocol import (
     TxnResult,
 )
 from gitkube.store.raft import RaftNode
-from gitkube.store.raft.types import Entry, EntryKind, MemberId, Role
+from gitkube.store.raft.types import Entry, EntryKind, MemberId
 from gitkube.store.replica import Outcome, Replica, Turn
 
 FIRST_INDEX = 2
@@ -97,11 +97,9 @@ class Checks:
 
     # ------------------------------------------------------------------ consensus
 
-    def on_step(self, member: Watched) -> None:
-        """After anything that may have made a member a leader."""
+    def on_leader(self, member: Watched) -> None:
+        """As soon as a member leads a term."""
         node = member.running.node
-        if node.role is not Role.LEADER:
-            return
         term = node.term
         known = self._leaders.get(term)
         if known is None:

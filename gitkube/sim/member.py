@@ -38,6 +38,7 @@ from gitkube.store.raft import (
     MessageKind,
     ProposalDropped,
     RaftNode,
+    Role,
     SnapshotMeta,
 )
 from gitkube.store.replica import OwnSnapshot, Replica, ReplicaSettings, Turn
@@ -65,6 +66,8 @@ class _Run:
     replica: Replica
     desk: Desk
     turn: Turn | None = None
+    led_term: int = 0
+    """The newest term in which it was seen to lead."""
     is_writing_snapshot: bool = False
     is_stopped: bool = False
     postponed: list[tuple[Callable[..., None], tuple[object, ...]]] = field(default_factory=list)
@@ -217,7 +220,7 @@ class SimMember:
         assert run is not None
         try:
             action(*arguments)
-            self._world.checks.on_step(self)
+            self._look_who_leads(run)
             self._turn_over(run)
         except PowerCut:
             if self._run is run:
@@ -228,6 +231,12 @@ class SimMember:
             self._world.note(self.name, f"ends, because its disk failed: {error}")
             if self._run is run:
                 self._die(is_power_cut=self._world.chance(0.5))
+
+    def _look_who_leads(self, run: _Run) -> None:
+        node = run.replica.node
+        if node.role is Role.LEADER and node.term != run.led_term:
+            run.led_term = node.term
+            self._world.checks.on_leader(self)
 
     # ------------------------------------------------------------------ time
 
@@ -359,7 +368,7 @@ class SimMember:
         outcome = run.replica.finish(turn)
         run.turn = None
         self._world.checks.on_finish(self, turn, outcome)
-        self._world.checks.on_step(self)
+        self._look_who_leads(run)
         for message in outcome.messages:
             self._send(message)
         run.desk.on_outcome(outcome, self.now_s)

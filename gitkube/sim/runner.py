@@ -8,6 +8,7 @@ Invariant: which seeds fail depends on neither the number of processes nor their
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -75,6 +76,7 @@ def live_many(
     bug: str = "",
     stop_at_first: bool = False,
     on_failure: Callable[[Outcome], None] | None = None,
+    on_minute: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """Live the seeds from `start` on.
 
@@ -85,16 +87,23 @@ def live_many(
         bug: of `bugs.BUGS`, to be planted.
         stop_at_first: begin none after the first failure.
         on_failure: told each failure when it is known.
+        on_minute: told about once a minute how far it has come.
     """
     assert seeds is not None or budget_s is not None, "this would never end"
     summary, began_s = Summary(), time.monotonic()
+    told_s = began_s
 
     def may_go_on() -> bool:
         is_over = budget_s is not None and time.monotonic() - began_s >= budget_s
         return not is_over and not (stop_at_first and summary.failures)
 
     def take(outcome: Outcome) -> None:
+        nonlocal told_s
         summary.add(outcome)
+        summary.duration_s = time.monotonic() - began_s
+        if on_minute is not None and time.monotonic() - told_s >= 60:
+            told_s = time.monotonic()
+            on_minute(summary)
         if outcome.failure and on_failure is not None:
             on_failure(outcome)
 
@@ -132,8 +141,13 @@ def _batches(start: int, seeds: int | None) -> Iterator[range]:
 
 
 def _live_batch(seeds: range, bug: str) -> list[Outcome]:
-    with planted(bug):
-        return [live(seed) for seed in seeds]
+    gc.disable()  # a life makes few cycles, and looking for them all the time costs a tenth of it
+    try:
+        with planted(bug):
+            return [live(seed) for seed in seeds]
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def available_jobs() -> int:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -84,6 +85,7 @@ async def serve(config: MemberConfig) -> None:
     """
     async with member_of(config) as member:
         server = StoreServer(member, config.socket)
+        door = asyncio.create_task(_keep_door(config, member)) if config.door_listen else None
         try:
             await server.start()
             parent = asyncio.create_task(_standard_input_ended())
@@ -97,7 +99,24 @@ async def serve(config: MemberConfig) -> None:
                 raise _as_store_error(failed.result())
             failed.cancel()
         finally:
+            if door is not None:
+                door.cancel()
+                await asyncio.gather(door, return_exceptions=True)
             await server.close()
+
+
+async def _keep_door(config: MemberConfig, member: Member) -> None:
+    # Imported here, so that only a member that has this door pays for gRPC (20 MB).
+    from gitkube.store.door import Door, DoorTls, keep_door, serve_door
+
+    assert config.door_certificate and config.door_key and config.door_ca, "checked when it was read"
+    tls = DoorTls(config.door_certificate, config.door_key, config.door_ca)
+    clock = SystemClock()
+
+    def open_door() -> Awaitable[Door]:
+        return serve_door(member, member.administration, config.door_listen, clock=clock, tls=tls)
+
+    await keep_door(open_door, clock)
 
 
 async def _freeze_garbage() -> None:
@@ -134,6 +153,8 @@ def main() -> int:
     )
     # Ctrl-C in a terminal reaches the whole group; the parent decides when the member ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # gRPC's core would write lines of its own between ours, one for each connection that fails.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # A snapshot is encoded in a thread; writes shall not wait 5 ms for each of its turns.
     sys.setswitchinterval(0.0005)
     try:

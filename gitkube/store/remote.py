@@ -73,7 +73,7 @@ class RemoteStore:
         self._path = path
         self._clock = clock
         self._origins = Origins(rng or random.SystemRandom())
-        self._writer: asyncio.StreamWriter | None = None
+        self._frames: rpc.FrameWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
         self._number = 0
@@ -233,40 +233,37 @@ class RemoteStore:
                     raise
 
     async def _call_once(self, method: str, *arguments: Any) -> Any:
-        writer = await self._connected()
+        frames = await self._connected()
         number = self._next_number()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
-            writer.write(rpc.encode_frame([number, method, list(arguments)]))
+            frames.write([number, method, list(arguments)])
             return await answer
         except asyncio.CancelledError:
-            if not writer.is_closing():
-                writer.write(rpc.encode_frame([number, "cancel", []]))
+            frames.write([number, "cancel", []])
             raise
         finally:
             del self._answers[number]
 
     async def _stream(self, method: str, arguments: list[Any]) -> AsyncGenerator[Any, None]:
-        writer = await self._connected()
+        frames = await self._connected()
         number = self._next_number()
         queue: asyncio.Queue[Any] = asyncio.Queue()
         self._batches[number] = queue
         try:
-            writer.write(rpc.encode_frame([number, method, arguments]))
+            frames.write([number, method, arguments])
             while True:
                 item = await queue.get()
                 if isinstance(item, Exception):
                     raise item
                 if item is None:
                     return
-                if not writer.is_closing():
-                    writer.write(rpc.encode_frame([number, "taken", []]))
+                frames.write([number, "taken", []])
                 yield item
         finally:
             del self._batches[number]
-            if not writer.is_closing():
-                writer.write(rpc.encode_frame([number, "cancel", []]))
+            frames.write([number, "cancel", []])
 
     def _next_number(self) -> int:
         self._number += 1
@@ -274,12 +271,12 @@ class RemoteStore:
 
     # ------------------------------------------------------------------ the connection
 
-    async def _connected(self) -> asyncio.StreamWriter:
-        if self._writer is not None and not self._writer.is_closing():
-            return self._writer
+    async def _connected(self) -> rpc.FrameWriter:
+        if self._frames is not None and not self._frames.is_closing:
+            return self._frames
         async with self._connecting:
-            if self._writer is not None and not self._writer.is_closing():
-                return self._writer
+            if self._frames is not None and not self._frames.is_closing:
+                return self._frames
             deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
             while not self._is_closed:
                 try:
@@ -289,9 +286,9 @@ class RemoteStore:
                         raise UnavailableError(f"the store's process does not answer: {error}") from error
                     await self._clock.sleep(_CONNECT_PAUSE_S)
                     continue
-                self._writer = writer
+                self._frames = rpc.FrameWriter(writer)
                 self._reading = asyncio.create_task(self._read_frames(reader, writer), name="store-client")
-                return writer
+                return self._frames
         raise UnavailableError("the store is closed")
 
     async def _read_frames(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -54,6 +54,10 @@ from gitkube.store.snapshot import (
 )
 from gitkube.store.wal import SEGMENT_BYTES, Wal
 
+SMALL_STATE_BYTES = 16 * 1024 * 1024
+LOG_SHARE = 0.5
+"""A state that is not small is written again only when the log behind it has this share of its bytes: else a
+large one would be written again and again for little."""
 HASHES_KEPT = 8192
 """How many applied entries back a leader's hash can still be compared: more than a heartbeat's delay."""
 
@@ -141,6 +145,12 @@ class Replica:
         """States whose bytes are here; the core says in its next `Ready` whether it takes one, and which."""
         self._turn: Turn | None = None
         self._waiting_reads: list[ReadState] = []
+        self._applied_bytes = 0
+        """Of all entries that were applied since the start."""
+        self._snapshot_at_bytes = 0
+        """What that was at the newest snapshot; 0 for one of before the start."""
+        self._taken = (0, 0)
+        """Index of the state taken last, and `_applied_bytes` there."""
         self._hashes: dict[int, int] = {snapshot.index: space.state_hash}
         self._leaders_hash: tuple[int, int] | None = None
         """The newest (index, hash) that the leader told and we have not reached yet."""
@@ -270,6 +280,7 @@ class Replica:
                 if isinstance(asked, Compact):
                     self.before_compaction()
                 outcome.applied.append((origin, asked, self.space.apply(asked, origin)))
+            self._applied_bytes += len(entry.data)
             self._remember_hash(entry.index)
         self.node.advance()
         self._turn = None
@@ -293,12 +304,18 @@ class Replica:
     # ------------------------------------------------------------------ snapshots and the log's length
 
     def snapshot_is_due(self) -> bool:
-        return self.node.applied - self.snapshot.index >= self._settings.snapshot_entries
+        """Whether the log behind the newest snapshot has grown long, and large beside the state."""
+        if self.node.applied - self.snapshot.index < self._settings.snapshot_entries:
+            return False
+        state_bytes = self.space.live_bytes
+        log_bytes = self._applied_bytes - self._snapshot_at_bytes
+        return state_bytes < SMALL_STATE_BYTES or log_bytes >= state_bytes * LOG_SHARE
 
     def take_snapshot(self) -> OwnSnapshot:
         """The state as it is now, to be written by `write_own`."""
         assert self._turn is None, "the state is between two entries"
         meta = SnapshotMeta(self.node.applied, self.node.term_of(self.node.applied), self.node.conf)
+        self._taken = (meta.index, self._applied_bytes)
         return OwnSnapshot(meta, self.state_parts())
 
     def state_parts(self) -> Iterator[list[Any]]:
@@ -318,6 +335,8 @@ class Replica:
         if meta.index <= self.snapshot.index:
             return  # a newer one of another member came in between
         self.snapshot = meta
+        if meta.index == self._taken[0]:
+            self._snapshot_at_bytes = self._taken[1]
         self.node.set_snapshot(meta)
         kept_from = meta.index - self._settings.keep_entries
         if kept_from >= self.node.first_index:  # else a newer state is being taken over, or they are gone

@@ -41,6 +41,34 @@ def encode_frame(body: list[Any]) -> bytes:
     return _LENGTH.pack(len(packed)) + packed
 
 
+class FrameWriter:
+    """Writes frames to one end of the socket, all of one turn of the event loop by one system call."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
+
+    @property
+    def is_closing(self) -> bool:
+        return self._writer.is_closing()
+
+    def write(self, body: list[Any]) -> None:
+        """Send a frame soon; after the end of the connection it is dropped."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(encode_frame(body))
+
+    def _flush(self) -> None:
+        frames, self._unsent = self._unsent, []
+        if not self._writer.is_closing():
+            self._writer.write(b"".join(frames))
+
+    async def drain(self) -> None:
+        """Wait until the other end has taken most of it."""
+        await self._writer.drain()
+
+
 async def read_frame(reader: asyncio.StreamReader) -> list[Any] | None:
     """The next frame, or None at the end of the stream.
 

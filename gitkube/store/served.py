@@ -80,7 +80,7 @@ class _Connection:
         self._member = member
         self._admin = member.administration
         self._reader = reader
-        self._writer = writer
+        self._frames = rpc.FrameWriter(writer)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, asyncio.Semaphore] = {}
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
@@ -139,26 +139,22 @@ class _Connection:
                     f"the store's process knows no {method!r}: it is of another version"
                 )
             body = await self._methods[method](*arguments)
-            self._write([number, rpc.ANSWER, body])
+            self._frames.write([number, rpc.ANSWER, body])
         except StoreError as error:
-            self._write([number, rpc.ERROR, results.error_to_list(error)])
+            self._frames.write([number, rpc.ERROR, results.error_to_list(error)])
 
     async def _stream(self, number: int, method: str, arguments: list[Any]) -> None:
         credit = self._credits[number] = asyncio.Semaphore(rpc.WATCH_WINDOW)
         try:
             async for batch in self._streams[method](*arguments):
                 await credit.acquire()
-                self._write([number, rpc.BATCH, batch])
-                await self._writer.drain()
-            self._write([number, rpc.END, None])
+                self._frames.write([number, rpc.BATCH, batch])
+                await self._frames.drain()
+            self._frames.write([number, rpc.END, None])
         except StoreError as error:
-            self._write([number, rpc.ERROR, results.error_to_list(error)])
+            self._frames.write([number, rpc.ERROR, results.error_to_list(error)])
         except ConnectionError:
             return  # the reader is gone, and with it the stream
-
-    def _write(self, body: list[Any]) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(rpc.encode_frame(body))
 
     # ------------------------------------------------------------------ Store
 

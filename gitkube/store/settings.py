@@ -19,7 +19,7 @@ class MemberSettings:
     keep_revisions: int = DEFAULT_KEEP_REVISIONS
     """History is compacted to about this many revisions: how far back a watch may resume ..."""
     keep_history_s: float = DEFAULT_KEEP_HISTORY_S
-    """... and to what is younger than this, whichever keeps more."""
+    """... and to what is younger than this, whichever keeps less."""
     quota_bytes: int = DEFAULT_QUOTA_BYTES
     lock_wait_s: float = 5.0
     """How long to wait for a directory that is in use: after a crash the old member takes a moment to end."""

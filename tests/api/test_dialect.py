@@ -88,7 +88,7 @@ def test_without_a_certificate_only_health_and_version_answer(nobody: Caller) ->
         assert nobody("GET", path).code == 200
     for path in ("/api", "/apis", "/api/v1/pods", "/metrics", "/openapi/v3", "/", "/nothing"):
         answer = nobody("GET", path)
-        assert (answer.code, answer.json["reason"]) == (401, "Unauthorized"), path
+        assert (answer.code, answer.json["reason"]) == (403, "Forbidden"), path
 
 
 def test_a_user_without_rights_discovers_and_no_more(ada: Caller) -> None:

@@ -82,13 +82,17 @@ class SteppingClock(SystemClock):
 @contextlib.asynccontextmanager
 async def server(directory: Path) -> AsyncIterator[Path]:
     """A fresh API server; the path of its socket."""
-
-    def authenticate(request: web.Request) -> User | None:
-        return _ADMIN if request.headers.get("Authorization") == f"Bearer {ADMIN_TOKEN}" else None
-
-    async with real_api(directory / "store", clock=SteppingClock(), settings=_SETTINGS) as api:
+    fixed = {ADMIN_TOKEN: _ADMIN}
+    async with real_api(
+        directory / "store", clock=SteppingClock(), settings=_SETTINGS, fixed_tokens=fixed
+    ) as api:
         streams = cast(PodStreams, None)  # nothing runs here, so no case gets as far as to a pod's stream
-        app = create_app(api, streams, clock=SteppingClock(), rng=random.Random(3), authenticate=authenticate)
+        app = create_app(
+            api,
+            streams,
+            clock=SteppingClock(),
+            rng=random.Random(3),
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, max_field_size=2**20)
         await runner.setup()
         path = directory / "api.sock"
@@ -280,6 +284,8 @@ class Replay:
                 document = json.loads(answer.text)
         except ValueError:
             return f"no JSON: {answer.text[:300]!r}"
+        if "bind_token" in step and not bindings.fits(step["bind_token"], document["status"]["token"]):
+            return f"another token than {step['bind_token']}"
         if "answer" not in step:
             return ""
         comparison = Comparison(

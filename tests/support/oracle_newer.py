@@ -6,6 +6,7 @@ themselves are no difference. What differs beyond that stands in the lists of di
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any
@@ -240,3 +241,26 @@ def _union(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
     for key, value in right.items():
         result[key] = _union(result[key], value) if key in result else value
     return result
+
+
+def token_of_old(token: str) -> dict[str, Any]:
+    """Header and claims of a token. Each has an id by now; and ours are signed with ES256."""
+    header, claims = (
+        json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in token.split(".")[:2]
+    )
+    claims.pop("jti")
+    return {"header": {**header, "alg": {"ES256": "RS256"}[header["alg"]]}, "claims": claims}
+
+
+def token_document_of_old(given: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+    """A TokenRequest without the name of the account, which is filled in by now; a TokenReview without the
+    id of the token."""
+    if given["kind"] == "TokenRequest":
+        before = recorded.get("metadata") or {}
+        metadata = {key: value for key, value in given["metadata"].items() if key in before}
+        return {**given, "metadata": metadata}
+    user = dict((given.get("status") or {}).get("user") or {})
+    extra = {key: value for key, value in user.pop("extra", {}).items() if not key.endswith("/credential-id")}
+    if extra:
+        user["extra"] = extra
+    return {**given, "status": {**(given.get("status") or {}), "user": user}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from gitkube.api.authorization import User
@@ -23,12 +23,16 @@ SMALL_STORE = MemberSettings(segment_bytes=256 * 1024)
 
 @contextlib.asynccontextmanager
 async def real_api(
-    directory: Path, *, clock: Clock | None = None, settings: ApiSettings | None = None
+    directory: Path,
+    *,
+    clock: Clock | None = None,
+    settings: ApiSettings | None = None,
+    fixed_tokens: Mapping[str, User] | None = None,
 ) -> AsyncIterator[Api]:
     """An API that lives as long as the block."""
     clock = clock or SystemClock()
     member = await Member.open(directory, clock=clock, rng=random.Random(1), settings=SMALL_STORE)
-    api = Api(member, clock=clock, rng=random.Random(2), settings=settings)
+    api = Api(member, clock=clock, rng=random.Random(2), settings=settings, fixed_tokens=fixed_tokens)
     task = asyncio.create_task(api.run())
     try:
         async with asyncio.timeout(10):

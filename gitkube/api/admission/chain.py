@@ -11,15 +11,16 @@ from gitkube.api.admission.classes import (
 )
 from gitkube.api.admission.limit_ranges import limit_ranges
 from gitkube.api.admission.namespace_lifecycle import namespace_lifecycle
-from gitkube.api.admission.pod_defaults import default_tolerations, pull_secrets, service_account_name
+from gitkube.api.admission.pod_defaults import default_tolerations, pull_secrets
 from gitkube.api.admission.request import AdmissionRequest, AdmissionRule
+from gitkube.api.admission.service_accounts import service_account
 from gitkube.api.admission.service_addresses import service_addresses
 from gitkube.api.admission.signing_requests import signing_request
 
 RULES: tuple[AdmissionRule, ...] = (
     namespace_lifecycle,
     limit_ranges,
-    service_account_name,
+    service_account,
     pull_secrets,
     priority,
     runtime_class,

@@ -1,4 +1,5 @@
-"""What every Pod gets besides the defaults of its schema: an account, and time on a host that is lost."""
+"""What every Pod gets besides the defaults of its schema: the secrets of its account for pulling images, and
+time on a host that is lost."""
 
 from __future__ import annotations
 
@@ -11,21 +12,12 @@ NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
 
 
-def service_account_name(request: AdmissionRequest) -> None:
-    if request.kind is not POD or request.verb is not Verb.CREATE or request.subresource:
-        return
-    spec = request.obj["spec"]
-    name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-    # `serviceAccount` is the older name of the same field; Kubernetes keeps both alike.
-    spec["serviceAccountName"] = spec["serviceAccount"] = name
-
-
 def pull_secrets(request: AdmissionRequest) -> None:
     """A pod that names no secrets for pulling images has those of its account."""
     if request.kind is not POD or request.verb is not Verb.CREATE or request.subresource:
         return
     spec = request.obj["spec"]
-    account = request.cache.of(SERVICE_ACCOUNT).get(spec["serviceAccountName"], request.namespace)
+    account = request.cache.of(SERVICE_ACCOUNT).get(str(spec.get("serviceAccountName")), request.namespace)
     secrets = (account or {}).get("imagePullSecrets")
     if secrets and not spec.get("imagePullSecrets"):
         spec["imagePullSecrets"] = [dict(secret) for secret in secrets]

@@ -31,6 +31,7 @@ _ALSO = (
     ("v1", "DeleteOptions"),
     ("autoscaling/v1", "Scale"),
     ("policy/v1", "Eviction"),
+    ("authentication.k8s.io/v1", "TokenRequest"),
 )
 _SPECIAL = {
     "meta/v1.Time": "time",

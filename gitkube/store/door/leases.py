@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.store.door.headers import Headers
-from gitkube.store.door.http2.call import Call
 from gitkube.store.etcd import errors
 from gitkube.store.etcd.errors import EtcdError
-from gitkube.store.etcd.wire import rpc
+from gitkube.store.etcd.wire import grpc, rpc
 from gitkube.store.protocol import LeaseId, LeaseNotFoundError, Store
 
 MAX_TTL_S = 9_000_000_000
@@ -36,9 +35,9 @@ class LeaseService:
         await self._store.lease_revoke(LeaseId(request.ID))
         return rpc.LeaseRevokeResponse(header=await self._headers.now())
 
-    async def keep_alive(self, call: Call) -> None:
+    async def keep_alive(self, context: Any) -> None:
         """A stream: each request is answered by one response."""
-        while (data := await call.read()) is not None:
+        while (data := await context.read()) is not grpc.aio.EOF:
             request = rpc.LeaseKeepAliveRequest.FromString(data)
             answer = rpc.LeaseKeepAliveResponse(ID=request.ID)
             try:
@@ -46,7 +45,7 @@ class LeaseService:
             except LeaseNotFoundError:
                 answer.TTL = 0
             answer.header.CopyFrom(await self._headers.now())
-            await call.write(answer.SerializeToString())
+            await context.write(answer.SerializeToString())
 
     async def time_to_live(self, request: Any) -> Any:
         answer = rpc.LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)

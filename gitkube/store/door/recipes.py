@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from gitkube.store.door.headers import Headers
-from gitkube.store.door.http2.call import Call
 from gitkube.store.etcd import convert, errors
 from gitkube.store.etcd.errors import EtcdError, EtcdStatus
 from gitkube.store.etcd.wire import election, grpc, lock
@@ -107,16 +106,17 @@ class RecipeService:
             raise EtcdError(NO_LEADER)
         return _leader_response(self._headers.at(result.revision), result.kvs[0])
 
-    async def observe(self, call: Call) -> None:
+    async def observe(self, context: Any) -> None:
         """A stream: who leads now, and each change of that or of what the leader proclaims."""
-        request = election.LeaderRequest.FromString(await call.read() or b"")
+        data = await context.read()
+        request = election.LeaderRequest.FromString(b"" if data is grpc.aio.EOF else data)
         told: tuple[bytes, Revision] | None = None
         async with aclosing(self._leaders(request.name)) as leaders:
             async for revision, kv in leaders:
                 if told != (kv.key, kv.mod_revision):
                     told = (kv.key, kv.mod_revision)
                     response = _leader_response(self._headers.at(revision), kv)
-                    await call.write(response.SerializeToString())
+                    await context.write(response.SerializeToString())
 
     async def _if_leader(self, leader: Any, operation: Operation) -> Revision:
         if not leader.key:

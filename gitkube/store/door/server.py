@@ -1,71 +1,76 @@
-"""The door itself: which method of etcd's is answered by which function, and where it listens.
+"""The door itself: gRPC's server (grpc.aio) with the methods of etcd, where it listens and how it is closed.
 
-Each method is a function from a request to an answer. Here alone they become bytes, and here alone an error
-of the store becomes a status of gRPC; streams read and write bytes themselves, as one response may be
-encoded once for many clients. `http2/` carries them.
+HTTP/2, TLS and flow control are gRPC's; what a client may ask for at once and how large it may be is said
+here. gRPC only carries bytes (`methods.py` reads and writes them).
 
-Invariant: a method that etcd has and this door has not is listed all the same, with a sentence.
+Invariant: an address or certificate that cannot be used is an error with its reason before anything is
+served.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+import socket
+from typing import Any
 
 import structlog
 
 from gitkube.clock import Clock
-from gitkube.store.door import cluster, watches
-from gitkube.store.door.cluster import ClusterService, MaintenanceService, unimplemented
+from gitkube.store.door import watches
+from gitkube.store.door.certificates import DoorTls, server_credentials
 from gitkube.store.door.headers import Headers
-from gitkube.store.door.http2.call import INTERNAL, Call, Method, RefusedError, Streaming, Unary
-from gitkube.store.door.http2.server import GrpcServer
-from gitkube.store.door.http2.tls import ServerTls
-from gitkube.store.door.keys import KeyService
-from gitkube.store.door.leases import LeaseService
-from gitkube.store.door.recipes import RecipeService
-from gitkube.store.door.watches import EventCache, WatchStream
-from gitkube.store.etcd.errors import EtcdError, to_etcd
-from gitkube.store.etcd.wire import DecodeError, election, lock, method_path, service_methods
-from gitkube.store.protocol import InvalidRequestError, Store, StoreAdmin, StoreError
+from gitkube.store.door.methods import Methods, OpenStreams
+from gitkube.store.etcd.wire import grpc
+from gitkube.store.protocol import InvalidRequestError, Store, StoreAdmin
 
 log = structlog.get_logger()
 
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 """As etcd: its largest request (1.5 MiB) and 512 KiB for what is around it."""
+MAX_CALLS = 4_000
+"""At once, streams included; more are refused with RESOURCE_EXHAUSTED."""
 CLOSE_GRACE_S = 1.0
+_LOOK_S = 1.0
 
-_Handler = Callable[[Any], Awaitable[Any]]
-_StreamHandler = Callable[[Call], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class DoorTls:
-    """Mutual TLS: certificate and key of the server, and the authority that signed its clients' certificates.
-
-    Files in PEM. They are read again when they change, so that a rotated certificate needs no restart.
-    """
-
-    certificate: Path
-    key: Path
-    client_authority: Path
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # A few compressed bytes may stand for gigabytes, which gRPC does not limit: they stay compressed, and are
+    # refused as no message.
+    ("grpc.per_message_decompression", 0),
+    # A second door on the same port is an error, not a lottery.
+    ("grpc.so_reuseport", 0),
+    # As etcd: who pings more often than each 5 s is cut off.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # A client that vanished without a word must not keep its watches and its place in a queue for hours.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
 
 
 class Door:
     """A door that is open; `close` it."""
 
-    def __init__(self, server: GrpcServer, headers: Headers, address: str) -> None:
-        self._server = server
+    def __init__(self, server: Any, streams: OpenStreams, headers: Headers, address: str) -> None:
+        self._server = server  # gRPC's server ends when nobody refers to it any more
+        self._streams = streams
         self._headers = headers
         self.address = address
         """HOST:PORT where it listens."""
 
+    async def wait_failed(self) -> None:
+        """Return when gRPC's server has ended, though nobody closed it.
+
+        Raises:
+            Exception: the reason, if it is known.
+        """
+        while await self._server.wait_for_termination(_LOOK_S):
+            pass  # only at the end of a wait does it tell of a server that has failed but has open streams
+
     async def close(self) -> None:
-        """End what is being answered, and listen no more."""
+        """Listen no more, and end what is being answered: streams at once, others after a short grace."""
         await self._headers.close()
-        await self._server.close(CLOSE_GRACE_S)
+        self._streams.close()
+        await self._server.stop(CLOSE_GRACE_S)
 
 
 async def serve_door(
@@ -88,150 +93,42 @@ async def serve_door(
         UnavailableError: the store does not answer.
         InvalidRequestError: the address is taken or no address, or a certificate cannot be read.
     """
-    host, _, port = listen.rpartition(":")
-    headers = Headers(store, clock=clock)
-    methods = _methods(store, admin, headers, watch_progress_s)
-    server = GrpcServer(methods, max_request_bytes=MAX_REQUEST_BYTES)
+    headers, streams = Headers(store, clock=clock), OpenStreams()
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+    methods = Methods(store, admin, headers, streams, watch_progress_s=watch_progress_s)
+    server.add_generic_rpc_handlers((methods,))
     await headers.start()
     try:
-        server_tls = ServerTls(tls.certificate, tls.key, tls.client_authority) if tls else None
-        bound_port = await server.start(host.strip("[]"), int(port), server_tls)
-    except (OSError, ValueError) as error:
+        port = _listen(server, listen, tls)
+        await server.start()
+    except BaseException as error:
         await headers.close()
-        raise InvalidRequestError(f"the etcd API cannot be served on {listen!r}: {error}") from error
-    log.info("door_opened", address=f"{host}:{bound_port}", mutual_tls=tls is not None)
-    return Door(server, headers, f"{host}:{bound_port}")
+        if isinstance(error, OSError | ValueError | RuntimeError):
+            raise InvalidRequestError(f"the etcd API cannot be served on {listen!r}: {error}") from error
+        raise
+    address = f"{listen.rpartition(':')[0]}:{port}"
+    log.info("door_opened", address=address, mutual_tls=tls is not None)
+    return Door(server, streams, headers, address)
 
 
-# ---------------------------------------------------------------------- methods
+def _listen(server: Any, listen: str, tls: DoorTls | None) -> int:
+    host, _, port = listen.rpartition(":")
+    if not host:
+        raise ValueError("it is not HOST:PORT")
+    _try_address(host.removeprefix("[").removesuffix("]"), int(port))
+    if tls is None:
+        return int(server.add_insecure_port(listen))
+    return int(server.add_secure_port(listen, server_credentials(tls)))
 
 
-def _methods(store: Store, admin: StoreAdmin, headers: Headers, watch_progress_s: float) -> dict[str, Method]:
-    keys, leases = KeyService(store, headers), LeaseService(store, headers)
-    members, upkeep = ClusterService(admin, headers), MaintenanceService(store, admin, headers)
-    recipes, events = RecipeService(store, headers), EventCache()
+def _try_address(host: str, port: int) -> None:
+    """gRPC only says that an address cannot be had; this says why.
 
-    async def watch(call: Call) -> None:
-        stream = WatchStream(store, headers, events, call, progress_s=watch_progress_s)
-        await stream.serve()
-
-    services = (
-        _etcd_service(
-            "KV",
-            {
-                "Range": keys.range,
-                "Put": keys.put,
-                "DeleteRange": keys.delete_range,
-                "Txn": keys.txn,
-                "Compact": keys.compact,
-            },
-        ),
-        _etcd_service("Watch", {}, {"Watch": watch}),
-        _etcd_service(
-            "Lease",
-            {
-                "LeaseGrant": leases.grant,
-                "LeaseRevoke": leases.revoke,
-                "LeaseTimeToLive": leases.time_to_live,
-                "LeaseLeases": leases.leases,
-            },
-            {"LeaseKeepAlive": leases.keep_alive},
-        ),
-        _etcd_service(
-            "Cluster",
-            {
-                "MemberAdd": members.add,
-                "MemberRemove": members.remove,
-                "MemberUpdate": members.update,
-                "MemberList": members.list,
-                "MemberPromote": members.promote,
-            },
-        ),
-        _etcd_service(
-            "Maintenance",
-            {
-                "Alarm": upkeep.alarm,
-                "Status": upkeep.status,
-                "Defragment": upkeep.defragment,
-                "Hash": upkeep.hash,
-                "HashKV": upkeep.hash_kv,
-                "MoveLeader": upkeep.move_leader,
-                "Downgrade": _refusing(cluster.NO_DOWNGRADE),
-            },
-            {"Snapshot": _refusing(cluster.NO_SNAPSHOT)},
-        ),
-        _etcd_service("Auth", {name: _refusing(cluster.NO_AUTH) for name in service_methods("Auth")}),
-        _service(
-            "v3lockpb.Lock",
-            {"Lock": (lock.LockRequest, recipes.lock), "Unlock": (lock.UnlockRequest, recipes.unlock)},
-            {},
-        ),
-        _service(
-            "v3electionpb.Election",
-            {
-                "Campaign": (election.CampaignRequest, recipes.campaign),
-                "Proclaim": (election.ProclaimRequest, recipes.proclaim),
-                "Leader": (election.LeaderRequest, recipes.leader),
-                "Resign": (election.ResignRequest, recipes.resign),
-            },
-            {"Observe": recipes.observe},
-        ),
-    )
-    return {path: method for service in services for path, method in service.items()}
-
-
-def _refusing(sentence: str) -> Callable[[Any], Awaitable[NoReturn]]:
-    async def refuse(request: Any) -> NoReturn:
-        raise unimplemented(sentence)
-
-    return refuse
-
-
-def _etcd_service(
-    name: str, unary: Mapping[str, _Handler], streams: Mapping[str, _StreamHandler] | None = None
-) -> dict[str, Method]:
-    methods = service_methods(name)
-    requests = {method: (methods[method][0], handler) for method, handler in unary.items()}
-    return _service(f"etcdserverpb.{name}", requests, streams or {})
-
-
-def _service(
-    name: str, unary: Mapping[str, tuple[Any, _Handler]], streams: Mapping[str, _StreamHandler]
-) -> dict[str, Method]:
-    methods: dict[str, Method] = {
-        method_path(name, method): _unary(request, handler) for method, (request, handler) in unary.items()
-    }
-    return methods | {method_path(name, method): _stream(handler) for method, handler in streams.items()}
-
-
-def _unary(request_class: Any, handler: _Handler) -> Unary:
-    read = request_class.FromString
-
-    async def handle(data: bytes) -> bytes:
-        try:
-            answer = await handler(read(data))
-        except (StoreError, EtcdError) as error:
-            raise _refused(error) from error
-        except DecodeError as error:
-            raise RefusedError(INTERNAL, f"the request is no message of its type: {error}") from error
-        encoded: bytes = answer.SerializeToString()
-        return encoded
-
-    return Unary(handle)
-
-
-def _stream(handler: _StreamHandler) -> Streaming:
-    async def handle(call: Call) -> None:
-        try:
-            await handler(call)
-        except (StoreError, EtcdError) as error:
-            raise _refused(error) from error
-        except DecodeError as error:
-            raise RefusedError(INTERNAL, f"a request is no message of its type: {error}") from error
-
-    return Streaming(handle)
-
-
-def _refused(error: StoreError | EtcdError) -> RefusedError:
-    status = error.status if isinstance(error, EtcdError) else to_etcd(error)
-    return RefusedError(status.code.value[0], status.text)
+    Raises:
+        OSError: it cannot be listened on.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen(1)

@@ -1,11 +1,12 @@
 """etcd's Watch service: one stream carries many watches, made and cancelled by the client as it goes.
 
 ```
- requests ─▶ reader ─▶ a task a watch, each on its own `Store.watch` ─▶ Call.send ─▶ responses
+ requests ─▶ reader ─▶ a task a watch, each on its own `Store.watch` ─▶ outbox ─▶ writer ─▶ responses
 ```
-When a client does not read, each watch of its stream has one response more under way and then stands still.
-They are cursors on the store's log: nothing else is kept for them, and no other stream notices. When
-compaction overtakes such a watch it is cancelled with the revision to read again from.
+The outbox is short. When a client does not read, the writer waits for it, then the outbox is full, then this
+stream's watches stand still. They are cursors on the store's log: nothing else is kept for them, and no other
+stream notices. When compaction overtakes such a watch it is cancelled with the revision to read again from.
+One writer, because gRPC takes one message of a stream at a time, and a watch may be cancelled at any.
 
 An event is encoded once, however many watches it goes to: a response is a header, a watch id and bytes that
 are shared (`EventCache`).
@@ -14,8 +15,8 @@ A client may ask for *progress*: "all up to R was sent on this stream". etcd ans
 3.4.25 it could be wrong; we answer when it is true. A watch that had nothing to send since its last event
 does not know how far it is, so another one from there on is asked whether there is something.
 
-Invariant: the responses of a watch are sent in the order of revisions, and `_Watch.seen` is moved on only
-after that.
+Invariant: the responses of a watch come into the outbox in the order of revisions, and `_Watch.seen` is moved
+on only after that.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gitkube.store.door.headers import Headers
-from gitkube.store.door.http2.call import Call
 from gitkube.store.etcd import convert, errors
-from gitkube.store.etcd.wire import rpc
+from gitkube.store.etcd.wire import grpc, rpc
 from gitkube.store.protocol import (
     CompactedError,
     Event,
@@ -39,6 +39,8 @@ from gitkube.store.protocol import (
     WatchBatch,
 )
 
+OUTBOX_RESPONSES = 16
+"""Each of at most about MAX_RESPONSE_BYTES: what a client that does not read costs."""
 MAX_WATCHES = 10_000
 """Of one stream: a watch costs a task, and a client that wants more has lost count."""
 MAX_RESPONSE_BYTES = 3 * 1024 * 1024 // 2
@@ -128,7 +130,7 @@ class _Watch:
     request: Any
     start_revision: Revision
     seen: Revision = _NEVER
-    """All up to it was sent."""
+    """All up to it is in the outbox or was sent."""
     told: Revision = _NEVER
     """Of the last response: a progress that says nothing new is not sent."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -149,14 +151,15 @@ class WatchStream:
         store: Store,
         headers: Headers,
         events: EventCache,
-        call: Call,
+        context: Any,
         *,
         progress_s: float = PROGRESS_S,
     ) -> None:
         self._store = store
         self._headers = headers
         self._events = events
-        self._call = call
+        self._context = context
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_RESPONSES)
         self._progress_s = progress_s
         self._watches: dict[int, _Watch] = {}
         self._next_id = 0
@@ -170,11 +173,12 @@ class WatchStream:
             StoreError: the store failed; the client should look for another member.
         """
         reader = asyncio.create_task(self._read(), name="door-watch-reader")
+        writer = asyncio.create_task(self._write(), name="door-watch-writer")
         try:
             # A client that has said its last word still listens: the reader's end is not the stream's.
             await self._failed
         finally:
-            tasks = [reader, *(each.task for each in self._watches.values() if each.task)]
+            tasks = [reader, writer, *(each.task for each in self._watches.values() if each.task)]
             if self._progress is not None:
                 tasks.append(self._progress)
             for task in tasks:
@@ -184,7 +188,7 @@ class WatchStream:
 
     async def _read(self) -> None:
         try:
-            while (data := await self._call.read()) is not None:
+            while (data := await self._context.read()) is not grpc.aio.EOF:
                 request = rpc.WatchRequest.FromString(data)
                 match request.WhichOneof("request_union"):
                     case "create_request":
@@ -193,6 +197,13 @@ class WatchStream:
                         await self._cancel(request.cancel_request.watch_id)
                     case "progress_request":
                         self._start_progress()
+        except Exception as error:
+            self._fail(error)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._context.write(await self._outbox.get())
         except Exception as error:
             self._fail(error)
 
@@ -225,11 +236,11 @@ class WatchStream:
         try:
             first = await anext(batches)
         except CompactedError as error:
-            await self._call.write(self._response(now, watch.id, created=True))
+            await self._outbox.put(self._response(now, watch.id, created=True))
             await self._end_compacted(watch, error)
             return
         watch.seen = first.revision
-        await self._call.write(self._response(max(now, first.revision), watch.id, created=True))
+        await self._outbox.put(self._response(max(now, first.revision), watch.id, created=True))
         watch.task = asyncio.create_task(self._follow(watch, first, batches), name="door-watch")
 
     def _free_id(self) -> int:
@@ -240,7 +251,7 @@ class WatchStream:
 
     async def _refuse(self, reason: str) -> None:
         now = await self._headers.revision()
-        await self._call.write(
+        await self._outbox.put(
             self._response(now, _NO_WATCH, created=True, canceled=True, cancel_reason=reason)
         )
 
@@ -253,7 +264,7 @@ class WatchStream:
             watch.task.cancel()
             await asyncio.gather(watch.task, return_exceptions=True)
         now = await self._headers.revision()
-        await self._call.write(self._response(now, watch_id, canceled=True))
+        await self._outbox.put(self._response(now, watch_id, canceled=True))
 
     def _start_progress(self) -> None:
         """If an answer is under way already, it does for both: the client waits for one that is new enough,
@@ -281,7 +292,7 @@ class WatchStream:
             for start in range(0, len(waiting), _PROBES_AT_ONCE):
                 probed = waiting[start : start + _PROBES_AT_ONCE]
                 await asyncio.gather(*(self._caught_up(watch, due) for watch in probed))
-            await self._call.write(self._response(due, _NO_WATCH))
+            await self._outbox.put(self._response(due, _NO_WATCH))
         except Exception as error:
             self._fail(error)
 
@@ -329,7 +340,7 @@ class WatchStream:
         if not events:
             if watch.request.progress_notify and batch.revision > watch.told:
                 watch.told = batch.revision
-                await self._call.write(self._response(batch.revision, watch.id))
+                await self._outbox.put(self._response(batch.revision, watch.id))
             return
         watch.told = batch.revision
         pieces = self._events.pieces(events, batch.revision, may_fragment=watch.request.fragment)
@@ -338,7 +349,7 @@ class WatchStream:
                 response = self._response(revision, watch.id, fragment=True)
             else:
                 response = self._headers_encoded(revision) + watch.encoded_id
-            await self._call.write(response + encoded)
+            await self._outbox.put(response + encoded)
 
     def _headers_encoded(self, revision: Revision) -> bytes:
         """The field of the header, as it stands in each response at a revision."""
@@ -347,7 +358,7 @@ class WatchStream:
 
     async def _end_compacted(self, watch: _Watch, error: CompactedError) -> None:
         self._watches.pop(watch.id, None)
-        await self._call.write(
+        await self._outbox.put(
             self._response(Revision(0), watch.id, canceled=True, compact_revision=error.compact_revision)
         )
         watch.move(watch.seen)

@@ -73,6 +73,7 @@ MEMBER_BAD_URLS = EtcdStatus(_INVALID, "etcdserver: given member URLs are invali
 NOT_LEADER = EtcdStatus(_PRECONDITION, "etcdserver: not leader")
 BAD_LEADER_TRANSFEREE = EtcdStatus(_PRECONDITION, "etcdserver: bad leader transferee")
 NO_LEADER = EtcdStatus(_UNAVAILABLE, "etcdserver: no leader")
+STOPPED = EtcdStatus(_UNAVAILABLE, "etcdserver: server stopped")
 CORRUPT_CLUSTER = EtcdStatus(grpc.StatusCode.DATA_LOSS, "etcdserver: corrupt cluster")
 
 _UNKNOWN = Revision(0)

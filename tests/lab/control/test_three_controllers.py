@@ -204,7 +204,7 @@ async def order_of(site: ThreeControllers, host: str, term: int) -> str:
     finally:
         running_.cancel()
         await asyncio.gather(running_, return_exceptions=True)
-        with contextlib.suppress(ProcessLookupError):  # the host has hung up, and it has ended
+        with contextlib.suppress(ProcessLookupError):  # it ended when it was hung up on
             process.kill()
         await process.wait()
 

@@ -56,11 +56,11 @@ metadata: {{name: it}}
 """
 TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
-    "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange",
+    "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
+    "ClusterRoleBinding",
 }  # fmt: skip
 WARNED = {
-    "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "PodDisruptionBudget",
-    "ResourceQuota", "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
+    "PodDisruptionBudget", "ResourceQuota", "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
 }  # fmt: skip
 
 

@@ -12,70 +12,12 @@ import pytest
 
 from gitkube.clock import SystemClock
 from gitkube.store.door import serve_door
-from gitkube.store.etcd.wire import election, grpc, lock, rpc, service_methods
+from gitkube.store.etcd.wire import election, grpc, rpc
 from gitkube.store.member import Member
 from gitkube.store.protocol import Delete, LeaseId, Put, Revision
 from gitkube.store.watching import MAX_MATCHED
+from tests.support.door_client import DEADLINE_S, Client
 from tests.support.real_api import SMALL_STORE
-
-DEADLINE_S = 60.0
-RECIPES = {
-    "/v3lockpb.Lock/Lock": (lock.LockRequest, lock.LockResponse),
-    "/v3lockpb.Lock/Unlock": (lock.UnlockRequest, lock.UnlockResponse),
-    "/v3electionpb.Election/Campaign": (election.CampaignRequest, election.CampaignResponse),
-    "/v3electionpb.Election/Proclaim": (election.ProclaimRequest, election.ProclaimResponse),
-    "/v3electionpb.Election/Leader": (election.LeaderRequest, election.LeaderResponse),
-    "/v3electionpb.Election/Resign": (election.ResignRequest, election.ResignResponse),
-}
-
-
-class Client:
-    def __init__(self, address: str) -> None:
-        self.channel = grpc.aio.insecure_channel(
-            address, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-        )
-
-    async def call(self, path: str, **fields: Any) -> Any:
-        if path in RECIPES:
-            request, response = RECIPES[path]
-        else:
-            service, method = path.removeprefix("/etcdserverpb.").split("/")
-            request, response = service_methods(service)[method]
-        method = self.channel.unary_unary(
-            path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
-        )
-        return await method(request(**fields), timeout=DEADLINE_S)
-
-    def watch(self) -> WatchClient:
-        return WatchClient(
-            self.channel.stream_stream(
-                "/etcdserverpb.Watch/Watch",
-                request_serializer=rpc.WatchRequest.SerializeToString,
-                response_deserializer=rpc.WatchResponse.FromString,
-            )()
-        )
-
-
-class WatchClient:
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    async def create(self, key: bytes, end: bytes = b"", **fields: Any) -> Any:
-        create = rpc.WatchCreateRequest(key=key, range_end=end, **fields)
-        await self._call.write(rpc.WatchRequest(create_request=create))
-        created = await self.read()
-        assert created.created
-        return created
-
-    async def write(self, **fields: Any) -> None:
-        await self._call.write(rpc.WatchRequest(**fields))
-
-    async def read(self) -> Any:
-        async with asyncio.timeout(DEADLINE_S):
-            return await self._call.read()
-
-    def close(self) -> None:
-        self._call.cancel()
 
 
 @pytest.fixture
@@ -210,30 +152,6 @@ async def test_a_client_that_compaction_overtakes_is_told_where_to_read_again(
     assert seen == [b"a/%04d" % number for number in range(len(seen))]
     assert len(seen) < puts
     slow.close()
-
-
-async def test_a_message_that_is_too_large_is_refused_and_the_connection_goes_on(client: Client) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await client.call("/etcdserverpb.KV/Put", key=b"a", value=b"x" * 3_000_000)
-    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await client.call("/etcdserverpb.KV/Put", key=b"a", value=b"x" * 1_800_000)
-    assert caught.value.details() == "etcdserver: request is too large"
-    assert (await client.call("/etcdserverpb.KV/Put", key=b"a", value=b"x")).header.revision == 2
-
-
-async def test_a_watch_request_that_is_too_large_ends_its_stream_with_the_reason(client: Client) -> None:
-    watch = client.watch()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await watch.create(b"k" * 300_000)
-    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-async def test_a_method_that_nobody_knows_is_refused(client: Client) -> None:
-    method = client.channel.unary_unary("/etcdserverpb.KV/Levitate")
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await method(b"", timeout=DEADLINE_S)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 # ---------------------------------------------------------------------- locks and elections
