@@ -113,7 +113,7 @@ def _check_contents(directory: Path, contents: LogContents, meta: SnapshotMeta) 
         what = f"the last write was cut short by a crash, behind offset {contents.end}; nobody was told of it"
         yield Finding(contents.segments[-1].path, what, "None needed: the next start removes it.", False)
     for path in contents.leftovers:
-        what = "left over from something that a crash cut short"
+        what = "made ahead for what comes, or left over from something that a crash cut short"
         yield Finding(path, what, "None needed: the next start removes it.", False)
 
 
