@@ -2,7 +2,8 @@
 
 The form is Kubernetes' (`--token-auth-file`): lines of CSV, `token,user,uid` and perhaps groups, in quotes
 when they are several. The tokens hold until the file is changed and `serve` is started anew, so they are for
-what can have neither a certificate nor a ServiceAccount. Invariant: a file that is wrong in one line is no file.
+what can have neither a certificate nor a ServiceAccount. Invariant: a file that is wrong in one line is no
+file.
 """
 
 from __future__ import annotations

@@ -18,7 +18,13 @@ OWN = ("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreview
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
     with LiveCluster(tmp_path_factory.mktemp("rights")) as live:
+        events = {
+            "verbs": ["list", "create", "update"],
+            "apiGroups": ["events.k8s.io"],
+            "resources": ["events"],
+        }
         rules = [
+            events,
             {"verbs": ["get", "list", "watch"], "apiGroups": [""], "resources": ["pods"]},
             {"verbs": ["*"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]},
         ]
@@ -89,6 +95,24 @@ def test_a_role_opens_what_it_names_and_nothing_beside_it(cluster: LiveCluster) 
     ):  # fmt: skip
         answer = call(method, path, {} if method in ("POST", "PATCH") else None, JSON)
         assert answer.code == 403, (method, path, answer.code, answer.body[:200])
+
+
+def test_of_two_groups_with_the_same_things_each_needs_its_own_right(cluster: LiveCluster) -> None:
+    call = Caller(cluster, cluster.pki.client_certificate("reader", []))
+    newer, older = "/apis/events.k8s.io/v1/namespaces/default/events", "/api/v1/namespaces/default/events"
+    event = {
+        "metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a", "reason": "r",
+        "type": "Normal", "reportingController": "c", "reportingInstance": "i",
+        "regarding": {"kind": "Pod", "namespace": "default", "name": "x"},
+    }  # fmt: skip
+    assert call("POST", newer, event, JSON).code == 201
+    series = {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}}
+    merge = {"Content-Type": "application/merge-patch+json"}
+    assert call("PATCH", f"{newer}/e", series, merge).code == 200
+    assert call("GET", newer).code == 200
+    for method, path in (("GET", older), ("GET", f"{newer}/e"), ("DELETE", f"{newer}/e"), ("POST", older),
+                         ("GET", f"{newer}?watch=1"), ("DELETE", newer), ("PUT", f"{newer}/e")):  # fmt: skip
+        assert call(method, path, event if method in ("POST", "PUT") else None, JSON).code == 403, path
 
 
 def test_a_refusal_does_not_tell_whether_the_thing_is_there(cluster: LiveCluster) -> None:
