@@ -19,7 +19,7 @@ OWN = ("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreview
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
     with LiveCluster(tmp_path_factory.mktemp("rights")) as live:
         events = {
-            "verbs": ["list", "create", "update"],
+            "verbs": ["list", "create", "patch"],
             "apiGroups": ["events.k8s.io"],
             "resources": ["events"],
         }
@@ -108,7 +108,8 @@ def test_of_two_groups_with_the_same_things_each_needs_its_own_right(cluster: Li
     assert call("POST", newer, event, JSON).code == 201
     series = {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}}
     merge = {"Content-Type": "application/merge-patch+json"}
-    assert call("PATCH", f"{newer}/e", series, merge).code == 200
+    patched = call("PATCH", f"{newer}/e", series, merge)
+    assert patched.code == 200, patched.body
     assert call("GET", newer).code == 200
     for method, path in (("GET", older), ("GET", f"{newer}/e"), ("DELETE", f"{newer}/e"), ("POST", older),
                          ("GET", f"{newer}?watch=1"), ("DELETE", newer), ("PUT", f"{newer}/e")):  # fmt: skip
