@@ -92,7 +92,11 @@ def snapshot_chunks(
 
 def snapshot_bytes(disk: Disk, directory: Path) -> int:
     """Of all snapshots on disk."""
-    return sum(disk.size(path) for path in snapshot_paths(disk, directory))
+    size_bytes = 0
+    for path in snapshot_paths(disk, directory):
+        with suppress(FileNotFoundError):  # a thread that has written a newer one removes it just now
+            size_bytes += disk.size(path)
+    return size_bytes
 
 
 class SnapshotReceiver:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitkube.sim.disk import PowerCut, SimDisk
+from gitkube.store.disk import SystemDisk
 from gitkube.store.parts import PIECE_BYTES
 from gitkube.store.protocol import CorruptError
 from gitkube.store.raft.types import ConfState, MemberId, SnapshotMeta
@@ -273,3 +274,15 @@ def test_a_crash_while_receiving_leaves_nothing_or_all(seed: int) -> None:
             assert disk.names(OTHER) == []
         else:
             assert list(read_snapshot(disk, OTHER, meta)) == PARTS
+
+
+def test_the_size_is_told_while_a_thread_removes_an_old_one(tmp_path: Path) -> None:
+    class Removing(SystemDisk):
+        def names(self, directory: Path) -> list[str]:
+            found = super().names(directory)
+            (directory / found[0]).unlink()
+            return found
+
+    for index in (1, 2):
+        (tmp_path / f"{index:016x}-{1:016x}.snap").write_bytes(b"1234567")
+    assert snapshot_bytes(Removing(), tmp_path) == 7
