@@ -33,6 +33,10 @@ class Context:
     """"" becomes the user's name."""
     dry_run: bool = False
     field_validation: FieldValidation = FieldValidation.WARN
+    asked_as: Kind | None = None
+    """The kind by which the client asks, where it is another version of what is stored: its rights count."""
+    asked_verb: str = ""
+    """The verb by which it asks, where it is done by another one."""
     warnings: list[str] = field(default_factory=list)
     """Filled by the verbs; the HTTP server sends each as a Warning header."""
 

@@ -303,6 +303,7 @@ class Verbs:
     ) -> None:
         """Raises `StatusError` 403 unless the user may do this."""
         user = context.user
+        kind, verb = context.asked_as or kind, context.asked_verb or verb
         if kind is NAMESPACE and name:
             namespace = name  # a namespace is a thing of its own: a Role in it may open it
         attributes = Attributes(

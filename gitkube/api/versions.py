@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from gitkube.api import errors
-from gitkube.api.authorization import Attributes, Authorizer
+from gitkube.api.authorization import Attributes, Authorizer, system_user
 from gitkube.api.client import ObjectList, PatchType
 from gitkube.api.decoding import accept, accept_patched
 from gitkube.api.patching import apply_patch
@@ -45,6 +45,16 @@ class _Converted:
         return b'{"type":"%s","object":%s}\n' % (self.type.encode(), orjson.dumps(self.object))
 
 
+def _asked(context: Context, kind: Kind, verb: str = "") -> Context:
+    """The context for the stored kind, of a request that is about this one."""
+    return dataclasses.replace(context, asked_as=kind, asked_verb=verb) if kind.stored_as else context
+
+
+def _reading(context: Context) -> Context:
+    """For reading what is to be changed: who may change a thing need not have the right to see it."""
+    return dataclasses.replace(context, user=system_user("apiserver"))
+
+
 class Versions:
     """`VerbsApi` for all served kinds, over one for the stored ones."""
 
@@ -57,21 +67,23 @@ class Versions:
         self, context: Context, kind: Kind, namespace: str, name: str, *, resource_version: str = ""
     ) -> Object:
         found = await self._verbs.get(
-            context, stored_kind(kind), namespace, name, resource_version=resource_version
+            _asked(context, kind), stored_kind(kind), namespace, name, resource_version=resource_version
         )
         return from_stored(kind, found)
 
     async def list(self, context: Context, kind: Kind, namespace: str, options: ListOptions) -> ObjectList:
         if not kind.stored_as:
             return await self._verbs.list(context, kind, namespace, options)
-        found = await self._verbs.list(context, stored_kind(kind), namespace, _selection(kind, options))
+        found = await self._verbs.list(
+            _asked(context, kind), stored_kind(kind), namespace, _selection(kind, options)
+        )
         return _list(kind, found)
 
     async def watch(
         self, context: Context, kind: Kind, namespace: str, options: WatchOptions
     ) -> AsyncIterator[WatchItem]:
         options = dataclasses.replace(options, field_selector=_selector(kind, options.field_selector))
-        async for item in self._verbs.watch(context, stored_kind(kind), namespace, options):
+        async for item in self._verbs.watch(_asked(context, kind), stored_kind(kind), namespace, options):
             yield _Converted(item.type, from_stored(kind, item.object)) if kind.stored_as else item
 
     async def create(self, context: Context, kind: Kind, namespace: str, obj: Object) -> Object:
@@ -87,17 +99,19 @@ class Versions:
         if not kind.stored_as:
             return await self._verbs.create(context, kind, namespace, obj)
         stored = to_stored(kind, accept(kind, obj, context))
-        return from_stored(kind, await self._verbs.create(context, stored_kind(kind), namespace, stored))
+        return from_stored(
+            kind, await self._verbs.create(_asked(context, kind), stored_kind(kind), namespace, stored)
+        )
 
     async def update(
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         if not kind.stored_as:
             return await self._verbs.update(context, kind, namespace, name, obj, subresource=subresource)
-        old = await self._verbs.get(context, stored_kind(kind), namespace, name)
+        old = await self._verbs.get(_reading(context), stored_kind(kind), namespace, name)
         new = to_stored(kind, accept(kind, obj, context), old)
         written = await self._verbs.update(
-            context, stored_kind(kind), namespace, name, new, subresource=subresource
+            _asked(context, kind), stored_kind(kind), namespace, name, new, subresource=subresource
         )
         return from_stored(kind, written)
 
@@ -117,13 +131,18 @@ class Versions:
                 context, kind, namespace, name, patch, type, subresource=subresource
             )
         for attempt in range(_TRIES):
-            old = await self._verbs.get(context, stored_kind(kind), namespace, name)
+            old = await self._verbs.get(_reading(context), stored_kind(kind), namespace, name)
             view = from_stored(kind, old)
             patched = apply_patch(kind, view, patch, type, schema=schema_of(kind))
             new = to_stored(kind, accept_patched(kind, patched, patch, context), old)
             try:
                 written = await self._verbs.update(
-                    context, stored_kind(kind), namespace, name, new, subresource=subresource
+                    _asked(context, kind, "patch"),
+                    stored_kind(kind),
+                    namespace,
+                    name,
+                    new,
+                    subresource=subresource,
                 )
             except errors.StatusError as error:
                 if not errors.is_conflict(error) or attempt == _TRIES - 1:
@@ -147,14 +166,16 @@ class Versions:
         if kind.stored_as:
             obj = to_stored(kind, accept(kind, obj, context, is_apply=True))
         applied, is_new = await self._verbs.apply(
-            context, stored, namespace, name, obj, force=force, subresource=subresource
+            _asked(context, kind), stored, namespace, name, obj, force=force, subresource=subresource
         )
         return from_stored(kind, applied), is_new
 
     async def delete(
         self, context: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions
     ) -> tuple[Object, bool]:
-        last, is_gone = await self._verbs.delete(context, stored_kind(kind), namespace, name, options)
+        last, is_gone = await self._verbs.delete(
+            _asked(context, kind), stored_kind(kind), namespace, name, options
+        )
         return from_stored(kind, last), is_gone
 
     async def delete_collection(
@@ -162,21 +183,23 @@ class Versions:
     ) -> ObjectList:
         selection = _selection(kind, selection)
         deleted = await self._verbs.delete_collection(
-            context, stored_kind(kind), namespace, selection, options
+            _asked(context, kind), stored_kind(kind), namespace, selection, options
         )
         return _list(kind, deleted) if kind.stored_as else deleted
 
     async def get_subresource(
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
-        found = await self._verbs.get_subresource(context, stored_kind(kind), namespace, name, subresource)
+        found = await self._verbs.get_subresource(
+            _asked(context, kind), stored_kind(kind), namespace, name, subresource
+        )
         return from_stored(kind, found)
 
     async def create_subresource(
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, body: Object
     ) -> Object:
         return await self._verbs.create_subresource(
-            context, stored_kind(kind), namespace, name, subresource, body
+            _asked(context, kind), stored_kind(kind), namespace, name, subresource, body
         )
 
 

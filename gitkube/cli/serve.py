@@ -74,6 +74,12 @@ if TYPE_CHECKING:
     "--etcd-listen", default="", metavar="HOST:PORT", help="Open a door that speaks etcd's protocol (v3)."
 )
 @click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Fixed tokens, lines of token,user,uid,groups. Give it to every controller.",
+)
+@click.option(
     "--eviction-after",
     type=click.IntRange(min=0),
     default=300,
@@ -98,6 +104,7 @@ def serve(
     join: Path | None,
     force_new_cluster: bool,
     etcd_listen: str,
+    token_file: Path | None,
     eviction_after: int,
     log_format: str | None,
 ) -> None:
@@ -120,6 +127,7 @@ def serve(
         peer_advertise=peer_advertise,
         door_listen=etcd_listen,
         join=join,
+        token_file=token_file,
         force_new_cluster=force_new_cluster,
     )
     try:

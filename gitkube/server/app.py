@@ -1,7 +1,7 @@
 """The API over HTTPS: the application, and the server that puts it behind TLS.
 
-Client certificates are asked for and not demanded, so that health can be asked by anybody; who has none gets
-401 elsewhere. The server's certificate renews itself while the server runs.
+Client certificates are asked for and not demanded: others show a token, and health can be asked by anybody.
+The server's certificate renews itself while the server runs.
 """
 
 from __future__ import annotations

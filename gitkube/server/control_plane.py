@@ -54,6 +54,7 @@ from gitkube.server.pki import Pki
 from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
 from gitkube.server.switch import Switch
+from gitkube.server.token_file import read_token_file
 from gitkube.store.backup import force_new_cluster
 from gitkube.store.directory import lock_directory
 from gitkube.store.disk import SystemDisk
@@ -106,7 +107,7 @@ class ControlPlane:
 
         Raises:
             ExceptionGroup: a part has failed; each exception in it says what and why.
-            JoinError, PkiError, SettingsError, SourceError, StoreError: it cannot even begin.
+            JoinError, PkiError, SettingsError, SourceError, StoreError, TokenFileError: it cannot even begin.
         """
         settings = self._settings
         check_settings(settings)
@@ -116,6 +117,7 @@ class ControlPlane:
         name, identity = identity_of(settings.data_dir, settings.name or (joining.name if joining else ""))
         pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
         config = member_config(settings, pki, name, joining)
+        tokens = read_token_file(settings.token_file) if settings.token_file is not None else None
         if settings.force_new_cluster:
             await self._go_on_alone()
         async with asyncio.TaskGroup() as tasks:
@@ -130,6 +132,7 @@ class ControlPlane:
                     rng=self._rng,
                     settings=ApiSettings(toleration_s=toleration_s),
                     signing_key=SigningKey.derived_from(pki.shared_secret()),
+                    fixed_tokens=tokens,
                 )
                 tasks.create_task(api.run(), name="api")
                 await api.wait_ready()

@@ -53,6 +53,8 @@ class ControlPlaneSettings:
     """HOST:PORT of the door that speaks etcd's protocol; "" is none."""
     join: Path | None = None
     """A join file: this controller begins as a member of a cluster that runs."""
+    token_file: Path | None = None
+    """Fixed tokens (`token_file.py`); None is none."""
     force_new_cluster: bool = False
     """Forget all other members, and go on alone with the data that are here."""
 

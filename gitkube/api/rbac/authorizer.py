@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from gitkube.api.accounts import user_name_of
 from gitkube.api.authorization import MASTERS_GROUP, Attributes, Decision, Rules, User
 from gitkube.api.cache import WatchCache
-from gitkube.api.rbac.rules import ALL, Rule, allows, rules_of
+from gitkube.api.rbac.rules import EVERYTHING, Rule, allows, rules_of
 from gitkube.objects import meta
 from gitkube.objects.kinds import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING, Kind
 from gitkube.objects.types import Object
@@ -28,7 +28,6 @@ MAX_KEPT_GRANTS = 4096
 """Pairs of user and namespace whose grants are kept; some hundred bytes each."""
 MAX_KEPT_ROLES = 16_384
 _RBAC = "rbac.authorization.k8s.io"
-_EVERYTHING = (Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), paths=(ALL,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class Rbac:
             return ()
         rules = tuple(rule for grant in self._grants(user, namespace).grants for rule in grant.rules)
         if MASTERS_GROUP in user.groups:
-            return (*(rule for rule in _EVERYTHING if rule not in rules), *rules)
+            return (*(rule for rule in EVERYTHING if rule not in rules), *rules)
         return rules
 
     # ------------------------------------------------------------------ from bindings to rules

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from gitkube.api import errors
 from gitkube.api.authorization import MASTERS_GROUP, Attributes, User
 from gitkube.api.rbac.authorizer import Rbac
-from gitkube.api.rbac.rules import ALL, Rule, compact, quoted, rules_of, uncovered
+from gitkube.api.rbac.rules import EVERYTHING, Rule, compact, quoted, rules_of, uncovered
 from gitkube.objects import meta
 from gitkube.objects.kinds import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING, Kind
 from gitkube.objects.types import Object
 
 _KINDS = frozenset({ROLE, CLUSTER_ROLE, ROLE_BINDING, CLUSTER_ROLE_BINDING})
-_ALL_RIGHTS = (Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), paths=(ALL,)))
 _HOUSEKEEPING = ("ownerReferences", "finalizers", "managedFields", "resourceVersion", "generation")
 
 
@@ -51,7 +50,7 @@ class Escalation:
         # A role that is made has no name on the request: as for every create.
         if self._may(user, "escalate", kind, namespace, "" if old is None else meta.name(obj)):
             return
-        if obj.get("aggregationRule") and uncovered(self._rbac.held(user, ""), _ALL_RIGHTS):
+        if obj.get("aggregationRule") and uncovered(self._rbac.held(user, ""), EVERYTHING):
             why = "must have cluster-admin privileges to use the aggregationRule"
             raise errors.forbidden(kind.group, kind.plural, meta.name(obj), why)
         self._confirm(user, kind, namespace, meta.name(obj), rules_of(obj))

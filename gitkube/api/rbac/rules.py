@@ -57,6 +57,10 @@ class Rule:
         return "{" + ", ".join(parts) + "}"
 
 
+EVERYTHING = (Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), paths=(ALL,)))
+"""What `cluster-admin` and the masters may."""
+
+
 def quoted(text: str) -> str:
     """In double quotes, with what would end or hide them escaped."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
