@@ -38,10 +38,11 @@ format: install-dev  ## Bring the code into the house's style
 	$(RUN)/ruff format .
 
 test: unit  ## Run everything, unit to lab (lab tests need root)
+	$(RUN)/pytest tests/unit -m slow -n auto --maxprocesses 4
 	$(RUN)/pytest tests --ignore=tests/unit
 
-unit: install-dev  ## Run the tests that need neither root nor a network
-	$(RUN)/pytest tests/unit -n auto --maxprocesses 4
+unit: install-dev  ## Run the quick tests, which need neither root nor a network
+	$(RUN)/pytest tests/unit -m "not slow" -n auto --maxprocesses 4
 
 torture: install-dev  ## Kill, stop and cut off real store members for ten minutes; check every answer
 	$(RUN)/python -m tests.torture --members 3 --seconds 120 --seed 1 --runs 4

@@ -37,8 +37,9 @@ from gitkube.store.protocol import LeaseId, MemberInfo, Put
 from gitkube.store.raft import ConfState, MemberId, SnapshotMeta
 
 CLUSTER_ID = 7
-MAX_STEPS = 40_000
-"""A life that has not come to its end by then is called stuck: some thousands are usual."""
+MAX_STEPS = 200_000
+"""A life that has not come to its end by then is called stuck: some thousands are usual,
+fifty thousand in the life of five busy members."""
 PEACE_US = 60 * SECOND_US
 """In peace all must be well by then: some ten elections, and the slowest message of the time before."""
 DEAR_CHECKS_EVERY_STEPS = 500

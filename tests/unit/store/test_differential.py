@@ -28,6 +28,8 @@ from tests.support.beside_etcd import DELETE, Rel, Request, Side, Watcher, Watch
 from tests.support.etcd_server import MISSING, etcd_server, is_installed
 from tests.support.real_api import SMALL_STORE
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("GITKUBE_DIFFERENTIAL_EXAMPLES", "300"))
 MAX_STEPS = 12
 

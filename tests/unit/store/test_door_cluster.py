@@ -16,7 +16,7 @@ from tests.support.etcdctl import Etcdctl, needs_etcdctl
 from tests.support.store_certificates import Authority, PeerFiles
 from tests.support.store_cluster import StoreCluster, reserve_port
 
-pytestmark = needs_etcdctl
+pytestmark = [needs_etcdctl, pytest.mark.slow]
 DEADLINE_S = 90.0
 
 

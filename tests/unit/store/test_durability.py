@@ -240,6 +240,7 @@ async def test_writes_too_large_for_one_record_are_all_answered_and_all_there(
     await again.close()
 
 
+@pytest.mark.slow
 async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
     """Kill -9 at a random moment under load, many times; then all that was answered is read back."""
     clock, rng = SystemClock(), random.Random(11)

@@ -17,6 +17,8 @@ from tests.support.etcd_server import MISSING, etcd_server, is_installed
 from tests.support.real_api import SMALL_STORE
 from tests.unit.store.test_contract import *  # noqa: F403
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["etcd", "door"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:

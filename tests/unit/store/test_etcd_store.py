@@ -28,6 +28,8 @@ from gitkube.store.protocol import (
 from tests.support.etcd_server import MISSING, etcd_server, free_ports, is_installed
 from tests.support.real_api import SMALL_STORE
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 60.0
 
 

@@ -11,6 +11,8 @@ from tests.torture.__main__ import SMALL
 from tests.torture.run import Options, torture
 from tests.torture.workload import Load
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

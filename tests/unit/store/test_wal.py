@@ -323,6 +323,7 @@ def read_damaged(disk: SimDisk, path: Path, data: bytes) -> list[Entry]:
     return read_log(disk, WAL, 0).entries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_a_log_of_some_hundred_records_cut_at_any_byte_keeps_all_before_the_cut(part: int) -> None:
     disk, path, entries, ends = damaged_logs()
@@ -334,6 +335,7 @@ def test_a_log_of_some_hundred_records_cut_at_any_byte_keeps_all_before_the_cut(
         assert read_damaged(disk, path, whole[:cut]) == entries[:kept], f"cut at {cut}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_a_log_of_some_hundred_records_with_any_byte_flipped_is_refused_with_the_place(part: int) -> None:
     disk, path, _, ends = damaged_logs()

@@ -23,6 +23,8 @@ from gitkube.store.raft.state import RaftState
 from tests.support.raft_cluster import PretendDisk
 from tests.unit.store.raft.test_random_schedules import live
 
+pytestmark = pytest.mark.slow
+
 SEEDS_AT_MOST = 500
 
 Break = Callable[[pytest.MonkeyPatch], None]
