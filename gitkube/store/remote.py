@@ -39,7 +39,6 @@ from gitkube.store.protocol import (
     Operation,
     RangeResult,
     Revision,
-    SessionExpiredError,
     StateHash,
     StoreError,
     StoreStatus,
@@ -213,7 +212,7 @@ class RemoteStore:
         origin = self._origins.new()
         try:
             answer = await self._call(method, *arguments, list(origin))
-        except (UnavailableError, SessionExpiredError, asyncio.CancelledError):
+        except (UnavailableError, asyncio.CancelledError):
             self._origins.lost(origin)
             raise
         except StoreError:

@@ -316,11 +316,7 @@ class Replica:
         assert self._turn is None, "the state is between two entries"
         meta = SnapshotMeta(self.node.applied, self.node.term_of(self.node.applied), self.node.conf)
         self._taken = (meta.index, self._applied_bytes)
-        return OwnSnapshot(meta, self.state_parts())
-
-    def state_parts(self) -> Iterator[list[Any]]:
-        """Everything that a snapshot holds, copied."""
-        return _parts(self.membership.dump(), self.space.dump())
+        return OwnSnapshot(meta, _parts(self.membership.dump(), self.space.dump()))
 
     def write_own(self, own: OwnSnapshot) -> None:
         """Write a state durably. May run in another thread.
