@@ -89,11 +89,11 @@ class AuthorizerObject(HostObject):
                 groups = (f"{_ACCOUNT}s", f"{_ACCOUNT}s:{namespace}", "system:authenticated")
                 user = User(f"{_ACCOUNT}:{namespace}:{account}", groups)
                 return AuthorizerObject(self._authorizer, self._request, self._matched, user)
-            case "requestResource", []:
-                return self.request_resource()
         return super().call(name, arguments)
 
-    def request_resource(self) -> HostObject:
+    def field(self, name: str) -> Any:
+        if name != "requestResource":
+            return super().field(name)
         request, kind = self._request, self._request.asked
         attributes = Attributes(
             self._user,
