@@ -80,6 +80,14 @@ def is_gone(error: BaseException) -> bool:
     return isinstance(error, StatusError) and error.code == 410
 
 
+def is_outage(error: StatusError) -> bool:
+    """Nothing can be asked of the API now: the same request may be made again later.
+
+    A webhook that fails is none, although it answers 500: it stops this object, and others go on.
+    """
+    return error.code == 429 or (error.code >= 500 and error.reason != "InternalError")
+
+
 def bad_request(message: str) -> StatusError:
     return StatusError(400, "BadRequest", message)
 
