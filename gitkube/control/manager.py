@@ -29,6 +29,7 @@ from gitkube.control.node_lifecycle import NodeLifecycleController
 from gitkube.control.pod_gc import PodGarbageCollector
 from gitkube.control.replicaset import ReplicaSetController
 from gitkube.control.replication_controller import ReplicationControllerController
+from gitkube.control.resource_quota import ResourceQuotaController
 from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
 from gitkube.control.taint_eviction import TaintEvictionController
@@ -104,6 +105,7 @@ CONTROLLERS: tuple[type, ...] = (
     TaintEvictionController,
     NamespaceController,
     ServiceAccountController,
+    ResourceQuotaController,
     ClusterRoleAggregationController,
     GarbageCollector,
     PodGarbageCollector,

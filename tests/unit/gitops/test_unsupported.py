@@ -57,10 +57,10 @@ metadata: {{name: it}}
 TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
     "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
-    "ClusterRoleBinding", "ReplicationController", "CronJob",
+    "ClusterRoleBinding", "ReplicationController", "CronJob", "ResourceQuota",
 }  # fmt: skip
 WARNED = {
-    "PodDisruptionBudget", "ResourceQuota", "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
+    "PodDisruptionBudget", "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
 }  # fmt: skip
 
 
