@@ -20,6 +20,7 @@ from gitkube.control.cluster_role_aggregation import ClusterRoleAggregationContr
 from gitkube.control.context import Context
 from gitkube.control.cronjob import CronJobController
 from gitkube.control.deployment import DeploymentController
+from gitkube.control.disruption import DisruptionController
 from gitkube.control.endpointslice import EndpointSliceController
 from gitkube.control.garbage_collector import GarbageCollector
 from gitkube.control.job import JobController
@@ -106,6 +107,7 @@ CONTROLLERS: tuple[type, ...] = (
     NamespaceController,
     ServiceAccountController,
     ResourceQuotaController,
+    DisruptionController,
     ClusterRoleAggregationController,
     GarbageCollector,
     PodGarbageCollector,
