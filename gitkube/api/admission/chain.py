@@ -12,6 +12,7 @@ from gitkube.api.admission.classes import (
 from gitkube.api.admission.limit_ranges import limit_ranges
 from gitkube.api.admission.namespace_lifecycle import namespace_lifecycle
 from gitkube.api.admission.pod_defaults import default_tolerations, pull_secrets
+from gitkube.api.admission.pod_security import pod_security_standards
 from gitkube.api.admission.request import AdmissionRequest, AdmissionRule
 from gitkube.api.admission.service_accounts import service_account
 from gitkube.api.admission.service_addresses import service_addresses
@@ -28,6 +29,7 @@ RULES: tuple[AdmissionRule, ...] = (
     default_storage_class,
     default_ingress_class,
     signing_request,
+    pod_security_standards,
     service_addresses,
 )
 
