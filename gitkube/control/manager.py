@@ -33,6 +33,7 @@ from gitkube.control.replication_controller import ReplicationControllerControll
 from gitkube.control.resource_quota import ResourceQuotaController
 from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
+from gitkube.control.storage_protection import ClaimProtectionController, VolumeProtectionController
 from gitkube.control.taint_eviction import TaintEvictionController
 
 HEALTHY_S = 60.0
@@ -108,6 +109,8 @@ CONTROLLERS: tuple[type, ...] = (
     ServiceAccountController,
     ResourceQuotaController,
     DisruptionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
     ClusterRoleAggregationController,
     GarbageCollector,
     PodGarbageCollector,
