@@ -17,7 +17,7 @@ from gitkube.api.client import Propagation
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.control.context import Context, Controller
 from gitkube.objects import conditions, meta
-from gitkube.objects.kinds import BUILT_IN, EVENT, NAMESPACE, POD, Kind
+from gitkube.objects.kinds import EVENT, NAMESPACE, POD, Kind
 from gitkube.objects.types import Object
 
 FINALIZER = "kubernetes"
@@ -52,7 +52,7 @@ class NamespaceController(Controller):
         await self._empty(POD, key, remaining)
         if not remaining.kinds and not remaining.failures:
             # Events last: deleting the others makes some.
-            for kind in sorted(BUILT_IN, key=lambda kind: kind is EVENT):
+            for kind in sorted(self.context.registry.stored, key=lambda kind: kind is EVENT):
                 if kind.namespaced and kind is not POD:
                     await self._empty(kind, key, remaining)
         await self._write_status(namespace, remaining)
