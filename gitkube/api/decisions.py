@@ -15,9 +15,12 @@ import uuid
 
 from gitkube.api import errors
 from gitkube.api.admission.chain import admit, allocate
+from gitkube.api.admission.quotas import charge_for
 from gitkube.api.admission.request import AdmissionRequest, Extensions, Verb
 from gitkube.api.authorization import ANONYMOUS
 from gitkube.api.cache import WatchCache
+from gitkube.api.custom.identity import check_definition_lives
+from gitkube.api.custom.views import KindView
 from gitkube.api.decoding import validated
 from gitkube.api.deletion import decide_deletion, ends_with_update
 from gitkube.api.rbac.escalation import Escalation
@@ -113,8 +116,11 @@ class Decisions:
                 error.message = f"object is being deleted: {error.message}"
             raise error
         write = put(kind, namespace, obj, None)
+        if kind.custom is not None:
+            write.compares.append(check_definition_lives(kind, self._cache))
         write.compares += request.compares
         write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
         return write
 
     async def update(
@@ -135,7 +141,8 @@ class Decisions:
             metadata["namespace"] = namespace
         version = str(metadata.get("resourceVersion") or "")
         parse_version(version)
-        check_version_given(kind, version, before)
+        if subresource != "scale" or kind.custom is None:
+            check_version_given(kind, version, before)
         if (uid := metadata.get("uid")) and uid != before["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
             resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
@@ -158,7 +165,7 @@ class Decisions:
         obj = request.obj
         self._escalation.check(context.user, kind, namespace, obj, old)
         allocate(request)
-        has_changed = not is_unchanged(obj, old)
+        has_changed = not is_unchanged(obj, old) or self._is_stale(kind, namespace, name)
         if has_changed:
             validated(kind, obj, old)
         await self._validate(request)
@@ -174,6 +181,7 @@ class Decisions:
         write = put(kind, namespace, obj, old)
         write.compares += request.compares
         write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
         return write
 
     async def delete(
@@ -276,6 +284,10 @@ class Decisions:
         )
         scale.body = ("autoscaling/v1", "Scale")
         return scale
+
+    def _is_stale(self, kind: Kind, namespace: str, name: str) -> bool:
+        objects = self._cache.of(kind)
+        return isinstance(objects, KindView) and objects.is_stale(name, namespace)
 
     def existing(self, kind: Kind, namespace: str, name: str) -> Object:
         old = self._cache.of(kind).get(name, namespace)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from gitkube.api import errors
@@ -18,6 +19,7 @@ from gitkube.api.cache import Item, WatchCache
 from gitkube.api.client import ObjectList, PatchType
 from gitkube.api.decisions import Decisions
 from gitkube.api.decoding import accept, accept_patched, check_identity, fill_defaults
+from gitkube.api.eviction import add_to_deletion, budget_after
 from gitkube.api.expiry import ExpiringLease
 from gitkube.api.patching import apply_patch
 from gitkube.api.rbac.escalation import Escalation
@@ -25,13 +27,21 @@ from gitkube.api.reads import Reads, selected_name
 from gitkube.api.refusals import check_served, check_uid, refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.api.subresources import bind, check_scale, eviction_options, scale_of, with_scale
+from gitkube.api.subresources import (
+    applied_scale,
+    bind,
+    check_scale,
+    eviction_options,
+    scale_of,
+    wanted_replicas,
+    with_scale,
+)
 from gitkube.api.token_requests import answer_request
 from gitkube.api.tokens import Tokens
 from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
-from gitkube.objects.kinds import EVENT, NAMESPACE, POD, TOKEN_REQUEST, Kind
+from gitkube.objects.kinds import EVENT, NAMESPACE, POD, POD_DISRUPTION_BUDGET, TOKEN_REQUEST, Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
@@ -118,7 +128,8 @@ class Verbs:
         self.authorize(context, "update", kind, namespace, name, subresource)
         check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
         if subresource == "scale":
-            check_scale(obj, name)
+            if kind.namespaced:
+                check_scale(obj, name)
             return await self._update_scale(context, kind, namespace, name, lambda _: obj)
         accepted = accept(kind, obj, context)
         check_identity(kind, accepted, namespace, name)
@@ -256,8 +267,7 @@ class Verbs:
             {"apiVersion": word[0], "kind": word[1], **body},
         )
         if subresource == "eviction":
-            options = eviction_options(body, namespace, name)
-            await self._delete(context, POD, namespace, name, options, is_admitted=True)
+            await self._evict(context, namespace, name, body)
             return _success(201)
 
         async def decide() -> Write:
@@ -307,12 +317,26 @@ class Verbs:
         write = await self._write(context, kind, decide)
         return write.result, write.is_end
 
+    async def _evict(self, context: Context, namespace: str, name: str, eviction: Object) -> None:
+        options = eviction_options(eviction, namespace, name)
+        if (eviction.get("deleteOptions") or {}).get("dryRun"):
+            context = replace(context, dry_run=True)
+
+        async def decide() -> Write:
+            pod, now_s = self._decide.existing(POD, namespace, name), self._clock.now()
+            budgets = (one for _, one in self._cache.of(POD_DISRUPTION_BUDGET).select(namespace))
+            budget = budget_after(pod, budgets, now_s)
+            write = await self._decide.delete(context, POD, namespace, name, options, is_admitted=True)
+            return add_to_deletion(write, pod, budget, now_s)
+
+        await self._write(context, POD, decide)
+
     async def _update_scale(
         self, context: Context, kind: Kind, namespace: str, name: str, change: Callable[[Object], Object]
     ) -> Object:
         async def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
-            new = with_scale(kind, old, change(scale_of(kind, old)))
+            new = with_scale(kind, old, change(scale_of(kind, old, must_be_there=False)))
             return await self._decide.update(context, kind, namespace, new, old, "scale")
 
         write = await self._write(context, kind, decide, "scale")
@@ -327,13 +351,8 @@ class Verbs:
 
         async def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
-            wanted = with_scale(kind, old, scale)["spec"]["replicas"]
-            applied: Object = {
-                "apiVersion": kind.api_version,
-                "kind": kind.kind,
-                "metadata": {"name": name},
-                "spec": {"replicas": wanted},
-            }
+            wanted = wanted_replicas(kind, old, scale)
+            applied = applied_scale(kind, name, wanted)
             new = fill_defaults(kind, self._decide.merge_applied(context, kind, old, applied, force, "scale"))
             return await self._decide.update(context, kind, namespace, new, old, "scale", tracked=True)
 
