@@ -50,8 +50,9 @@ from gitkube.store.watches import Watches
 
 log = structlog.get_logger()
 
-_INLINE_FSYNC_S = 0.002
-"""A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread."""
+_INLINE_FSYNC_S = 0.0005
+"""A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread, so that
+the next writes are taken in meanwhile."""
 _SYNCS_REMEMBERED = 15
 """Their median says how fast the disk is. A mean would say how busy the processors are: whoever waits for one
 in the middle of a sync seems to have a slow disk."""

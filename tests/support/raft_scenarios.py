@@ -250,7 +250,8 @@ class Scenario:
 
     def _tell_commits(self) -> bool:
         up = [member.node for member in self.members.values() if member.is_up]
-        return any([node.tell_commit(node.committed) for node in up])
+        told = [node.tell_commit(node.committed) for node in up]  # all of them, not up to the first
+        return any(told)
 
     def do_work(self, name: str) -> None:
         """The rest of the Ready at hand, or a whole one."""

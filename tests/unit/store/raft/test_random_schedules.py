@@ -234,7 +234,8 @@ class RandomCluster:
 
     def tell_commits(self) -> bool:
         up = [member.node for member in self.members.values() if member.is_up]
-        return any([node.tell_commit(node.committed) for node in up])
+        told = [node.tell_commit(node.committed) for node in up]  # all of them, not up to the first
+        return any(told)
 
     def leader(self) -> PretendMember | None:
         leaders = [m for m in self.members.values() if m.is_up and m.node.role is Role.LEADER]
