@@ -36,7 +36,10 @@ _ACTED_ON = frozenset(
         kinds.NAMESPACE, kinds.POD, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE, kinds.SERVICE_ACCOUNT,
         kinds.ENDPOINT_SLICE, kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.PRIORITY_CLASS,
         kinds.POD_TEMPLATE, kinds.LIMIT_RANGE, kinds.ROLE, kinds.ROLE_BINDING, kinds.CLUSTER_ROLE,
-        kinds.CLUSTER_ROLE_BINDING,
+        kinds.CLUSTER_ROLE_BINDING, kinds.MUTATING_WEBHOOK_CONFIGURATION,
+        kinds.VALIDATING_WEBHOOK_CONFIGURATION, kinds.MUTATING_ADMISSION_POLICY,
+        kinds.MUTATING_ADMISSION_POLICY_BINDING, kinds.VALIDATING_ADMISSION_POLICY,
+        kinds.VALIDATING_ADMISSION_POLICY_BINDING,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""

@@ -87,7 +87,11 @@ class Resources:
             request.query, user, request.headers.get("User-Agent", ""), request.method
         )
         handler = self._handler(request, target)
-        response = await handler(request, target, context)
+        try:
+            response = await handler(request, target, context)
+        except StatusError as error:
+            error.warnings = context.warnings
+            raise
         if context.warnings and not response.prepared:
             add_warnings(response, context.warnings)
         return response
