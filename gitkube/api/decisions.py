@@ -18,6 +18,8 @@ from gitkube.api.admission.chain import admit, allocate
 from gitkube.api.admission.request import AdmissionRequest, Extensions, Verb
 from gitkube.api.authorization import ANONYMOUS
 from gitkube.api.cache import WatchCache
+from gitkube.api.custom.identity import check_definition_lives
+from gitkube.api.custom.views import KindView
 from gitkube.api.decoding import validated
 from gitkube.api.deletion import decide_deletion, ends_with_update
 from gitkube.api.rbac.escalation import Escalation
@@ -113,6 +115,8 @@ class Decisions:
                 error.message = f"object is being deleted: {error.message}"
             raise error
         write = put(kind, namespace, obj, None)
+        if kind.custom is not None:
+            write.compares.append(check_definition_lives(kind, self._cache))
         write.compares += request.compares
         write.operations += request.operations
         return write
@@ -135,7 +139,8 @@ class Decisions:
             metadata["namespace"] = namespace
         version = str(metadata.get("resourceVersion") or "")
         parse_version(version)
-        check_version_given(kind, version, before)
+        if subresource != "scale" or kind.custom is None:
+            check_version_given(kind, version, before)
         if (uid := metadata.get("uid")) and uid != before["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
             resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
@@ -158,7 +163,7 @@ class Decisions:
         obj = request.obj
         self._escalation.check(context.user, kind, namespace, obj, old)
         allocate(request)
-        has_changed = not is_unchanged(obj, old)
+        has_changed = not is_unchanged(obj, old) or self._is_stale(kind, namespace, name)
         if has_changed:
             validated(kind, obj, old)
         await self._validate(request)
@@ -215,6 +220,10 @@ class Decisions:
         if is_unchanged(deletion.object, old):
             return Write(old)
         return put(kind, namespace, deletion.object, old)
+
+    def _is_stale(self, kind: Kind, namespace: str, name: str) -> bool:
+        objects = self._cache.of(kind)
+        return isinstance(objects, KindView) and objects.is_stale(name, namespace)
 
     async def admit_body(
         self,

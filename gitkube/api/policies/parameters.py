@@ -5,7 +5,7 @@ from __future__ import annotations
 from gitkube.api.admission.request import AdmissionRequest
 from gitkube.api.policies.policy_set import Binding, Policy
 from gitkube.objects.conversion import from_stored
-from gitkube.objects.kinds import Kind, by_gvk, stored_kind
+from gitkube.objects.kinds import Kind, stored_kind
 from gitkube.objects.labels import SelectorError, selector_of
 from gitkube.objects.types import Object
 
@@ -26,7 +26,7 @@ def parameters_of(request: AdmissionRequest, policy: Policy, binding: Binding) -
     wanted = policy.parameter_kind
     if wanted is None or not binding.parameters:
         return [None]
-    kind = by_gvk(str(wanted.get("apiVersion")), str(wanted.get("kind")))
+    kind = request.cache.registry.by_gvk(str(wanted.get("apiVersion")), str(wanted.get("kind")))
     if kind is None:
         raise ParameterError(
             f"failed to find resource referenced by paramKind: '{wanted.get('apiVersion')}, "

@@ -99,12 +99,12 @@ class PolicySet:
 
     def _rebuild(self) -> None:
         bindings: dict[str, list[Binding]] = {}
-        for _, binding in self._binding_cache.objects.items():
+        for _, binding in self._binding_cache.select():
             name = str((binding.get("spec") or {}).get("policyName"))
             bindings.setdefault(name, []).append(_binding_of(binding))
         self._policies = [
             _policy_of(policy, bindings[name])
-            for name, policy in self._policy_cache.objects.items()
+            for name, policy in self._policy_cache.select()
             if name in bindings
         ]
         self._by_resource = {}

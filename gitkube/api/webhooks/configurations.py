@@ -90,7 +90,7 @@ class Hooks:
 
     def _rebuild(self) -> None:
         compiled: dict[str, tuple[str, list[Hook]]] = {}
-        for name, configuration in self._cache.objects.items():
+        for name, configuration in self._cache.select():
             version = configuration["metadata"]["resourceVersion"]
             known = self._compiled.get(name)
             is_same = known is not None and known[0] == version
