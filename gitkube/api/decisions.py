@@ -11,7 +11,7 @@ import random
 import uuid
 
 from gitkube.api import errors
-from gitkube.api.admission.chain import admit
+from gitkube.api.admission.chain import admit, judge
 from gitkube.api.admission.quotas import charge_for
 from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.cache import WatchCache
@@ -81,6 +81,7 @@ class Decisions:
         request = self._admission(Verb.CREATE, context, kind, namespace, name, obj, None, "")
         admit(request)
         validated(kind, request.obj, None)
+        judge(request)
         if (present := self._cache.of(kind).get(name, namespace)) is not None:
             error = errors.already_exists(kind.group, kind.plural, name)
             if meta.is_deleting(present):
@@ -134,6 +135,7 @@ class Decisions:
         if is_unchanged(request.obj, old) and not self._is_stale(kind, namespace, name):
             return Write(old)
         validated(kind, request.obj, old)
+        judge(request)
         if ends_with_update(kind, request.obj, old):
             write = remove(kind, namespace, request.obj, old)
             gone = self._admission(Verb.DELETE, context, kind, namespace, name, old, None, "")

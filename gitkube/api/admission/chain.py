@@ -31,11 +31,11 @@ RULES: tuple[AdmissionRule, ...] = (
     default_storage_class,
     default_ingress_class,
     storage_protection,
-    claim_resize,
     signing_request,
-    pod_security_standards,
     service_addresses,
 )
+JUDGING_RULES: tuple[AdmissionRule, ...] = (claim_resize, pod_security_standards)
+"""Asked last, about a valid object as it is to be stored, which they do not change."""
 
 
 def admit(request: AdmissionRequest) -> None:
@@ -45,4 +45,14 @@ def admit(request: AdmissionRequest) -> None:
         StatusError: a rule refused.
     """
     for rule in RULES:
+        rule(request)
+
+
+def judge(request: AdmissionRequest) -> None:
+    """Ask the rules that only judge.
+
+    Raises:
+        StatusError: a rule refused.
+    """
+    for rule in JUDGING_RULES:
         rule(request)
