@@ -14,7 +14,8 @@ import random
 import uuid
 
 from gitkube.api import errors
-from gitkube.api.admission.chain import admit, allocate
+from gitkube.api.admission.chain import admit, allocate, judge
+from gitkube.api.admission.quotas import charge_for
 from gitkube.api.admission.request import AdmissionRequest, Extensions, Verb
 from gitkube.api.authorization import ANONYMOUS
 from gitkube.api.cache import WatchCache
@@ -108,6 +109,7 @@ class Decisions:
         self._escalation.check(context.user, kind, namespace, obj, None)
         allocate(request)
         validated(kind, obj, None)
+        judge(request)
         await self._validate(request)
         if (present := self._cache.of(kind).get(name, namespace)) is not None:
             error = errors.already_exists(kind.group, kind.plural, name)
@@ -119,6 +121,7 @@ class Decisions:
             write.compares.append(check_definition_lives(kind, self._cache))
         write.compares += request.compares
         write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
         return write
 
     async def update(
@@ -166,6 +169,7 @@ class Decisions:
         has_changed = not is_unchanged(obj, old) or self._is_stale(kind, namespace, name)
         if has_changed:
             validated(kind, obj, old)
+            judge(request)
         await self._validate(request)
         if not has_changed:
             return Write(old)
@@ -179,6 +183,7 @@ class Decisions:
         write = put(kind, namespace, obj, old)
         write.compares += request.compares
         write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
         return write
 
     async def delete(
