@@ -36,7 +36,7 @@ _ACTED_ON = frozenset(
         kinds.NAMESPACE, kinds.POD, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE, kinds.SERVICE_ACCOUNT,
         kinds.ENDPOINT_SLICE, kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.PRIORITY_CLASS,
         kinds.POD_TEMPLATE, kinds.LIMIT_RANGE, kinds.ROLE, kinds.ROLE_BINDING, kinds.CLUSTER_ROLE,
-        kinds.CLUSTER_ROLE_BINDING,
+        kinds.CLUSTER_ROLE_BINDING, kinds.REPLICATION_CONTROLLER, kinds.CRON_JOB,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""
@@ -51,8 +51,6 @@ _KEPT: Mapping[Kind, str] = {
 _INSTEAD: Mapping[Kind, str] = {
     kinds.STATEFUL_SET: "use a Deployment with one replica and a hostPath volume",
     kinds.DAEMON_SET: "use a Deployment with a topology spread over hosts",
-    kinds.CRON_JOB: "use a Job",
-    kinds.REPLICATION_CONTROLLER: "use a Deployment",
     kinds.HORIZONTAL_POD_AUTOSCALER: "set replicas in the Deployment",
     kinds.HORIZONTAL_POD_AUTOSCALER_V1: "set replicas in the Deployment",
     kinds.INGRESS: "use a Service of type NodePort",
