@@ -158,7 +158,11 @@ def _hollow_hosts(count: int, delays_ms: dict[str, int], data_dir: Path) -> Holl
     from gitkube.sim.hollow.hosts import HollowHosts
 
     return HollowHosts(
-        count, settings=hollow_settings(delays_ms), clock=SystemClock(), faults=data_dir / "hollow.json"
+        count,
+        settings=hollow_settings(delays_ms),
+        clock=SystemClock(),
+        faults=data_dir / "hollow.json",
+        disk=data_dir / "hollow-ended.jsonl",
     )
 
 

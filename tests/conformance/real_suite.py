@@ -1,12 +1,12 @@
 """Kubernetes' own e2e suite against hollow hosts, where somebody has built it.
 
-`python -m tests.conformance.real_suite` runs it. `E2E_TEST` names a built `e2e.test`, `GINKGO` the `ginkgo` to
-run it with (default: on the path, or beside it), `KUBECTL` another kubectl than the environment's. Without
+`python -m tests.conformance.real_suite` runs it. `E2E_TEST` names a built `e2e.test`, `GINKGO` the `ginkgo`
+to run it with (default: on the path, or beside it), `KUBECTL` another kubectl than the environment's. Without
 `E2E_TEST` it says so and ends with 0: nobody needs Kubernetes' sources to work on this project.
 
 The flow: a lab of hollow hosts, the specs of `e2e-1.20-no-containers.txt` (none of them needs a container),
-ginkgo's JUnit reports, a table on the terminal, and the same as `docs/reference/conformance-e2e.md`. Exit code
-1 when a spec did not pass.
+ginkgo's JUnit reports, a table on the terminal, and the same as `docs/reference/conformance-e2e.md`. Exit
+code 1 when a spec did not pass.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def page(results: list[Result], facts: Mapping[str, str]) -> str:
     lines = [
         "# Kubernetes' own e2e suite",
         "",
-        f"**{passed} of {len(results)} specs pass.** They are those of Kubernetes 1.20.2's conformance suite that",
-        "need no running container, unmodified, against [hollow hosts](../how-to/hollow-hosts.md).",
+        f"**{passed} of {len(results)} specs pass.** They are those of Kubernetes 1.20.2's conformance suite",
+        "that need no running container, unmodified, against [hollow hosts](../how-to/hollow-hosts.md).",
         "`python -m tests.conformance.real_suite` runs them and writes this page.",
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),

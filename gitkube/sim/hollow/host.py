@@ -17,6 +17,7 @@ from typing import Any
 from gitkube import wire
 from gitkube.clock import Clock, rfc3339
 from gitkube.sim.hollow.addresses import AddressPool
+from gitkube.sim.hollow.ended import EndedPods
 from gitkube.sim.hollow.faults import OFF, ON
 from gitkube.sim.hollow.pod import HollowPod
 from gitkube.sim.hollow.settings import HollowSettings
@@ -35,6 +36,7 @@ class HollowHost:
 
     Args:
         wake: called with the monotonic time at which `advance` wants to be called.
+        ended: the part of its disk that outlives this process.
     """
 
     def __init__(
@@ -45,13 +47,14 @@ class HollowHost:
         settings: HollowSettings,
         clock: Clock,
         wake: Callable[[HollowHost, float], None],
+        ended: EndedPods,
     ) -> None:
         self.name, self.address = name, address
         self.pods: dict[str, HollowPod] = {}
         """By uid."""
         self.state = ON
         """See `faults.py`. One that is cut goes on alone: it hears nothing and says nothing."""
-        self._settings, self._clock, self._wake = settings, clock, wake
+        self._settings, self._clock, self._wake, self._ended = settings, clock, wake, ended
         self._born = clock.now()
         self._term = 0
         self._digests: dict[str, str] = {}
@@ -146,11 +149,15 @@ class HollowHost:
         uids = {pod["metadata"]["uid"] for pod in wanted}
         for uid in [uid for uid in self.pods if uid not in uids]:
             self._free(self.pods.pop(uid))
+            self._ended.forget(uid)
         touched = []
         for pod in wanted:
             known = self.pods.get(pod["metadata"]["uid"])
             if known is None:
-                known = HollowPod(pod, self._settings, self._pull_s(pod), now_s, now)
+                known = HollowPod(
+                    pod, self._settings, self._pull_s(pod), now_s, now,
+                    ended_status=self._ended.get(pod["metadata"]["uid"]),
+                )  # fmt: skip
                 known.update(pod, now_s)
                 self.pods[known.uid] = known
                 touched.append(known)
@@ -219,7 +226,9 @@ class HollowHost:
         if pod.is_gone:
             report["gone"] = True
         else:
-            report["status"] = pod.status(self.address, self._clock.now())
+            report["status"] = status = pod.status(self.address, self._clock.now())
+            if status["phase"] in ("Succeeded", "Failed"):
+                self._ended.keep(pod.uid, status)
         return report
 
     def _node_report(self) -> wire.NodeReport:

@@ -19,6 +19,7 @@ from pathlib import Path
 from gitkube.clock import Clock
 from gitkube.fleet.errors import HostUnreachable
 from gitkube.fleet.hosts import Host, Inventory
+from gitkube.sim.hollow.ended import EndedPods
 from gitkube.sim.hollow.faults import ON, follow_faults
 from gitkube.sim.hollow.host import HollowHost
 from gitkube.sim.hollow.pipe import MemoryPipe, memory_pipe
@@ -37,6 +38,7 @@ class HollowHosts:
 
     Args:
         faults: the file that asks for faults; it need not exist.
+        disk: the file that remembers what has ended; None forgets it with the process.
 
     Raises:
         ValueError: not between 1 and MAX_HOSTS hosts.
@@ -45,7 +47,13 @@ class HollowHosts:
     agent_digest = ""
 
     def __init__(
-        self, count: int, *, settings: HollowSettings, clock: Clock, faults: Path | None = None
+        self,
+        count: int,
+        *,
+        settings: HollowSettings,
+        clock: Clock,
+        faults: Path | None = None,
+        disk: Path | None = None,
     ) -> None:
         if not 1 <= count <= MAX_HOSTS:
             raise ValueError(f"{count} hollow hosts are asked for; there can be 1 to {MAX_HOSTS}")
@@ -57,9 +65,12 @@ class HollowHosts:
         self._sooner = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self.hosts: dict[str, HollowHost] = {}
+        ended = EndedPods(disk)
         for number in range(1, count + 1):
             name, address = f"hollow-{number}", str(ADDRESSES[number])
-            self.hosts[name] = HollowHost(name, address, settings=settings, clock=clock, wake=self._wake)
+            self.hosts[name] = HollowHost(
+                name, address, settings=settings, clock=clock, wake=self._wake, ended=ended
+            )
 
     @property
     def cluster_cidr(self) -> str:

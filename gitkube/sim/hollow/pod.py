@@ -50,6 +50,8 @@ class HollowPod:
     now: float
     address: str = ""
     """Its IP, once it has started; given by the host."""
+    ended_status: dict[str, Any] | None = None
+    """It had ended before the process that plays this host began: what was reported then."""
     is_gone: bool = False
     """It was deleted, and nothing is left of it."""
     has_started: bool = False
@@ -111,6 +113,8 @@ class HollowPod:
         if self._gone_due_s is not None:
             self.is_gone = self._gone_due_s <= now_s
             return True
+        if self.ended_status is not None:
+            return False
         changed = False
         if not self.has_started and self._fate.can_pull and self._start_due_s <= now_s:
             self.has_started = changed = True
@@ -158,6 +162,8 @@ class HollowPod:
 
     @property
     def phase(self) -> str:
+        if self.ended_status is not None:
+            return str(self.ended_status["phase"])
         if self._failure is not None:
             return "Failed"
         if not self.has_started:
@@ -169,6 +175,8 @@ class HollowPod:
 
     def status(self, host_address: str, now: float) -> dict[str, Any]:
         """PodStatus."""
+        if self.ended_status is not None:
+            return self.ended_status
         phase = self.phase
         container_statuses = [self._container_status(one) for one in self._containers]
         status: dict[str, Any] = {

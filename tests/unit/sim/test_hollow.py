@@ -16,8 +16,10 @@ from gitkube.fleet.link import HostLink, LinkState
 from gitkube.fleet.settings import FleetSettings
 from gitkube.sim.hollow import HollowHosts, HollowSettings
 from gitkube.sim.hollow.addresses import AddressPool
+from gitkube.sim.hollow.ended import EndedPods
 from gitkube.sim.hollow.fate import container_fate, pod_fate
 from gitkube.sim.hollow.faults import write_faults
+from gitkube.sim.hollow.pod import HollowPod
 from tests.support.fake_clock import FakeClock, settle
 
 SETTINGS = HollowSettings(pull_s=2.0, start_s=1.0, stop_s=1.0, run_s=5.0)
@@ -246,6 +248,30 @@ async def test_a_power_cut_ends_containers_and_keeps_what_had_ended(stage: Stage
     await stage.clock.advance(40)
     assert (stage.status()["phase"], stage.status("job")["phase"]) == ("Running", "Succeeded")
     assert [one["status"]["phase"] for one in stage.reports if one["name"] == "web"] == ["Pending", "Running"]
+
+
+async def test_what_had_ended_stays_so_over_a_restart(
+    tmp_path: Path,
+) -> None:
+    first = EndedPods(tmp_path / "ended")
+    first.keep("one", {"phase": "Succeeded"})
+    first.keep("two", {"phase": "Failed"})
+    first.forget("two")
+    (tmp_path / "ended").open("a").write('{"uid": "torn')
+    second = EndedPods(tmp_path / "ended")
+    assert (second.get("one"), second.get("two")) == ({"phase": "Succeeded"}, None)
+    done = HollowPod(pod("one"), SETTINGS, 0.0, 0.0, 0.0, ended_status=second.get("one"))
+    assert (done.due_s, done.advance(100.0, 100.0), done.phase) == (None, False, "Succeeded")
+
+
+def test_the_memory_of_what_has_ended_does_not_grow_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "ended"
+    kept = EndedPods(path, most=10)
+    for number in range(100):
+        kept.keep(str(number), {"phase": "Succeeded"})
+    assert len(path.read_text().splitlines()) <= 20
+    again = EndedPods(path, most=10)
+    assert (again.get("99"), again.get("1")) == ({"phase": "Succeeded"}, None)
 
 
 async def test_faults_are_asked_for_by_a_file_that_may_be_wrong(tmp_path: Path) -> None:
