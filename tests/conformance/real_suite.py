@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitkube.lab.hollow import HollowLab
+from tests.conformance.token_secrets import token_secrets
 from tests.support.live_cluster import kubectl_path
 
 SPECS = Path(__file__).with_name("e2e-1.20-no-containers.txt")
@@ -138,7 +139,7 @@ def main() -> int:
             f"--kubeconfig={lab.kubeconfig}", "--provider=skeleton", f"--kubectl-path={kubectl}",
             f"--report-dir={reports}", "--allowed-not-ready-nodes=0", "--disable-log-dump",
         ]  # fmt: skip
-        with (directory / "e2e.log").open("w") as output:
+        with token_secrets(lab.kubeconfig), (directory / "e2e.log").open("w") as output:
             subprocess.run(command, stdout=output, stderr=output, timeout=TIMEOUT_S, check=False)
         took_s = time.monotonic() - began
         rss_mib = _rss_mib(lab.pid)
