@@ -1,8 +1,8 @@
 """What Kubernetes did until 1.23 and its 1.20 suite waits for: a token's Secret for each ServiceAccount.
 
-Kubernetes 1.24 ended that (LegacyServiceAccountTokenNoAutoGeneration), and gitkube is as 1.37. The suite begins
-each spec by waiting until the namespace's ServiceAccount names such a Secret, so this loop, an ordinary client
-of the API, makes them while the suite runs. Nothing else of the old behaviour is played.
+Kubernetes 1.24 ended that (LegacyServiceAccountTokenNoAutoGeneration), and gitkube is as 1.37. The suite
+begins each spec by waiting until the namespace's ServiceAccount names such a Secret, so this loop, an
+ordinary client of the API, makes them while the suite runs. Nothing else of the old behaviour is played.
 """
 
 from __future__ import annotations
