@@ -33,7 +33,9 @@ from gitkube.control.replication_controller import ReplicationControllerControll
 from gitkube.control.resource_quota import ResourceQuotaController
 from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
+from gitkube.control.storage_protection import ClaimProtectionController, VolumeProtectionController
 from gitkube.control.taint_eviction import TaintEvictionController
+from gitkube.objects.registry import Registry
 
 HEALTHY_S = 60.0
 """Whoever ran for so long starts again with the first pause."""
@@ -58,10 +60,11 @@ class Manager:
         rng: random.Random,
         settings: ControlSettings,
         controllers: Sequence[type] | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self._clock = clock
         self._settings = settings
-        self.context = Context(client, clock, rng, settings)
+        self.context = Context(client, clock, rng, settings, registry or Registry())
         chosen = CONTROLLERS if controllers is None else controllers
         self._controllers: list[Runnable] = [controller(self.context) for controller in chosen]
 
@@ -108,6 +111,8 @@ CONTROLLERS: tuple[type, ...] = (
     ServiceAccountController,
     ResourceQuotaController,
     DisruptionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
     ClusterRoleAggregationController,
     GarbageCollector,
     PodGarbageCollector,

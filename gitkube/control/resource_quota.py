@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
+from gitkube.api.informer import Informer
 from gitkube.control.context import Context, Controller
+from gitkube.control.custom_informers import CustomInformers
 from gitkube.objects import meta, pods, quota
 from gitkube.objects.kinds import BUILT_IN, EVENT, PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, SERVICE, Kind
 from gitkube.objects.pods import Resources
@@ -28,7 +30,7 @@ CONFLICT_RETRY_S = 0.05
 """A charge came between reading and writing; the next count sees it."""
 _OBJECTS_AT_ONCE = 1000
 """Counted without letting others have their turn."""
-_COUNTED = tuple(kind for kind in BUILT_IN if kind.namespaced and kind is not EVENT)
+_BUILT_IN = tuple(kind for kind in BUILT_IN if kind.namespaced and kind is not EVENT)
 _Known = dict[str, tuple[str, Resources]]
 
 
@@ -41,8 +43,19 @@ class ResourceQuotaController(Controller):
         self._quotas.add_handler(self.enqueue_changed)
         self._known: dict[tuple[str, Kind], _Known] = {}
         """What each object of a namespace costs, by uid, with the version of which that is true."""
-        for kind in _COUNTED:
-            context.informer(kind).add_handler(_Handler(self, kind))
+        for kind in _BUILT_IN:
+            self._look_at(kind, context.informer(kind))
+        self._custom = CustomInformers(context, self._look_at, lambda kind: None)
+
+    async def run(self) -> None:
+        """Count for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._custom.run(), name=f"{self.name} custom kinds")
+            tasks.create_task(super().run(), name=f"{self.name} workers")
+
+    def _look_at(self, kind: Kind, informer: Informer) -> None:
+        if kind.namespaced:
+            informer.add_handler(_Handler(self, kind))
 
     async def reconcile(self, key: str) -> float | None:
         """Count for one quota."""
@@ -71,12 +84,16 @@ class ResourceQuotaController(Controller):
     async def _count(self, current: Object) -> Resources:
         hard = (current.get("spec") or {}).get("hard") or {}
         found: Resources = {}
-        for kind in _COUNTED:
+        for kind in self._counted():
             names = quota.tracked(kind, hard)
             if names:
                 total = await self._count_kind(current, kind, hard)
                 found |= {name: total.get(name, ZERO) for name in names}
         return found
+
+    def _counted(self) -> list[Kind]:
+        custom = [one for one in self.context.registry.stored if one.custom is not None and one.namespaced]
+        return [*_BUILT_IN, *custom]
 
     async def _count_kind(self, current: Object, kind: Kind, hard: Mapping[str, Any]) -> Resources:
         namespace = meta.namespace(current)

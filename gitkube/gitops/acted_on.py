@@ -38,6 +38,7 @@ _ACTED_ON = frozenset(
         kinds.POD_TEMPLATE, kinds.LIMIT_RANGE, kinds.ROLE, kinds.ROLE_BINDING, kinds.CLUSTER_ROLE,
         kinds.CLUSTER_ROLE_BINDING, kinds.REPLICATION_CONTROLLER, kinds.CRON_JOB,
         kinds.RESOURCE_QUOTA, kinds.POD_DISRUPTION_BUDGET,
+        kinds.CUSTOM_RESOURCE_DEFINITION,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""
@@ -66,8 +67,8 @@ def kind_problem(manifest: Manifest, kind: Kind) -> Problem | None:
     if kind in NOT_FROM_GIT:
         message = f"a {kind.kind} cannot come from git: {NOT_FROM_GIT[kind]}"
         return manifest.problem(message, ("kind",))
-    if kind in _ACTED_ON:
-        return None
+    if kind in _ACTED_ON or kind.custom is not None:
+        return None  # on a custom kind acts whoever brought its definition
     message = f"no controller acts on a {kind.kind} yet"
     if kind in _KEPT:
         return manifest.problem(f"{message}: {_KEPT[kind]}", ("kind",), is_error=False)

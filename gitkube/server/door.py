@@ -87,8 +87,8 @@ class Door:
         watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
         self._resources = Resources(verbs, watches, pods, shaper)
-        self._discovery = Discovery(api.served_kinds)
-        self._openapi = OpenApi(api.served_kinds)
+        self._discovery = Discovery(api.registry)
+        self._openapi = OpenApi(api.registry)
         self._metrics = Metrics(self.lifetime, store_metrics)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,
@@ -154,7 +154,7 @@ class Door:
         if parts[1] == "apis" and len(parts) == 3:
             _require_read(request)
             return self._discovery.group(request, parts[2])
-        target = parse_path(raw_path)
+        target = parse_path(raw_path, self._api.registry)
         if isinstance(target, GroupVersion):
             _require_read(request)
             return self._discovery.resources(request, target.group, target.version)

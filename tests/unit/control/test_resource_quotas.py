@@ -12,33 +12,41 @@ import pytest
 
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
+from gitkube.api.machinery import Api
 from gitkube.clock import SystemClock
 from gitkube.control.manager import Manager
 from gitkube.control.resource_quota import ResourceQuotaController, new_status
 from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
-from gitkube.objects.kinds import CONFIG_MAP, POD, RESOURCE_QUOTA, SERVICE_ACCOUNT
+from gitkube.objects.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, POD, RESOURCE_QUOTA, SERVICE_ACCOUNT
 from gitkube.objects.quantity import Quantity
 from gitkube.objects.types import Object
-from tests.support.real_api import real_client
+from tests.support.real_api import ADMIN, real_api
 
 
 @contextlib.asynccontextmanager
-async def controlled(directory: Path) -> AsyncIterator[Client]:
-    async with real_client(directory) as client:
+async def controlled_api(directory: Path) -> AsyncIterator[Api]:
+    async with real_api(directory) as api:
         manager = Manager(
-            client,
+            api.client(ADMIN),
             clock=SystemClock(),
             rng=random.Random(1),
             settings=ControlSettings(),
             controllers=[ResourceQuotaController, ServiceAccountController],
+            registry=api.registry,
         )
         running = asyncio.create_task(manager.run())
         try:
-            yield client
+            yield api
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def controlled(directory: Path) -> AsyncIterator[Client]:
+    async with controlled_api(directory) as api:
+        yield api.client(ADMIN)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -135,6 +143,52 @@ async def test_a_count_beside_writers_never_loses_a_charge(tmp_path: Path) -> No
         await asyncio.gather(*(come_and_go(writer) for writer in range(8)))
         assert 0 < most <= 5
         await used_is(client, {"count/configmaps": "0"})
+
+
+DEFINITION: Object = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "things.example.org"},
+    "spec": {
+        "group": "example.org",
+        "scope": "Namespaced",
+        "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object"}},
+            }
+        ],
+    },
+}
+
+
+async def test_custom_resources_are_counted_charged_and_given_back(tmp_path: Path) -> None:
+    async with controlled_api(tmp_path) as api:
+        client = api.client(ADMIN)
+        await client.create(CUSTOM_RESOURCE_DEFINITION, DEFINITION)
+
+        async def is_served() -> bool:
+            return api.registry.by_gvk("example.org/v1", "Thing") is not None
+
+        await until(is_served, "the kind is served")
+        kind = api.registry.by_gvk("example.org/v1", "Thing")
+        assert kind is not None
+
+        def thing(name: str) -> Object:
+            metadata = {"name": name, "namespace": "default"}
+            return {"apiVersion": "example.org/v1", "kind": "Thing", "metadata": metadata}
+
+        await client.create(kind, thing("one"))
+        await client.create(RESOURCE_QUOTA, quota(**{"count/things.example.org": "2"}))
+        await used_is(client, {"count/things.example.org": "1"})
+        await client.create(kind, thing("two"))
+        with pytest.raises(StatusError, match=r"requested: count/things\.example\.org=1"):
+            await client.create(kind, thing("three"))
+        await client.delete(kind, "one", "default")
+        await used_is(client, {"count/things.example.org": "1"})
 
 
 def test_a_name_that_nothing_is_counted_for_keeps_what_it_said() -> None:

@@ -58,7 +58,7 @@ TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
     "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
     "ClusterRoleBinding", "ReplicationController", "CronJob", "ResourceQuota",
-    "PodDisruptionBudget",
+    "PodDisruptionBudget", "CustomResourceDefinition",
 }  # fmt: skip
 WARNED = {
     "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
