@@ -154,7 +154,9 @@ async def in_a_circle(cluster: Cluster, *names: str) -> None:
         await cluster.patch(CONFIG_MAP, meta.name(one), {"metadata": {"ownerReferences": references}})
 
 
-async def test_a_circle_of_owners_goes_when_one_of_them_is_deleted_in_the_foreground(cluster: Cluster) -> None:
+async def test_a_circle_of_owners_goes_when_one_of_them_is_deleted_in_the_foreground(
+    cluster: Cluster,
+) -> None:
     await cluster.start_all()
     await in_a_circle(cluster, "one", "two", "three")
     await cluster.clock.advance(1)
