@@ -180,7 +180,8 @@ class Resources:
     # ------------------------------------------------------------------ writing
 
     async def _create(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
-        form = wanted_form(request.headers.get("Accept", ""))
+        is_kept = target.kind not in REVIEWS
+        form = wanted_form(request.headers.get("Accept", ""), has_table=is_kept)
         obj = await read_object(request, context)
         created = await self._verbs.create(context, target.kind, target.namespace, obj)
         answer = self._shaper.one(target.kind, created, form, _include(request))
