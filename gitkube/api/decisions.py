@@ -14,7 +14,7 @@ import random
 import uuid
 
 from gitkube.api import errors
-from gitkube.api.admission.chain import admit, allocate
+from gitkube.api.admission.chain import admit, allocate, judge
 from gitkube.api.admission.quotas import charge_for
 from gitkube.api.admission.request import AdmissionRequest, Extensions, Verb
 from gitkube.api.authorization import ANONYMOUS
@@ -109,6 +109,7 @@ class Decisions:
         self._escalation.check(context.user, kind, namespace, obj, None)
         allocate(request)
         validated(kind, obj, None)
+        judge(request)
         await self._validate(request)
         if (present := self._cache.of(kind).get(name, namespace)) is not None:
             error = errors.already_exists(kind.group, kind.plural, name)
@@ -168,6 +169,7 @@ class Decisions:
         has_changed = not is_unchanged(obj, old) or self._is_stale(kind, namespace, name)
         if has_changed:
             validated(kind, obj, old)
+            judge(request)
         await self._validate(request)
         if not has_changed:
             return Write(old)
@@ -223,6 +225,10 @@ class Decisions:
         if is_unchanged(deletion.object, old):
             return Write(old)
         return put(kind, namespace, deletion.object, old)
+
+    def _is_stale(self, kind: Kind, namespace: str, name: str) -> bool:
+        objects = self._cache.of(kind)
+        return isinstance(objects, KindView) and objects.is_stale(name, namespace)
 
     async def admit_body(
         self,
@@ -284,10 +290,6 @@ class Decisions:
         )
         scale.body = ("autoscaling/v1", "Scale")
         return scale
-
-    def _is_stale(self, kind: Kind, namespace: str, name: str) -> bool:
-        objects = self._cache.of(kind)
-        return isinstance(objects, KindView) and objects.is_stale(name, namespace)
 
     def existing(self, kind: Kind, namespace: str, name: str) -> Object:
         old = self._cache.of(kind).get(name, namespace)

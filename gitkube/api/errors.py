@@ -28,6 +28,8 @@ class StatusError(Exception):
         self.message = message
         self.details = details
         self.retry_after_s = retry_after_s
+        self.warnings: list[str] = []
+        """What the client is warned of besides."""
 
     def to_status(self) -> dict[str, Any]:
         """The `v1.Status` object that clients get."""

@@ -35,12 +35,12 @@ RULES: tuple[AdmissionRule, ...] = (
     default_storage_class,
     default_ingress_class,
     storage_protection,
-    claim_resize,
     signing_request,
-    pod_security_standards,
 )
 ALLOCATING_RULES: tuple[AdmissionRule, ...] = (service_addresses,)
 """Asked once, about the object as it is to be stored: what they write goes into the same transaction."""
+JUDGING_RULES: tuple[AdmissionRule, ...] = (claim_resize, pod_security_standards)
+"""Asked last, about a valid object as it is to be stored, which they do not change."""
 
 
 def admit(request: AdmissionRequest) -> None:
@@ -60,4 +60,14 @@ def allocate(request: AdmissionRequest) -> None:
         StatusError: a rule refused.
     """
     for rule in ALLOCATING_RULES:
+        rule(request)
+
+
+def judge(request: AdmissionRequest) -> None:
+    """Ask the rules that only judge.
+
+    Raises:
+        StatusError: a rule refused.
+    """
+    for rule in JUDGING_RULES:
         rule(request)

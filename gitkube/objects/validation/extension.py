@@ -1,8 +1,6 @@
-"""Checks of what extends the API: definitions of kinds, other servers, flow control.
+"""Checks of other servers that extend the API, and of flow control.
 
-Source: k8s.io/kubernetes/pkg/apis/flowcontrol/validation, and
-k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation (names and versions; what a structural
-schema may say is checked where custom objects are served).
+Source: k8s.io/kube-aggregator/pkg/apis/apiregistration/validation, k8s.io/kubernetes/pkg/apis/flowcontrol.
 """
 
 from __future__ import annotations
@@ -15,9 +13,6 @@ from gitkube.objects.validation.causes import Causes
 
 _VERSION = re.compile(r"v[1-9][0-9]*((alpha|beta)[1-9][0-9]*)?")
 _MAX_PRECEDENCE = 10_000
-
-
-# ------------------------------------------------------------------------------------------ other servers
 
 
 def check_api_service(causes: Causes, api_service: Object) -> None:

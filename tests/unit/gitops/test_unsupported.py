@@ -57,10 +57,10 @@ metadata: {{name: it}}
 TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
     "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
-    "ClusterRoleBinding", "ReplicationController", "CronJob", "ResourceQuota",
-    "PodDisruptionBudget", "CustomResourceDefinition", "MutatingWebhookConfiguration",
+    "ClusterRoleBinding", "CustomResourceDefinition", "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
-    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ReplicationController", "CronJob",
+    "ResourceQuota", "PodDisruptionBudget",
 }  # fmt: skip
 WARNED = {
     "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
