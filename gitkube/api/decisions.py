@@ -21,7 +21,13 @@ from gitkube.api.reads import parse_version
 from gitkube.api.refusals import apply_conflict, check_deletion_fields, check_version_given
 from gitkube.api.requests import Context, DeleteOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.api.strategy import count_templates, is_unchanged, prepare_for_create, prepare_for_update
+from gitkube.api.strategy import (
+    count_generation,
+    count_templates,
+    is_unchanged,
+    prepare_for_create,
+    prepare_for_update,
+)
 from gitkube.api.transactions import Write, put, remove
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
@@ -124,6 +130,7 @@ class Decisions:
         self._escalation.check(context.user, kind, namespace, obj, old)
         request = self._admission(Verb.UPDATE, context, kind, namespace, name, obj, old, subresource)
         admit(request)
+        count_generation(kind, request.obj, old, subresource)
         if is_unchanged(request.obj, old):
             return Write(old)
         validated(kind, request.obj, old)
