@@ -12,6 +12,7 @@ import uuid
 
 from gitkube.api import errors
 from gitkube.api.admission.chain import admit
+from gitkube.api.admission.quotas import charge_for
 from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.cache import WatchCache
 from gitkube.api.decoding import validated
@@ -92,6 +93,7 @@ class Decisions:
         write = put(kind, namespace, request.obj, None)
         write.compares += request.compares
         write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
         return write
 
     def update(
@@ -143,6 +145,7 @@ class Decisions:
         write = put(kind, namespace, request.obj, old)
         write.compares += request.compares
         write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
         return write
 
     def delete(

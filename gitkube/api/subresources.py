@@ -126,7 +126,7 @@ def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptio
     """What the `deleteOptions` of a policy/v1 Eviction ask for."""
     given = (eviction.get("metadata") or {}).get("name")
     if given not in (None, "", name):
-        raise errors.bad_request(f"name in URL does not match name in Eviction object: {name} and {given}")
+        raise errors.bad_request("name in URL does not match name in Eviction object")
     return parse_delete_options(eviction.get("deleteOptions") or {})
 
 

@@ -3,15 +3,18 @@
 A decision is a function of what the cache shows now; its transaction compares that the store still looks so.
 If it does not, the cache is awaited and the decision made again. A refusal is only given from a cache that
 is known to be current, so nobody is told "not found" or "conflict" from stale memory. A write is answered
-when the cache has it, so whoever wrote reads what he wrote.
+when the cache has it, so whoever wrote reads what he wrote. Writes that are charged to the same quota take
+turns, from the charge until the cache has it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
+from gitkube.api.admission.quotas import Charge
 from gitkube.api.cache import WatchCache, encode
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
@@ -47,6 +50,8 @@ class Write:
     is_creation: bool = False
     is_rewritten: bool = False
     """The object that goes was changed once more, so that its last version is a new one."""
+    charge: Charge | None = None
+    """What it takes from the namespace's quotas in the same transaction."""
 
 
 def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
@@ -68,11 +73,27 @@ def _unchanged(key: bytes, old: Object | None) -> Compare:
     return Compare(key, Target.MOD, Op.EQUAL, int(old["metadata"]["resourceVersion"]))
 
 
+@dataclass(slots=True)
+class _Lane:
+    """A lock with the number of those who hold it or wait for it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
+def _charge(write: Write) -> None:
+    if write.charge is not None:
+        compares, operations = write.charge.take()
+        write.compares += compares
+        write.operations += operations
+
+
 class Transactor:
     def __init__(self, store: Store, cache: WatchCache, settings: ApiSettings) -> None:
         self._store = store
         self._cache = cache
         self._settings = settings
+        self._lanes: dict[str, _Lane] = {}
 
     async def run(
         self, decide: Callable[[], Write], *, dry_run: bool = False, lease: LeaseId = NO_LEASE
@@ -101,14 +122,23 @@ class Transactor:
                 await self._cache.reach_current()
                 is_current = True
                 continue
-            if dry_run:
-                return write
             if lease != NO_LEASE:
                 write.operations = [
                     replace(each, lease=lease) if isinstance(each, Put) else each for each in write.operations
                 ]
-            result = await self._commit(write)
-            await self._cache.wait_for(result.revision)
+            async with self._turn(write.charge):
+                try:
+                    _charge(write)
+                except StatusError:
+                    if is_current:
+                        raise
+                    await self._cache.reach_current()
+                    is_current = True
+                    continue
+                if dry_run:
+                    return write
+                result = await self._commit(write)
+                await self._cache.wait_for(result.revision)
             if result.succeeded:
                 if write.is_end and not write.is_rewritten:
                     return write
@@ -122,6 +152,30 @@ class Transactor:
             f"the object was changed by others {self._settings.retries} times meanwhile; try again",
             retry_after_s=1,
         )
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, charge: Charge | None) -> AsyncIterator[None]:
+        """Alone in the charge's lane."""
+        if charge is None:
+            yield
+            return
+        lane = self._lanes.setdefault(charge.lane, _Lane())
+        lane.users += 1
+        try:
+            try:
+                async with asyncio.timeout(self._settings.store_timeout_s):
+                    await lane.lock.acquire()
+            except TimeoutError as error:
+                text = f"too many writes to namespace {charge.lane} wait for its quota; try again"
+                raise unavailable(text) from error
+            try:
+                yield
+            finally:
+                lane.lock.release()
+        finally:
+            lane.users -= 1
+            if not lane.users:
+                del self._lanes[charge.lane]
 
     async def _commit(self, write: Write) -> TxnResult:
         try:

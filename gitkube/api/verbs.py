@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 from gitkube.api import errors
@@ -17,6 +18,7 @@ from gitkube.api.cache import Item, WatchCache
 from gitkube.api.client import ObjectList, PatchType
 from gitkube.api.decisions import Decisions
 from gitkube.api.decoding import accept, accept_patched, check_identity, fill_defaults
+from gitkube.api.eviction import add_to_deletion, budget_after
 from gitkube.api.expiry import ExpiringLease
 from gitkube.api.patching import apply_patch
 from gitkube.api.rbac.escalation import Escalation
@@ -30,7 +32,7 @@ from gitkube.api.tokens import Tokens
 from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
-from gitkube.objects.kinds import EVENT, NAMESPACE, POD, TOKEN_REQUEST, Kind
+from gitkube.objects.kinds import EVENT, NAMESPACE, POD, POD_DISRUPTION_BUDGET, TOKEN_REQUEST, Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
@@ -235,7 +237,7 @@ class Verbs:
             await self._cache.reach_current()
             return answer_request(self._tokens, self._cache, namespace, name, request)
         if subresource == "eviction":
-            await self._delete(context, POD, namespace, name, eviction_options(body, namespace, name))
+            await self._evict(context, namespace, name, body)
             return _success(201)
 
         def decide() -> Write:
@@ -254,6 +256,20 @@ class Verbs:
             context, kind, lambda: self._decide.delete(context, kind, namespace, name, options)
         )
         return write.result, write.is_end
+
+    async def _evict(self, context: Context, namespace: str, name: str, eviction: Object) -> None:
+        options = eviction_options(eviction, namespace, name)
+        if (eviction.get("deleteOptions") or {}).get("dryRun"):
+            context = replace(context, dry_run=True)
+
+        def decide() -> Write:
+            pod, now_s = self._decide.existing(POD, namespace, name), self._clock.now()
+            budgets = (one for _, one in self._cache.of(POD_DISRUPTION_BUDGET).select(namespace))
+            budget = budget_after(pod, budgets, now_s)
+            write = self._decide.delete(context, POD, namespace, name, options)
+            return add_to_deletion(write, pod, budget, now_s)
+
+        await self._write(context, POD, decide)
 
     async def _update_scale(
         self, context: Context, kind: Kind, namespace: str, name: str, change: Callable[[Object], Object]

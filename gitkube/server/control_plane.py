@@ -34,6 +34,7 @@ from gitkube.control.leader import LEASE_NAME, LEASE_NAMESPACE, LeaderElection
 from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
 from gitkube.fleet.fleet import Fleet
+from gitkube.fleet.link import Dialer
 from gitkube.fleet.settings import FleetSettings
 from gitkube.gitops.agreement import Membership
 from gitkube.gitops.forwarding import Forwarding, Leader
@@ -88,9 +89,19 @@ class ControlPlane:
     """See the module's text."""
 
     def __init__(
-        self, settings: ControlPlaneSettings, *, clock: Clock | None = None, rng: random.Random | None = None
+        self,
+        settings: ControlPlaneSettings,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        dialer: Dialer | None = None,
     ) -> None:
+        """
+        Args:
+            dialer: another way to the hosts than SSH.
+        """
         self._settings = settings
+        self._dialer = dialer
         self._clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._streams = LeadersStreams()
@@ -303,13 +314,14 @@ class ControlPlane:
             term=term,
             clock=self._clock,
             rng=self._rng,
-            settings=FleetSettings(),
+            settings=FleetSettings(cluster_cidr=settings.cluster_cidr),
+            dialer=self._dialer,
         )
         manager = Manager(
             client("controller-manager"),
             clock=self._clock,
             rng=self._rng,
-            settings=ControlSettings(root_ca=parts.pki.ca_pem.decode()),
+            settings=ControlSettings(cluster_cidr=settings.cluster_cidr, root_ca=parts.pki.ca_pem.decode()),
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
         sync = Sync(
