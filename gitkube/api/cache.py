@@ -22,7 +22,8 @@ import structlog
 from sortedcontainers import SortedDict
 
 from gitkube.api.errors import StatusError, gone, unavailable
-from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, Place, parse_key
+from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
+from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import Clock
 from gitkube.objects.kinds import Kind
@@ -224,8 +225,18 @@ class KindCache:
 class WatchCache:
     """See the module's text. `run` must be running for anything to be answered."""
 
-    def __init__(self, store: Store, kinds: Iterable[Kind], *, clock: Clock, settings: ApiSettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kinds: Iterable[Kind],
+        *,
+        clock: Clock,
+        settings: ApiSettings,
+        sealing: Sealing | None = None,
+    ) -> None:
         self._store = store
+        self.sealing = sealing
+        """How Secrets lie in the store; None leaves them open."""
         self._clock = clock
         self._settings = settings
         self._kinds = {
@@ -320,6 +331,8 @@ class WatchCache:
                 await self._clock.sleep(_RETRY_S)
 
     async def _load(self) -> None:
+        if self.sealing is not None:
+            await self.sealing.load(self._store)
         loaded: dict[tuple[str, str], dict[Key, Object]] = {name: {} for name in self._kinds}
         self.allocations = {}
         start, end, revision, count = REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), 0, 0
@@ -334,7 +347,8 @@ class WatchCache:
                 place = parse_key(kv.key)
                 if place is not None and (place.group, place.plural) in loaded:
                     objects = loaded[(place.group, place.plural)]
-                    objects[key_of(place.namespace, place.name)] = decode(kv)
+                    if (obj := self._decoded(kv)) is not None:
+                        objects[key_of(place.namespace, place.name)] = obj
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
@@ -359,6 +373,9 @@ class WatchCache:
         if not kv.key.startswith(REGISTRY_PREFIX):
             return None
         is_delete = event.type is EventType.DELETE
+        if kv.key == RING_KEY and self.sealing is not None and not is_delete:
+            self.sealing.take_ring(kv)
+            return None
         if kv.key.startswith(RANGES_PREFIX):
             self._record_allocation(kv.key, is_delete=is_delete)
             return None
@@ -368,11 +385,36 @@ class WatchCache:
             return None
         previous = cache.get(place.name, place.namespace)
         if not is_delete:
-            cache.record(CacheEvent(place, decode(kv), previous, kv.mod_revision, False))
+            obj = self._decoded(kv)
+            if obj is None:
+                return None
+            cache.record(CacheEvent(place, obj, previous, kv.mod_revision, False))
         elif previous is not None:
             last = _with_version(previous, kv.mod_revision)
             cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
         return cache
+
+    def decode(self, kv: KeyValue) -> Object:
+        """The object of a stored value; its version is the revision that wrote it.
+
+        Raises:
+            SealError: it is sealed and cannot be opened.
+        """
+        value = kv.value if self.sealing is None else self.sealing.open(kv.key, kv.value)
+        obj: Object = orjson.loads(value)
+        obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
+        return obj
+
+    def _decoded(self, kv: KeyValue) -> Object | None:
+        """As `decode`; a record that somebody has changed or moved is said and left out, so that it stops
+        nothing but itself. A key that is missing stops us: all Secrets would be gone at once."""
+        try:
+            return self.decode(kv)
+        except MissingKeyError:
+            raise
+        except SealError as error:
+            log.error("sealed_record_refused", key=kv.key.decode(errors="replace"), error=str(error))
+            return None
 
     def _record_allocation(self, key: bytes, *, is_delete: bool) -> None:
         range_name, _, item = key[len(RANGES_PREFIX) :].decode().partition("/")
@@ -403,13 +445,6 @@ def bookmark(kind: Kind, revision: int, *, ends_initial_events: bool = False) ->
     if ends_initial_events:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
     return Item("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
-
-
-def decode(kv: KeyValue) -> Object:
-    """The object of a stored value; its version is the revision that wrote it."""
-    obj: Object = orjson.loads(kv.value)
-    obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
-    return obj
 
 
 def encode(obj: Object) -> bytes:

@@ -23,6 +23,7 @@ from gitkube.api.local import LocalClient
 from gitkube.api.rbac.authorizer import Rbac
 from gitkube.api.rbac.escalation import Escalation
 from gitkube.api.rbac.reconcile import ensure_default_roles
+from gitkube.api.sealing import Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.api.tokens import Tokens
 from gitkube.api.verbs import Verbs
@@ -64,12 +65,14 @@ class Api:
         kinds: tuple[Kind, ...] = BUILT_IN,
         signing_key: SigningKey | None = None,
         fixed_tokens: Mapping[str, User] | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
         """
         Args:
             signing_key: signs the tokens of ServiceAccounts, the same on every controller; None makes one
                 that no other server knows.
             fixed_tokens: token -> user.
+            sealing: how Secrets lie in the store; None leaves them open.
         """
         self.settings = settings or ApiSettings()
         self.kinds = kinds
@@ -78,7 +81,7 @@ class Api:
         """What clients may ask for: also other versions of what is stored."""
         self.store = store
         self._clock = clock
-        self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings)
+        self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings, sealing=sealing)
         self.authorizer = Rbac(self.cache)
         self._rng = rng
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))

@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator
 import orjson
 
 from gitkube.api import errors
-from gitkube.api.cache import Item, Matcher, WatchCache, bookmark, decode
+from gitkube.api.cache import Item, Matcher, WatchCache, bookmark
 from gitkube.api.client import ObjectList
 from gitkube.api.keys import kind_prefix
 from gitkube.api.requests import ListOptions, WatchOptions
+from gitkube.api.sealing import SealError
 from gitkube.api.settings import ApiSettings
 from gitkube.objects import meta
 from gitkube.objects.fields import FieldSelectorError, parse_field_selector
@@ -185,7 +186,11 @@ class Reads:
             for kv in page.kvs:
                 seen += 1
                 last = kv.key[len(prefix) :]
-                obj = decode(kv)
+                try:
+                    obj = self._cache.decode(kv)
+                except SealError as error:
+                    # Its key was retired since, or somebody has changed it.
+                    raise errors.gone(f"the list of that time cannot be read any more: {error}") from error
                 if matches is None or matches(obj):
                     items.append(obj)
                 if len(items) == limit:

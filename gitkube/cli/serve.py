@@ -80,6 +80,13 @@ if TYPE_CHECKING:
     help="Fixed tokens, lines of token,user,uid,groups. Give it to every controller.",
 )
 @click.option(
+    "--encrypt",
+    multiple=True,
+    metavar="KIND",
+    help="A kind that lies encrypted in the store, beside Secrets, such as configmaps; may be repeated. "
+    "none: not even Secrets. Tell every controller the same.",
+)
+@click.option(
     "--eviction-after",
     type=click.IntRange(min=0),
     default=300,
@@ -105,6 +112,7 @@ def serve(
     force_new_cluster: bool,
     etcd_listen: str,
     token_file: Path | None,
+    encrypt: tuple[str, ...],
     eviction_after: int,
     log_format: str | None,
 ) -> None:
@@ -128,6 +136,7 @@ def serve(
         door_listen=etcd_listen,
         join=join,
         token_file=token_file,
+        encrypt=encrypt,
         force_new_cluster=force_new_cluster,
     )
     try:

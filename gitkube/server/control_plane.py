@@ -27,6 +27,7 @@ from gitkube.api.jwt import SigningKey
 from gitkube.api.keys import object_key
 from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
+from gitkube.api.sealing import Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock, SystemClock
@@ -48,6 +49,7 @@ from gitkube.server.cluster import ClusterClient, ClusterEndpoints
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
+from gitkube.server.key_file import KeyFile, sealed_kinds
 from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.leaders_streams import LeadersStreams
 from gitkube.server.pki import Pki
@@ -133,6 +135,12 @@ class ControlPlane:
                     settings=ApiSettings(toleration_s=toleration_s),
                     signing_key=SigningKey.derived_from(pki.shared_secret()),
                     fixed_tokens=tokens,
+                    sealing=Sealing(
+                        KeyFile(settings.data_dir / "pki"),
+                        secret=pki.shared_secret(),
+                        random_bytes=os.urandom,
+                        kinds=sealed_kinds(settings.encrypt),
+                    ),
                 )
                 tasks.create_task(api.run(), name="api")
                 await api.wait_ready()

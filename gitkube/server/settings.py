@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gitkube.files import replace_durably
 from gitkube.server.joining import JoinFile
+from gitkube.server.key_file import sealed_kinds
 from gitkube.server.pki import Pki
 from gitkube.store.config import MemberConfig
 
@@ -55,6 +56,8 @@ class ControlPlaneSettings:
     """A join file: this controller begins as a member of a cluster that runs."""
     token_file: Path | None = None
     """Fixed tokens (`token_file.py`); None is none."""
+    encrypt: tuple[str, ...] = ()
+    """Kinds that are sealed in the store beside Secrets (`key_file.py`); `none` alone seals nothing."""
     force_new_cluster: bool = False
     """Forget all other members, and go on alone with the data that are here."""
 
@@ -109,6 +112,10 @@ def check_settings(settings: ControlPlaneSettings) -> None:
         raise SettingsError("--peer-advertise needs --peer-listen")
     if settings.join is not None and not settings.peer_listen:
         raise SettingsError("--join needs --peer-listen HOST:PORT, where the other members reach this one")
+    try:
+        sealed_kinds(settings.encrypt)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     if settings.join is not None and settings.force_new_cluster:
         raise SettingsError("--join enters a cluster and --force-new-cluster leaves one; give one of them")
 
