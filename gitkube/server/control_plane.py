@@ -45,6 +45,9 @@ from gitkube.gitops.sync import Sync
 from gitkube.objects.kinds import LEASE
 from gitkube.scheduler.scheduler import Scheduler
 from gitkube.server.app import RENEWAL_CHECK_S, HttpServer, create_app
+from gitkube.server.audit.log import AuditLog
+from gitkube.server.audit.policy import default_policy, read_policy
+from gitkube.server.audit.trail import Auditor
 from gitkube.server.cluster import ClusterClient, ClusterEndpoints
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
@@ -109,7 +112,8 @@ class ControlPlane:
 
         Raises:
             ExceptionGroup: a part has failed; each exception in it says what and why.
-            JoinError, PkiError, SettingsError, SourceError, StoreError, TokenFileError: it cannot even begin.
+            AuditLogError, JoinError, PkiError, PolicyError, SettingsError, SourceError, StoreError,
+            TokenFileError: it cannot even begin.
         """
         settings = self._settings
         check_settings(settings)
@@ -227,6 +231,7 @@ class ControlPlane:
             clock=self._clock,
             relay=Relay(leader_url, pki.controller_context),
             store_metrics=store.metrics,
+            auditor=self._audit(tasks),
             cluster=ClusterEndpoints(
                 store,
                 authenticate=user_of_certificate,
@@ -275,6 +280,21 @@ class ControlPlane:
             membership=lambda: _membership(controllers),
         )
         return _Parts(api, store, pki, controllers, replica)
+
+    def _audit(self, tasks: asyncio.TaskGroup) -> Auditor | None:
+        settings = self._settings
+        if settings.audit_log is None:
+            return None
+        file = AuditLog(
+            settings.audit_log,
+            clock=self._clock,
+            file_bytes=settings.audit_log_bytes,
+            kept_files=settings.audit_log_kept,
+        )
+        file.open()
+        tasks.create_task(file.run(), name="audit-log")
+        policy = default_policy() if settings.audit_policy is None else read_policy(settings.audit_policy)
+        return Auditor(policy, file, clock=self._clock)
 
     async def _forward_pushes(self, parts: _Parts) -> None:
         """Serve the hooks of our repository whenever somebody else leads."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitkube.files import replace_durably
+from gitkube.server.audit.log import DEFAULT_FILE_BYTES, DEFAULT_KEPT_FILES
 from gitkube.server.joining import JoinFile
 from gitkube.server.key_file import sealed_kinds
 from gitkube.server.pki import Pki
@@ -58,6 +59,12 @@ class ControlPlaneSettings:
     """Fixed tokens (`token_file.py`); None is none."""
     encrypt: tuple[str, ...] = ()
     """Kinds that are sealed in the store beside Secrets (`key_file.py`); `none` alone seals nothing."""
+    audit_log: Path | None = None
+    """Where the audit log is written; None is none."""
+    audit_policy: Path | None = None
+    """What it keeps (`audit/policy.py`); None: metadata of everything but health."""
+    audit_log_bytes: int = DEFAULT_FILE_BYTES
+    audit_log_kept: int = DEFAULT_KEPT_FILES
     force_new_cluster: bool = False
     """Forget all other members, and go on alone with the data that are here."""
 
@@ -112,6 +119,8 @@ def check_settings(settings: ControlPlaneSettings) -> None:
         raise SettingsError("--peer-advertise needs --peer-listen")
     if settings.join is not None and not settings.peer_listen:
         raise SettingsError("--join needs --peer-listen HOST:PORT, where the other members reach this one")
+    if settings.audit_policy is not None and settings.audit_log is None:
+        raise SettingsError("--audit-policy says what is written; add --audit-log FILE, where to")
     try:
         sealed_kinds(settings.encrypt)
     except ValueError as error:
