@@ -76,6 +76,16 @@ class Session:
         self._said_at = asyncio.get_running_loop().time()
         await self._connection.send(message)
 
+    async def open(self, request: dict[str, Any]) -> Stream:
+        """Open a stream to the control side.
+
+        Raises:
+            WireError: too many are open, or the connection has ended.
+        """
+        if not self._is_welcome:
+            raise WireError("the control side has not said welcome yet")
+        return await self._connection.open(request)
+
     async def close(self) -> None:
         await self._stream.close()
 

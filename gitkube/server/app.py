@@ -127,8 +127,13 @@ class HttpServer:
     @property
     def url(self) -> str:
         """As clients on this machine write it, once `start` has returned."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        host = self.local_host
         return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
+
+    @property
+    def local_host(self) -> str:
+        """By which processes on this machine reach it."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
 
     async def start(self) -> None:
         """Listen; requests are served from now on. `run` or `stop` must follow.

@@ -87,6 +87,11 @@ class _Parts:
     pki: Pki
     controllers: Controllers
     replica: Replica
+    server: HttpServer
+
+    def api_address(self) -> tuple[str, int]:
+        """Where our own API is reached from this machine."""
+        return self.server.local_host, self.server.port
 
 
 class ControlPlane:
@@ -279,7 +284,7 @@ class ControlPlane:
             clock=self._clock,
             membership=lambda: _membership(controllers),
         )
-        return _Parts(api, store, pki, controllers, replica)
+        return _Parts(api, store, pki, controllers, replica, server)
 
     def _audit(self, tasks: asyncio.TaskGroup) -> Auditor | None:
         settings = self._settings
@@ -332,6 +337,7 @@ class ControlPlane:
             clock=self._clock,
             rng=self._rng,
             settings=FleetSettings(),
+            api=parts.api_address,
         )
         manager = Manager(
             client("controller-manager"),
