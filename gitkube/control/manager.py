@@ -16,6 +16,7 @@ import structlog
 
 from gitkube.api.client import Client
 from gitkube.clock import Clock
+from gitkube.control.certificate_signer import CertificateSigner
 from gitkube.control.cluster_role_aggregation import ClusterRoleAggregationController
 from gitkube.control.context import Context
 from gitkube.control.deployment import DeploymentController
@@ -101,6 +102,7 @@ CONTROLLERS: tuple[type, ...] = (
     NamespaceController,
     ServiceAccountController,
     ClusterRoleAggregationController,
+    CertificateSigner,
     GarbageCollector,
     PodGarbageCollector,
 )

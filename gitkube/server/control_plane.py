@@ -343,7 +343,7 @@ class ControlPlane:
             client("controller-manager"),
             clock=self._clock,
             rng=self._rng,
-            settings=ControlSettings(root_ca=parts.pki.ca_pem.decode()),
+            settings=ControlSettings(root_ca=parts.pki.ca_pem.decode(), sign=parts.pki.sign),
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
         sync = Sync(
