@@ -22,6 +22,7 @@ from gitkube.api.jwt import SigningKey
 from gitkube.api.local import LocalClient
 from gitkube.api.rbac.authorizer import Rbac
 from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.rbac.nodes import Nodes
 from gitkube.api.rbac.reconcile import ensure_default_roles
 from gitkube.api.sealing import Sealing
 from gitkube.api.settings import ApiSettings
@@ -82,7 +83,8 @@ class Api:
         self.store = store
         self._clock = clock
         self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings, sealing=sealing)
-        self.authorizer = Rbac(self.cache)
+        self._rbac = Rbac(self.cache)
+        self.authorizer = Nodes(self.cache, self._rbac)
         self._rng = rng
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))
         self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
@@ -98,7 +100,7 @@ class Api:
             rng=self._rng,
             settings=self.settings,
             authorizer=self.authorizer,
-            escalation=Escalation(self.authorizer),
+            escalation=Escalation(self._rbac),
             tokens=self.tokens,
         )
 

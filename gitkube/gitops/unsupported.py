@@ -60,11 +60,8 @@ def _of_pod(spec: Object) -> Iterator[tuple[Path, str, str]]:
         for number, source in enumerate((volume.get("projected") or {}).get("sources") or ()):
             for name in sorted(set(source) - SOURCES):
                 part = ("volumes", index, "projected", "sources", number, name)
-                yield (
-                    part,
-                    f"a projection of {name}",
-                    "use configMap, secret, downwardAPI or serviceAccountToken",
-                )
+                hint = "use configMap, secret, downwardAPI or serviceAccountToken"
+                yield part, f"a projection of {name}", hint
     for group in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(group) or ()):
             for place, what, hint in _of_container(container):
