@@ -23,7 +23,8 @@ from sortedcontainers import SortedDict
 
 from gitkube.api.custom.views import KindView
 from gitkube.api.errors import StatusError, gone, unavailable
-from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, Place, parse_key
+from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
+from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import Clock
 from gitkube.objects.custom.definition import is_established, with_storage
@@ -267,12 +268,15 @@ class WatchCache:
         clock: Clock,
         settings: ApiSettings,
         registry: Registry | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
         """
         Args:
             registry: is told of every definition of a kind; None makes one of its own.
         """
         self._store = store
+        self.sealing = sealing
+        """How Secrets lie in the store; None leaves them open."""
         self.registry = registry if registry is not None else Registry()
         self._views: dict[tuple[str, str, str], KindView] = {}
         """Group, version and plural of a custom kind -> its objects."""
@@ -382,6 +386,8 @@ class WatchCache:
                 await self._clock.sleep(_RETRY_S)
 
     async def _load(self) -> None:
+        if self.sealing is not None:
+            await self.sealing.load(self._store)
         # Of custom kinds nothing is known before their definitions have been read, so everything is kept.
         loaded: dict[tuple[str, str], dict[Key, Object]] = {}
         self.allocations = {}
@@ -395,9 +401,9 @@ class WatchCache:
                     self._record_allocation(kv.key, is_delete=False)
                     continue
                 place = parse_key(kv.key)
-                if place is not None:
+                if place is not None and (obj := self._decoded(kv)) is not None:
                     objects = loaded.setdefault((place.group, place.plural), {})
-                    objects[key_of(place.namespace, place.name)] = decode(kv)
+                    objects[key_of(place.namespace, place.name)] = obj
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
@@ -427,6 +433,9 @@ class WatchCache:
         if not kv.key.startswith(REGISTRY_PREFIX):
             return None
         is_delete = event.type is EventType.DELETE
+        if kv.key == RING_KEY and self.sealing is not None and not is_delete:
+            self.sealing.take_ring(kv)
+            return None
         if kv.key.startswith(RANGES_PREFIX):
             self._record_allocation(kv.key, is_delete=is_delete)
             return None
@@ -435,10 +444,13 @@ class WatchCache:
         if cache is None or place is None:
             return None
         previous = cache.get(place.name, place.namespace)
+        obj = None if is_delete else self._decoded(kv)
         if cache.kind is _DEFINITIONS:
-            self._define(place.name, None if is_delete else decode(kv), kv.mod_revision)
+            self._define(place.name, obj, kv.mod_revision)
         if not is_delete:
-            cache.record(CacheEvent(place, decode(kv), previous, kv.mod_revision, False))
+            if obj is None:
+                return None
+            cache.record(CacheEvent(place, obj, previous, kv.mod_revision, False))
         elif previous is not None:
             last = _with_version(previous, kv.mod_revision)
             cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
@@ -474,6 +486,28 @@ class WatchCache:
                 if not made:
                     del self._kinds[kind.group, kind.plural]
 
+    def decode(self, kv: KeyValue) -> Object:
+        """The object of a stored value; its version is the revision that wrote it.
+
+        Raises:
+            SealError: it is sealed and cannot be opened.
+        """
+        value = kv.value if self.sealing is None else self.sealing.open(kv.key, kv.value)
+        obj: Object = orjson.loads(value)
+        obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
+        return obj
+
+    def _decoded(self, kv: KeyValue) -> Object | None:
+        """As `decode`; a record that somebody has changed or moved is said and left out, so that it stops
+        nothing but itself. A key that is missing stops us: all Secrets would be gone at once."""
+        try:
+            return self.decode(kv)
+        except MissingKeyError:
+            raise
+        except SealError as error:
+            log.error("sealed_record_refused", key=kv.key.decode(errors="replace"), error=str(error))
+            return None
+
     def _record_allocation(self, key: bytes, *, is_delete: bool) -> None:
         range_name, _, item = key[len(RANGES_PREFIX) :].decode().partition("/")
         taken = self.allocations.setdefault(range_name, set())
@@ -503,13 +537,6 @@ def bookmark(kind: Kind, revision: int, *, ends_initial_events: bool = False) ->
     if ends_initial_events:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
     return Item("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
-
-
-def decode(kv: KeyValue) -> Object:
-    """The object of a stored value; its version is the revision that wrote it."""
-    obj: Object = orjson.loads(kv.value)
-    obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
-    return obj
 
 
 def encode(obj: Object) -> bytes:

@@ -193,9 +193,12 @@ class Transactor:
                 del self._lanes[charge.lane]
 
     async def _commit(self, write: Write) -> TxnResult:
+        compares, operations = write.compares, write.operations
+        if (sealing := self._cache.sealing) is not None:
+            compares, operations = sealing.sealed(compares, operations)
         try:
             async with asyncio.timeout(self._settings.store_timeout_s):
-                return await self._store.txn(write.compares, write.operations)
+                return await self._store.txn(compares, operations)
         except InvalidRequestError as error:
             raise StatusError(
                 413, "RequestEntityTooLarge", f"the object cannot be stored: {error}"

@@ -28,6 +28,7 @@ from gitkube.server import openid, queries
 from gitkube.server.access import PodAccess
 from gitkube.server.answers import json_answer, status_answer, text_answer
 from gitkube.server.attributes import attributes_of
+from gitkube.server.audit.trail import REQUEST_ID, Auditor, Trail, audit_id
 from gitkube.server.discovery import Discovery
 from gitkube.server.forms import Shaper
 from gitkube.server.identity import Authenticator
@@ -46,7 +47,6 @@ log = structlog.get_logger()
 
 REQUEST_TIMEOUT_S = 60.0
 """For everything but watches and streams, as Kubernetes."""
-_ID_HEADER = "Audit-Id"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What is counted by its name; a client can make up others."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
@@ -61,6 +61,7 @@ class _Request:
     resource: str = ""
     subresource: str = ""
     is_long: bool = False
+    trail: Trail | None = None
 
 
 class Door:
@@ -76,6 +77,7 @@ class Door:
         authenticate: Authenticator,
         relay: Relay | None = None,
         store_metrics: StoreMetrics | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -90,6 +92,9 @@ class Door:
         self._discovery = Discovery(api.registry)
         self._openapi = OpenApi(api.registry)
         self._metrics = Metrics(self.lifetime, store_metrics)
+        self._auditor = auditor
+        if auditor is not None:
+            auditor.count_in(self._metrics.count_audit_events)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,
             "/api": lambda request: self._discovery.root(request, "api"),
@@ -107,8 +112,11 @@ class Door:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, whatever happens."""
         started = self._clock.monotonic()
-        request_id = f"{self._rng.getrandbits(128):032x}"
+        request_id = request[REQUEST_ID] = audit_id(request, self._rng)
         seen = _Request(request.method.lower() if request.method in _METHODS else "other")
+        if self._auditor is not None:
+            seen.trail = self._auditor.begin(request, request_id)
+        is_failure = False
         try:
             response = await self._answer(request, seen, request_id)
         except StatusError as error:
@@ -116,22 +124,28 @@ class Door:
         except TimeoutError:
             text = f"the request took longer than {REQUEST_TIMEOUT_S:.0f} s and was given up"
             response = status_answer(request, StatusError(504, "Timeout", text, retry_after_s=1))
-        except (ConnectionError, web.HTTPException):
+        except (ConnectionError, web.HTTPException, asyncio.CancelledError):
+            if seen.trail is not None:
+                seen.trail.abandoned()
             raise  # the client went away, or spoke no HTTP: aiohttp knows what to do
         except Exception:
+            is_failure = True
             log.exception("request_failed", method=request.method, path=request.path, request=request_id)
             text = f"the server failed on this request; its log says why, under request={request_id}"
             response = status_answer(request, StatusError(500, "InternalError", text))
-        if not response.prepared:
-            response.headers[_ID_HEADER] = request_id
+        if seen.trail is not None:
+            await seen.trail.complete(response, is_failure=is_failure)
         self._count(seen, response.status, self._clock.monotonic() - started)
         return response
 
     async def _answer(self, request: web.Request, seen: _Request, request_id: str) -> web.StreamResponse:
         raw_path = request.rel_url.raw_path
         path = raw_path.rstrip("/") or "/"
-        user = impersonated(self._authenticate(request) or ANONYMOUS, request.headers, self._api.authorizer)
-        self._authorize(request, raw_path, user)
+        asker = self._authenticate(request) or ANONYMOUS
+        if seen.trail is not None:
+            seen.trail.known(asker)
+        user = impersonated(asker, request.headers, self._api.authorizer)
+        self._authorize(request, raw_path, user, seen)
         if raw_path.startswith(("/api/", "/apis/")) and path not in ("/api", "/apis"):
             return await self._api_request(request, raw_path, user, seen)
         handler = self._paths.get(path)
@@ -168,12 +182,14 @@ class Door:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             return await self._resources.handle(request, target, user)
 
-    def _authorize(self, request: web.Request, raw_path: str, user: User) -> None:
+    def _authorize(self, request: web.Request, raw_path: str, user: User, seen: _Request) -> None:
         """Refuse what the user may not do, before anything is looked up; the verbs ask again."""
-        if MASTERS_GROUP in user.groups:
+        if MASTERS_GROUP in user.groups and seen.trail is None:
             return
         asked = attributes_of(user, request.method, raw_path, request.query)
         decision = self._api.authorizer.decide(asked)
+        if seen.trail is not None:
+            seen.trail.judged(user, decision)
         if not decision.allowed:
             raise refusal(asked, decision)
 

@@ -180,7 +180,7 @@ class Resources:
     # ------------------------------------------------------------------ writing
 
     async def _create(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
-        is_kept = target.kind not in REVIEWS
+        is_kept = target.kind not in QUESTIONS
         form = wanted_form(request.headers.get("Accept", ""), has_table=is_kept)
         obj = await read_object(request, context)
         created = await self._verbs.create(context, target.kind, target.namespace, obj)
