@@ -14,16 +14,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
-import orjson
 import structlog
 from sortedcontainers import SortedDict
 
 from gitkube.api.errors import StatusError, gone, unavailable
 from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, Place, parse_key
 from gitkube.api.settings import ApiSettings
+from gitkube.api.stored import decode, document_of
 from gitkube.clock import Clock
 from gitkube.objects.kinds import Kind
 from gitkube.objects.meta import key_of
@@ -33,7 +34,6 @@ from gitkube.store.protocol import (
     CompactedError,
     Event,
     EventType,
-    KeyValue,
     Revision,
     Store,
     StoreError,
@@ -46,6 +46,9 @@ log = structlog.get_logger()
 _LOAD_PAGE = 1000
 """Keys read at once at the start: bounds the size of one answer of the store."""
 _RETRY_S = 0.2
+LAST_BOOKMARK_BEFORE_S = 2.0
+"""As Kubernetes: so long before its end a watch gets a last bookmark."""
+_ENDS_EVERY_S = 0.5
 Key = str
 """`namespace/name`, or `name` for cluster-scoped kinds: as the keys of the store, so that both sort alike."""
 Matcher = Callable[[Object], bool]
@@ -54,27 +57,24 @@ Matcher = Callable[[Object], bool]
 class Item:
     """A `WatchItem`: what one event is to those who watch it as one type."""
 
-    __slots__ = ("_encoded", "_event", "object", "type")
+    __slots__ = ("_encoded", "object", "type")
 
-    def __init__(self, type: str, object: Object, event: CacheEvent | None = None) -> None:
+    def __init__(self, type: str, object: Object) -> None:
         self.type = type
         self.object = object
-        self._event = event
         self._encoded: bytes | None = None
 
     @property
     def encoded(self) -> bytes:
         if self._encoded is None:
-            whole = self._event is not None and self._event.object is self.object
-            document = self._event.document if whole and self._event else orjson.dumps(self.object)
-            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document)
+            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document_of(self.object))
         return self._encoded
 
 
 class CacheEvent:
     """A change of one object: PUT of `object` over `previous`, or, with `is_delete`, its end."""
 
-    __slots__ = ("_document", "_items", "is_delete", "key", "namespace", "object", "previous", "revision")
+    __slots__ = ("_items", "is_delete", "key", "namespace", "object", "previous", "revision")
 
     def __init__(
         self, place: Place, object: Object, previous: Object | None, revision: int, is_delete: bool
@@ -87,13 +87,6 @@ class CacheEvent:
         self.revision = revision
         self.is_delete = is_delete
         self._items: dict[str, Item] = {}
-        self._document: bytes | None = None
-
-    @property
-    def document(self) -> bytes:
-        if self._document is None:
-            self._document = orjson.dumps(self.object)
-        return self._document
 
     def item(self, matches: Matcher | None) -> Item | None:
         """What a watcher with this selector sees of the event, or None.
@@ -112,7 +105,7 @@ class CacheEvent:
     def _as(self, type: str) -> Item:
         item = self._items.get(type)
         if item is None:
-            item = self._items[type] = Item(type, self._seen_as(type), self)
+            item = self._items[type] = Item(type, self._seen_as(type))
         return item
 
     def _seen_as(self, type: str) -> Object:
@@ -189,14 +182,26 @@ class KindCache:
         return self._first + len(self._ring) - sum(1 for _ in newer)
 
     async def follow(
-        self, cache: WatchCache, position: int, namespace: str, matches: Matcher | None, *, bookmarks: bool
+        self,
+        cache: WatchCache,
+        position: int,
+        namespace: str,
+        matches: Matcher | None,
+        *,
+        bookmarks: bool,
+        timeout_s: float = 0.0,
     ) -> AsyncIterator[Item]:
         """Items from event number `position` on, for ever.
+
+        Args:
+            timeout_s: a bookmark is sent a moment before this is over, so that the watcher comes back with a
+                recent version; 0 for no such bookmark.
 
         Raises (while iterating):
             StatusError: 410, the watcher is too slow, or the cache had to be read anew.
         """
         epoch, tick = self._epoch, cache.bookmark_tick
+        last_bookmark_s = cache.wake_before_end(self, timeout_s) if bookmarks and timeout_s else math.inf
         while True:
             changed = self._changed
             while position < self._first + len(self._ring):
@@ -215,6 +220,10 @@ class KindCache:
                 )
             if bookmarks and tick != cache.bookmark_tick:
                 tick = cache.bookmark_tick
+                yield bookmark(self.kind, cache.revision)
+                continue
+            if cache.monotonic() >= last_bookmark_s:
+                last_bookmark_s = math.inf
                 yield bookmark(self.kind, cache.revision)
                 continue
             if changed is self._changed:
@@ -238,6 +247,8 @@ class WatchCache:
         self._synced = asyncio.Event()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waiter_count = itertools.count()
+        self._ends: list[tuple[float, int, KindCache]] = []
+        """When watchers are to have their last bookmark, soonest first; the number only breaks ties."""
         self._question = asyncio.Lock()
         self._asked = 0
         self._answered = 0
@@ -258,6 +269,7 @@ class WatchCache:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_store(), name="cache-follow")
             tasks.create_task(self._tick(), name="cache-bookmarks")
+            tasks.create_task(self._wake_at_ends(), name="cache-last-bookmarks")
 
     async def wait_for(self, revision: int) -> None:
         """Return when everything up to `revision` is in the cache.
@@ -389,6 +401,22 @@ class WatchCache:
             if not reached.done():
                 reached.set_result(None)
 
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def wake_before_end(self, cache: KindCache, timeout_s: float) -> float:
+        """See that the watchers of a kind are woken a moment before `timeout_s` is over; the time of it."""
+        due_s = self._clock.monotonic() + max(0.0, timeout_s - LAST_BOOKMARK_BEFORE_S)
+        heapq.heappush(self._ends, (due_s, next(self._waiter_count), cache))
+        return due_s
+
+    async def _wake_at_ends(self) -> None:
+        while True:
+            await self._clock.sleep(_ENDS_EVERY_S)
+            now_s = self._clock.monotonic()
+            while self._ends and self._ends[0][0] <= now_s:
+                heapq.heappop(self._ends)[2].wake()
+
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(self._settings.bookmark_interval_s)
@@ -403,19 +431,6 @@ def bookmark(kind: Kind, revision: int, *, ends_initial_events: bool = False) ->
     if ends_initial_events:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
     return Item("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
-
-
-def decode(kv: KeyValue) -> Object:
-    """The object of a stored value; its version is the revision that wrote it."""
-    obj: Object = orjson.loads(kv.value)
-    obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
-    return obj
-
-
-def encode(obj: Object) -> bytes:
-    """The value to store: everything but the version, which the store itself gives."""
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
-    return orjson.dumps({**obj, "metadata": metadata})
 
 
 def _with_version(obj: Object, revision: int) -> Object:

@@ -12,10 +12,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gitkube.api.cache import WatchCache, encode
+from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
 from gitkube.api.settings import ApiSettings
+from gitkube.api.stored import encode
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
@@ -47,13 +48,15 @@ class Write:
     is_creation: bool = False
     is_rewritten: bool = False
     """The object that goes was changed once more, so that its last version is a new one."""
+    place: tuple[Kind, str] | None = None
+    """Kind and namespace of what is put."""
 
 
 def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
     """Store `obj` over `old`, or as a new one."""
     key = object_key(kind, namespace, obj["metadata"]["name"])
     compare = _unchanged(key, old)
-    return Write(obj, [compare], [Put(key, encode(obj))], is_creation=old is None)
+    return Write(obj, [compare], [Put(key, encode(obj))], is_creation=old is None, place=(kind, namespace))
 
 
 def remove(kind: Kind, namespace: str, obj: Object, old: Object) -> Write:
@@ -112,8 +115,7 @@ class Transactor:
             if result.succeeded:
                 if write.is_end and not write.is_rewritten:
                     return write
-                metadata = {**write.result["metadata"], "resourceVersion": str(result.revision)}
-                write.result = {**write.result, "metadata": metadata}
+                write.result = self._as_stored(write, str(result.revision))
                 return write
             is_current = True
         raise StatusError(
@@ -122,6 +124,16 @@ class Transactor:
             f"the object was changed by others {self._settings.retries} times meanwhile; try again",
             retry_after_s=1,
         )
+
+    def _as_stored(self, write: Write, version: str) -> Object:
+        """What was written, with its version: the cache's own when nobody has written since."""
+        metadata = write.result["metadata"]
+        if write.place is not None:
+            kind, namespace = write.place
+            stored = self._cache.of(kind).get(metadata["name"], namespace)
+            if stored is not None and stored["metadata"]["resourceVersion"] == version:
+                return stored
+        return {**write.result, "metadata": {**metadata, "resourceVersion": version}}
 
     async def _commit(self, write: Write) -> TxnResult:
         try:

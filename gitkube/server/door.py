@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
 import structlog
 from aiohttp import web
 
@@ -26,15 +27,18 @@ from gitkube.clock import Clock
 from gitkube.objects import schema as schemas
 from gitkube.server import openid, queries
 from gitkube.server.access import PodAccess
-from gitkube.server.answers import json_answer, status_answer, text_answer
+from gitkube.server.answers import compress, json_answer, should_compress, status_answer
 from gitkube.server.attributes import attributes_of
 from gitkube.server.discovery import Discovery
 from gitkube.server.forms import Shaper
+from gitkube.server.health import ENDPOINTS as HEALTH_ENDPOINTS
+from gitkube.server.health import Health
 from gitkube.server.identity import Authenticator
 from gitkube.server.impersonation import impersonated
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.metrics import CONTENT_TYPE as METRICS_TYPE
 from gitkube.server.metrics import METRICS_PATH, Metrics, StoreMetrics
+from gitkube.server.negotiation import check_document
 from gitkube.server.openapi import OpenApi
 from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse_path, unknown_path
 from gitkube.server.pods import PodEndpoints
@@ -99,10 +103,8 @@ class Door:
             "/version": self._version,
             openid.DISCOVERY_PATH: lambda request: openid.discovery(request),
             openid.KEYS_PATH: lambda request: openid.keys(request, api.tokens.key),
-            "/healthz": self._health,
-            "/livez": self._health,
-            "/readyz": self._readiness,
         }
+        self._health = Health(api, self.lifetime)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, whatever happens."""
@@ -124,6 +126,8 @@ class Door:
             response = status_answer(request, StatusError(500, "InternalError", text))
         if not response.prepared:
             response.headers[_ID_HEADER] = request_id
+            if isinstance(response, web.Response) and should_compress(request, response):
+                await asyncio.to_thread(compress, response)
         self._count(seen, response.status, self._clock.monotonic() - started)
         return response
 
@@ -134,16 +138,22 @@ class Door:
         self._authorize(request, raw_path, user)
         if raw_path.startswith(("/api/", "/apis/")) and path not in ("/api", "/apis"):
             return await self._api_request(request, raw_path, user, seen)
-        handler = self._paths.get(path)
-        if path.startswith("/openapi/v3/"):
-            document_path = path.removeprefix("/openapi/v3/")
+        if raw_path != "/" and raw_path.endswith("/") and path not in ("/api", "/apis", "/version"):
+            return self._no_such_path(request)
+        if path.partition("/")[2].partition("/")[0] in HEALTH_ENDPOINTS:
             _require_read(request)
-            return self._openapi.document(request, document_path)
+            return await self._health.answer(request, path) or self._no_such_path(request)
+        if path.startswith("/openapi/v3/"):
+            _require_read(request)
+            return self._openapi.document(request, path.removeprefix("/openapi/v3/"))
         if path == METRICS_PATH:
             _require_read(request)
             return web.Response(body=await self._metrics.text(), headers={"Content-Type": METRICS_TYPE})
+        handler = self._paths.get(path)
         if handler is None:
-            raise unknown_path()
+            if path.startswith("/version/"):
+                raise unknown_path()
+            return self._no_such_path(request)
         _require_read(request)
         return handler(request)
 
@@ -154,11 +164,17 @@ class Door:
         if parts[1] == "apis" and len(parts) == 3:
             _require_read(request)
             return self._discovery.group(request, parts[2])
-        target = parse_path(raw_path)
+        try:
+            target = parse_path(raw_path)
+        except StatusError:
+            if parts[1] == "apis" and (answer := self._discovery.group(request, parts[2])).status == 404:
+                return answer  # of a group that is not there, not even the error is in its dialect
+            raise
         if isinstance(target, GroupVersion):
             _require_read(request)
             return self._discovery.resources(request, target.group, target.version)
-        is_watch = request.method == "GET" and queries.flag(request.query, "watch")
+        asks_to_watch = not target.name and queries.flag(request.query, "watch")
+        is_watch = request.method == "GET" and (asks_to_watch or target.is_watch)
         seen.verb = _verb(request.method, target, is_watch=is_watch)
         seen.group, seen.resource = target.kind.group, target.kind.plural
         seen.subresource = target.subresource
@@ -184,11 +200,17 @@ class Door:
 
     # ------------------------------------------------------------------ paths that are no resource
 
-    def _index(self, request: web.Request) -> web.Response:
-        paths = [path for path in (*self._paths, METRICS_PATH) if path not in ("/", "/api", "/apis")]
-        return json_answer(request, {"paths": sorted([*self._discovery.paths(), *paths])})
+    def _index(self, request: web.Request, *, status: int = 200) -> web.Response:
+        own = [path for path in (*self._paths, METRICS_PATH) if path not in ("/", "/api", "/apis")]
+        document = {"paths": sorted([*self._discovery.paths(), *own, *self._health.paths()])}
+        # People look at it, so it is always written for them.
+        return json_answer(request, orjson.dumps(document, option=orjson.OPT_INDENT_2), status=status)
+
+    def _no_such_path(self, request: web.Request) -> web.Response:
+        return self._index(request, status=404)
 
     def _version(self, request: web.Request) -> web.Response:
+        check_document(request.headers.get("Accept", ""))
         release = schemas.SCHEMA_RELEASE.removesuffix("-local")
         major, minor, _ = release.removeprefix("v").split(".")
         document = {
@@ -203,16 +225,6 @@ class Door:
             "platform": "linux/amd64",
         }
         return json_answer(request, document)
-
-    def _health(self, request: web.Request) -> web.Response:
-        return text_answer("[+]ping ok\nlivez check passed\n" if "verbose" in request.query else "ok")
-
-    def _readiness(self, request: web.Request) -> web.Response:
-        if self._api.is_ready:
-            return text_answer("[+]cache ok\nreadyz check passed\n" if "verbose" in request.query else "ok")
-        return text_answer(
-            "[-]cache failed: the store has not been read yet\nreadyz check failed\n", status=500
-        )
 
 
 def _require_read(request: web.Request) -> None:

@@ -106,10 +106,11 @@ class Resources:
             return {"GET": self._get_subresource, "PUT": self._update, "PATCH": self._patch}.get(
                 method, self._not_allowed
             )
+        if target.is_watch:
+            return self._watches.handle if method == "GET" else self._not_allowed
         if target.name:
-            is_watch = method == "GET" and queries.flag(request.query, "watch")
             return {
-                "GET": self._watches.handle if is_watch else self._get,
+                "GET": self._get,
                 "PUT": self._update,
                 "PATCH": self._patch,
                 "DELETE": self._delete,

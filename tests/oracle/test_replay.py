@@ -24,10 +24,11 @@ async def test_recorded_answers_are_ours(
     unexpected: list[str] = []
     equal: list[str] = []
     played = cases(name)
-    async with server(tmp_path) as socket:
+    async with server(tmp_path) as (socket, compact):
         connection = Connection(socket)
         for case in played:
-            difference = await Replay(connection, case).difference(may_retry=case["name"] not in known)
+            replay = Replay(connection, case, compact)
+            difference = await replay.difference(may_retry=case["name"] not in known)
             if not difference:
                 equal.append(case["name"])
             elif case["name"] not in known:
