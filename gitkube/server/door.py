@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 import gitkube
-from gitkube.api.authorization import ANONYMOUS, MASTERS_GROUP, User
+from gitkube.api.authorization import ANONYMOUS, MASTERS_GROUP, Attributes
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
 from gitkube.api.refusals import refusal
@@ -30,6 +30,7 @@ from gitkube.server.access import PodAccess
 from gitkube.server.answers import compress, json_answer, should_compress, status_answer
 from gitkube.server.attributes import attributes_of
 from gitkube.server.discovery import Discovery
+from gitkube.server.flow_schemas import FlowSchemas
 from gitkube.server.forms import Shaper
 from gitkube.server.health import ENDPOINTS as HEALTH_ENDPOINTS
 from gitkube.server.health import Health
@@ -44,6 +45,7 @@ from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse
 from gitkube.server.pods import PodEndpoints
 from gitkube.server.relay import Relay
 from gitkube.server.resources import Resources
+from gitkube.server.turns import Turns
 from gitkube.server.watches import Watches
 
 log = structlog.get_logger()
@@ -51,6 +53,8 @@ log = structlog.get_logger()
 REQUEST_TIMEOUT_S = 60.0
 """For everything but watches and streams, as Kubernetes."""
 _ID_HEADER = "Audit-Id"
+_SCHEMA_HEADER = "X-Kubernetes-PF-FlowSchema-UID"
+_LEVEL_HEADER = "X-Kubernetes-PF-PriorityLevel-UID"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What is counted by its name; a client can make up others."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
@@ -93,6 +97,8 @@ class Door:
         self._resources = Resources(verbs, watches, pods, shaper)
         self._discovery = Discovery(api.served_kinds)
         self._openapi = OpenApi(api.served_kinds)
+        self._flow_schemas = FlowSchemas(api.cache)
+        self._turns = Turns()
         self._metrics = Metrics(self.lifetime, store_metrics)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,
@@ -135,9 +141,10 @@ class Door:
         raw_path = request.rel_url.raw_path
         path = raw_path.rstrip("/") or "/"
         user = impersonated(self._authenticate(request) or ANONYMOUS, request.headers, self._api.authorizer)
-        self._authorize(request, raw_path, user)
+        asked = attributes_of(user, request.method, raw_path, request.query)
+        self._authorize(asked)
         if raw_path.startswith(("/api/", "/apis/")) and path not in ("/api", "/apis"):
-            return await self._api_request(request, raw_path, user, seen)
+            return await self._api_request(request, raw_path, asked, seen)
         if raw_path != "/" and raw_path.endswith("/") and path not in ("/api", "/apis", "/version"):
             return self._no_such_path(request)
         if path.partition("/")[2].partition("/")[0] in HEALTH_ENDPOINTS:
@@ -158,7 +165,7 @@ class Door:
         return handler(request)
 
     async def _api_request(
-        self, request: web.Request, raw_path: str, user: User, seen: _Request
+        self, request: web.Request, raw_path: str, asked: Attributes, seen: _Request
     ) -> web.StreamResponse:
         parts = raw_path.rstrip("/").split("/")
         if parts[1] == "apis" and len(parts) == 3:
@@ -180,15 +187,19 @@ class Door:
         seen.subresource = target.subresource
         seen.is_long = is_watch or target.subresource in PodEndpoints.subresources
         if seen.is_long:
-            return await self._resources.handle(request, target, user)
+            return await self._resources.handle(request, target, asked.user)
+        place = self._flow_schemas.place(asked)
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
-            return await self._resources.handle(request, target, user)
+            async with self._turns.turn(place.level, self._flow_schemas.flow(place, asked)):
+                response = await self._resources.handle(request, target, asked.user)
+        response.headers[_SCHEMA_HEADER] = place.schema_uid
+        response.headers[_LEVEL_HEADER] = place.level_uid
+        return response
 
-    def _authorize(self, request: web.Request, raw_path: str, user: User) -> None:
+    def _authorize(self, asked: Attributes) -> None:
         """Refuse what the user may not do, before anything is looked up; the verbs ask again."""
-        if MASTERS_GROUP in user.groups:
+        if MASTERS_GROUP in asked.user.groups:
             return
-        asked = attributes_of(user, request.method, raw_path, request.query)
         decision = self._api.authorizer.decide(asked)
         if not decision.allowed:
             raise refusal(asked, decision)

@@ -57,10 +57,10 @@ metadata: {{name: it}}
 TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
     "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
-    "ClusterRoleBinding",
+    "ClusterRoleBinding", "FlowSchema", "PriorityLevelConfiguration",
 }  # fmt: skip
 WARNED = {
-    "PodDisruptionBudget", "ResourceQuota", "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
+    "PodDisruptionBudget", "ResourceQuota", "RuntimeClass",
 }  # fmt: skip
 
 
