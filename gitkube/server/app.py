@@ -22,6 +22,7 @@ from gitkube.server.cluster import ClusterEndpoints
 from gitkube.server.door import Door
 from gitkube.server.identity import Authentication, Authenticator
 from gitkube.server.lifetime import Lifetime
+from gitkube.server.listener import Busy, ConnectionLimits, Listener
 from gitkube.server.metrics import StoreMetrics
 from gitkube.server.pki import Pki
 from gitkube.server.relay import Relay
@@ -34,9 +35,9 @@ KEEP_ALIVE_S = 120.0
 STOP_AFTER_S = 2.0
 """How long open requests get when the server stops; watches are ended at once."""
 RENEWAL_CHECK_S = 12 * 3600.0
-BACKLOG = 512
 
 
+BUSY: web.AppKey[Busy] = web.AppKey("busy", Busy)
 LIFETIME: web.AppKey[Lifetime] = web.AppKey("lifetime", Lifetime)
 
 
@@ -62,7 +63,8 @@ def create_app(
         cluster: what other controllers may ask, beside the API.
         store_metrics: shown behind the API's own.
     """
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    busy = Busy()
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[busy.middleware])
     door = Door(
         api,
         streams,
@@ -73,6 +75,7 @@ def create_app(
         store_metrics=store_metrics,
     )
     app[LIFETIME] = door.lifetime
+    app[BUSY] = busy
     if cluster is not None:
         cluster.add_to(app)
     app.router.add_route("*", "/{path:.*}", door.handle)
@@ -100,6 +103,7 @@ class HttpServer:
         pki: Pki,
         names: Sequence[str] = (),
         clock: Clock | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         """
         Args:
@@ -112,6 +116,8 @@ class HttpServer:
         self._pki = pki
         self._names = list(dict.fromkeys([host, socket.gethostname(), *names]))
         self._clock = clock or SystemClock()
+        self._limits = limits
+        self._listener: Listener | None = None
         self._context: ssl.SSLContext | None = None
         self._runner: web.AppRunner | None = None
         self.port = port
@@ -141,16 +147,18 @@ class HttpServer:
             shutdown_timeout=STOP_AFTER_S,
         )
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self.port, ssl_context=context, backlog=BACKLOG)
+        assert runner.server is not None  # `setup` made it
+        listener = Listener(runner.server, context, busy=self._app.get(BUSY) or Busy(), limits=self._limits)
         try:
-            await site.start()
+            await listener.start(self._host, self.port)
         except OSError as error:
             await runner.cleanup()
             why = error.strerror or str(error)
             raise ListenError(
                 f"cannot listen on {self._host}:{self.port}: {why}; choose another with --listen"
             ) from error
-        self.port = int(runner.addresses[0][1])
+        self.port = listener.port
+        self._listener = listener
         self._context, self._runner = context, runner
         log.info("api_listening", url=self.url)
 
@@ -170,6 +178,9 @@ class HttpServer:
     async def stop(self) -> None:
         """End open watches, let other requests finish for a moment, and listen no more."""
         runner, self._runner = self._runner, None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.stop()
         if runner is not None:
             await runner.cleanup()
 

@@ -29,6 +29,7 @@ from gitkube.server import openid, queries
 from gitkube.server.access import PodAccess
 from gitkube.server.answers import compress, json_answer, should_compress, status_answer
 from gitkube.server.attributes import attributes_of
+from gitkube.server.bodies import LARGE_BODY_BYTES, read_body
 from gitkube.server.discovery import Discovery
 from gitkube.server.flow_schemas import FlowSchemas
 from gitkube.server.forms import Shaper
@@ -45,6 +46,7 @@ from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse
 from gitkube.server.pods import PodEndpoints
 from gitkube.server.relay import Relay
 from gitkube.server.resources import Resources
+from gitkube.server.sending import is_large, send_large
 from gitkube.server.turns import Turns
 from gitkube.server.watches import Watches
 
@@ -134,6 +136,8 @@ class Door:
             response.headers[_ID_HEADER] = request_id
             if isinstance(response, web.Response) and should_compress(request, response):
                 await asyncio.to_thread(compress, response)
+            if isinstance(response, web.Response) and is_large(response):
+                response = await send_large(request, response)
         self._count(seen, response.status, self._clock.monotonic() - started)
         return response
 
@@ -188,6 +192,10 @@ class Door:
         seen.is_long = is_watch or target.subresource in PodEndpoints.subresources
         if seen.is_long:
             return await self._resources.handle(request, target, asked.user)
+        if request.can_read_body and (request.content_length or LARGE_BODY_BYTES) < LARGE_BODY_BYTES:
+            # Before it is its turn, so that a client that sends slowly takes no seat. Large ones are read
+            # when it is, so that there are not too many of them at once.
+            await read_body(request)
         place = self._flow_schemas.place(asked)
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             async with self._turns.turn(place.level, self._flow_schemas.flow(place, asked)):
