@@ -291,7 +291,7 @@ def _apply_body(body: bytes, context: Context) -> Object:
 
 
 async def _delete_body(request: web.Request, context: Context) -> Object | None:
-    if not request.can_read_body or not await read_body(request):
+    if not await read_body(request):
         return None
     body = await read_value(request, context)
     if body is not None and not isinstance(body, dict):
