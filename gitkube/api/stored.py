@@ -25,7 +25,7 @@ _HEAD = re.compile(rb'\{"apiVersion":"[^"\\]*","kind":"[^"\\]*","metadata":\{(?!
 class StoredObject(dict[str, Any]):
     """See the module's text."""
 
-    __slots__ = ("_document", "_metadata_end", "_metadata_start")
+    __slots__ = ("_document", "_metadata_end", "_metadata_start", "row")
 
     def __init__(self, obj: Object, value: bytes = b"") -> None:
         """
@@ -34,6 +34,8 @@ class StoredObject(dict[str, Any]):
             value: what `encode` made of it.
         """
         super().__init__(obj)
+        self.row: Any = None
+        """What `server/rows.py` keeps of the object's row in a table."""
         self._metadata_start = self._metadata_end = 0
         self._document = b""
         if (head := _HEAD.match(value)) is not None:

@@ -44,8 +44,9 @@ async def read_body(request: web.Request) -> bytes:
     Raises:
         StatusError: 413, it is over MAX_BODY_BYTES; 408, it does not come.
     """
+    patience = asyncio.timeout(None if request.content.is_eof() else BODY_TIMEOUT_S)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S) as patience:
+        async with patience:
             return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         text = f"Request entity too large: limit is {MAX_BODY_BYTES}"

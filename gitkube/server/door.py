@@ -198,8 +198,11 @@ class Door:
             await read_body(request)
         place = self._flow_schemas.place(asked)
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
-            async with self._turns.turn(place.level, self._flow_schemas.flow(place, asked)):
+            turn = await self._turns.take(place.level, self._flow_schemas.flow(place, asked))
+            try:
                 response = await self._resources.handle(request, target, asked.user)
+            finally:
+                self._turns.give_back(turn)
         response.headers[_SCHEMA_HEADER] = place.schema_uid
         response.headers[_LEVEL_HEADER] = place.level_uid
         return response

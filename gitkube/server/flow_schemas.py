@@ -52,8 +52,9 @@ class FlowSchemas:
         if version != self._version:
             self._read()
             self._version = version
+        user = asked.user
         key = (
-            asked.user, asked.verb, asked.group, asked.resource, asked.subresource, asked.path,
+            user.name, user.groups, asked.verb, asked.group, asked.resource, asked.subresource, asked.path,
             asked.namespace,
         )  # fmt: skip
         place = self._known.get(key)

@@ -19,7 +19,9 @@ from gitkube.objects import tables
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.server.negotiation import WHOLE, As, Form, not_acceptable
+from gitkube.server.rows import row_document
 
+_PARTIAL = b',"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/%s","metadata":%s}'
 _INCLUDES = ("", "None", "Metadata", "Object")
 
 
@@ -101,14 +103,13 @@ class Shaper:
         now = self._clock.now()
         rows = []
         for obj in objects:
-            row: dict[str, Any] = {"cells": tables.row(kind, obj, now)}
-            if conditions := tables.row_conditions(kind, obj):
-                row["conditions"] = conditions
+            row = row_document(kind, obj, now)
             if include == "Object":
-                row["object"] = orjson.Fragment(document_of(obj))
+                row += b',"object":' + document_of(obj)
             elif include != "None":
-                row["object"] = self.partial(obj, form)
-            rows.append(row)
+                version = form.version.encode() or b"v1"
+                row += _PARTIAL % (version, metadata_document_of(obj))
+            rows.append(orjson.Fragment(row + b"}"))
         return {
             "kind": "Table",
             "apiVersion": f"meta.k8s.io/{form.version or 'v1'}",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from gitkube.api.errors import StatusError
 from gitkube.server.fairness import Fairness, Level, RefusedError, Turn
@@ -19,9 +17,8 @@ class Turns:
         self.fairness = fairness or Fairness()
         self._waiting: dict[Turn, asyncio.Future[None]] = {}
 
-    @asynccontextmanager
-    async def turn(self, level: Level, flow: str) -> AsyncIterator[None]:
-        """Within it, a request of this level and flow is served.
+    async def take(self, level: Level, flow: str) -> Turn:
+        """The turn of a request of this level and flow, once it has come; `give_back` must follow.
 
         Raises:
             StatusError: 429, there are too many, or it has waited too long.
@@ -30,15 +27,20 @@ class Turns:
             turn = self.fairness.arrive(level, flow)
         except RefusedError as error:
             raise _too_many() from error
-        try:
-            if not turn.is_served:
+        if not turn.is_served:
+            try:
                 await self._wait(turn)
-            yield
-        finally:
-            for other in self.fairness.leave(turn):
-                waiter = self._waiting.get(other)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
+            except BaseException:
+                self.give_back(turn)
+                raise
+        return turn
+
+    def give_back(self, turn: Turn) -> None:
+        """The request is done: others may go on."""
+        for other in self.fairness.leave(turn):
+            waiter = self._waiting.get(other)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
 
     async def _wait(self, turn: Turn) -> None:
         waiter = self._waiting[turn] = asyncio.get_running_loop().create_future()

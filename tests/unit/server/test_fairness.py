@@ -113,15 +113,17 @@ async def test_a_client_that_goes_away_leaves_the_queue() -> None:
     order: list[str] = []
 
     async def request(name: str) -> None:
-        async with turns.turn(LOW, name):
-            order.append(name)
+        turn = await turns.take(LOW, name)
+        order.append(name)
+        turns.give_back(turn)
 
-    async with turns.turn(LOW, "first"):
-        waiting = [asyncio.create_task(request(name)) for name in ("gone", "second")]
-        await asyncio.sleep(0)
-        waiting[0].cancel()
-        await asyncio.sleep(0)
-        assert order == []
+    first = await turns.take(LOW, "first")
+    waiting = [asyncio.create_task(request(name)) for name in ("gone", "second")]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    assert order == []
+    turns.give_back(first)
     await asyncio.gather(*waiting, return_exceptions=True)
     assert order == ["second"]
     assert turns.fairness.served == {"low": 0}
@@ -129,10 +131,9 @@ async def test_a_client_that_goes_away_leaves_the_queue() -> None:
 
 async def test_too_many_are_told_when_to_come_again() -> None:
     turns = Turns(Fairness(seats=1, flow_seats=1))
-    async with turns.turn(REJECT, "a"):
-        with pytest.raises(StatusError) as refused:
-            async with turns.turn(REJECT, "b"):
-                raise AssertionError("there was no seat")
+    await turns.take(REJECT, "a")
+    with pytest.raises(StatusError) as refused:
+        await turns.take(REJECT, "b")
     assert (refused.value.code, refused.value.reason) == (429, "TooManyRequests")
     assert refused.value.retry_after_s == 1
 
