@@ -7,6 +7,7 @@ and left alone when somebody has changed them; `exempt` and `catch-all` are what
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from gitkube.api.client import Client
@@ -177,14 +178,17 @@ async def ensure_flow_control(client: Client) -> None:
     Raises:
         StatusError: the store does not answer.
     """
-    for kind, wanted in DEFAULTS:
+    await asyncio.gather(*(_ensure(client, kind, wanted) for kind, wanted in DEFAULTS))
+
+
+async def _ensure(client: Client, kind: Kind, wanted: Object) -> None:
+    try:
+        await client.get(kind, meta.name(wanted))
+    except StatusError as error:
+        if not is_not_found(error):
+            raise
         try:
-            await client.get(kind, meta.name(wanted))
-        except StatusError as error:
-            if not is_not_found(error):
+            await client.create(kind, wanted)
+        except StatusError as other:
+            if not is_already_exists(other):  # another controller starts at the same time
                 raise
-            try:
-                await client.create(kind, wanted)
-            except StatusError as other:
-                if not is_already_exists(other):  # another controller starts at the same time
-                    raise
