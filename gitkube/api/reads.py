@@ -18,6 +18,7 @@ import orjson
 from gitkube.api import errors
 from gitkube.api.cache import Item, Matcher, WatchCache, bookmark
 from gitkube.api.client import ObjectList
+from gitkube.api.custom.views import KindView
 from gitkube.api.keys import kind_prefix
 from gitkube.api.requests import ListOptions, WatchOptions
 from gitkube.api.settings import ApiSettings
@@ -171,6 +172,10 @@ class Reads:
             if wanted > self._cache.revision:
                 raise _too_new(wanted, self._cache.revision)
 
+    def _seen(self, kind: Kind, stored: Object) -> Object:
+        objects = self._cache.of(kind)
+        return objects.see(stored) if isinstance(objects, KindView) else stored
+
     async def _list_store(
         self,
         kind: Kind,
@@ -207,7 +212,7 @@ class Reads:
             for kv in page.kvs:
                 seen += 1
                 last = kv.key[len(prefix) :]
-                obj = decode(kv)
+                obj = self._seen(kind, decode(kv))
                 if matches is None or matches(obj):
                     items.append(obj)
                 if len(items) == limit:

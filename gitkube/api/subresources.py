@@ -6,6 +6,7 @@ from typing import Any
 
 from gitkube.api import errors
 from gitkube.api.client import Propagation
+from gitkube.api.custom import scale as custom_scale
 from gitkube.api.requests import DeleteOptions
 from gitkube.objects import meta
 from gitkube.objects.kinds import POD, REPLICATION_CONTROLLER, Kind
@@ -15,8 +16,14 @@ from gitkube.objects.types import Object
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-def scale_of(kind: Kind, obj: Object) -> Object:
-    """The `autoscaling/v1` Scale of a workload."""
+def scale_of(kind: Kind, obj: Object, *, must_be_there: bool = True) -> Object:
+    """The `autoscaling/v1` Scale of a workload.
+
+    Raises:
+        StatusError: 404 or 500, a custom resource has no such number.
+    """
+    if kind.custom is not None:
+        return custom_scale.scale_of(kind, obj, must_be_there=must_be_there)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     metadata = {field: obj["metadata"][field] for field in _SCALE_METADATA if field in obj["metadata"]}
     replicas = spec.get("replicas")
@@ -40,6 +47,8 @@ def check_scale(scale: Object, name: str) -> None:
     Raises:
         StatusError: 422, it does not.
     """
+    if scale.get("kind") not in (None, "Scale") or scale.get("apiVersion") not in (None, "autoscaling/v1"):
+        return  # it is none at all, which is said by whoever looks at it
     metadata = scale.get("metadata") or {}
     is_about_another = metadata.get("name") not in (None, name)  # which is said by whoever looks at it
     if not metadata.get("namespace") and not is_about_another:
@@ -49,6 +58,23 @@ def check_scale(scale: Object, name: str) -> None:
 
 def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
     """The workload with the number of replicas that a Scale wants; nothing else of the Scale counts.
+
+    Raises:
+        StatusError: the Scale is of something else, or its number is none.
+    """
+    replicas, metadata = wanted_replicas(kind, obj, scale), scale.get("metadata") or {}
+    if kind.custom is not None:
+        return custom_scale.with_replicas(kind, obj, replicas, metadata)
+    carried = {key: metadata[key] for key in ("uid", "resourceVersion") if metadata.get(key)}
+    return {
+        **obj,
+        "metadata": {**obj["metadata"], "resourceVersion": "", **carried},
+        "spec": {**obj["spec"], "replicas": replicas},
+    }
+
+
+def wanted_replicas(kind: Kind, obj: Object, scale: Object) -> int:
+    """The number that a Scale asks for.
 
     Raises:
         StatusError: the Scale is of something else, or its number is none.
@@ -63,14 +89,23 @@ def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
     replicas = (scale.get("spec") or {}).get("replicas")
     replicas = 0 if replicas is None else replicas
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas < 2**31:
+        if kind.custom is not None:
+            raise custom_scale.wrong_number(kind, meta.name(obj), replicas)
         message = f"Invalid value: {replicas}: must be greater than or equal to 0"
         cause = {"reason": "FieldValueInvalid", "message": message, "field": "spec.replicas"}
         raise errors.invalid("autoscaling", "Scale", name, [cause])
-    carried = {key: metadata[key] for key in ("uid", "resourceVersion") if metadata.get(key)}
+    return replicas
+
+
+def applied_scale(kind: Kind, name: str, replicas: int) -> Object:
+    """The object that an apply of a Scale is: the number of replicas and nothing else."""
+    if kind.custom is not None:
+        return custom_scale.applied_with_replicas(kind, name, replicas)
     return {
-        **obj,
-        "metadata": {**obj["metadata"], "resourceVersion": "", **carried},
-        "spec": {**obj["spec"], "replicas": replicas},
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas},
     }
 
 
@@ -157,6 +192,17 @@ def parse_delete_options(body: Object) -> DeleteOptions:
         str(preconditions.get("uid") or ""),
         str(preconditions.get("resourceVersion") or ""),
     )
+
+
+def delete_options_document(options: DeleteOptions) -> Object:
+    """The fields of a `v1.DeleteOptions` that say the same, for those who are asked about a deletion."""
+    preconditions = {"uid": options.uid, "resourceVersion": options.resource_version}
+    given = {key: value for key, value in preconditions.items() if value}
+    return {
+        **({"gracePeriodSeconds": options.grace_period_s} if options.grace_period_s is not None else {}),
+        **({"preconditions": given} if given else {}),
+        **({"propagationPolicy": options.propagation.value} if options.propagation is not None else {}),
+    }
 
 
 def _merged(pod: Object, metadata: Object, field: str) -> Object:

@@ -2,14 +2,15 @@
 
 A decision is a function of what the cache shows now; its transaction compares that the store still looks so.
 If it does not, the cache is awaited and the decision made again. A refusal is only given from a cache that
-is known to be current, so nobody is told "not found" or "conflict" from stale memory. A write is answered
-when the cache has it, so whoever wrote reads what he wrote.
+is known to be current, so nobody is told "not found" or "conflict" from stale memory. Where deciding asks
+others (webhooks), the cache is made current first, so that they are asked once only, unless the object was
+changed meanwhile. A write is answered when the cache has it, so whoever wrote reads what he wrote.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from gitkube.api.cache import WatchCache
@@ -17,6 +18,7 @@ from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
 from gitkube.api.settings import ApiSettings
 from gitkube.api.stored import encode
+from gitkube.objects.custom.versions import from_stored, to_stored
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
@@ -56,7 +58,14 @@ def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
     """Store `obj` over `old`, or as a new one."""
     key = object_key(kind, namespace, obj["metadata"]["name"])
     compare = _unchanged(key, old)
-    return Write(obj, [compare], [Put(key, encode(obj))], is_creation=old is None, place=(kind, namespace))
+    if kind.custom is None:
+        return Write(
+            obj, [compare], [Put(key, encode(obj))], is_creation=old is None, place=(kind, namespace)
+        )
+    # All versions of a custom resource are stored as one, and the writer gets what he would read.
+    stored = to_stored(kind.custom, kind.api_version, obj)
+    result = from_stored(kind.custom, kind.api_version, stored)
+    return Write(result, [compare], [Put(key, encode(stored))], is_creation=old is None)
 
 
 def remove(kind: Kind, namespace: str, obj: Object, old: Object) -> Write:
@@ -78,21 +87,29 @@ class Transactor:
         self._settings = settings
 
     async def run(
-        self, decide: Callable[[], Write], *, dry_run: bool = False, lease: LeaseId = NO_LEASE
+        self,
+        decide: Callable[[], Awaitable[Write]],
+        *,
+        dry_run: bool = False,
+        lease: LeaseId = NO_LEASE,
+        asks_others: bool = False,
     ) -> Write:
         """Do what `decide` wants, however often the store moves on meanwhile.
 
         Args:
             lease: what is put ends with it.
+            asks_others: a decision may take long and should not be made for nothing.
 
         Raises:
             StatusError: what `decide` raises; 409 after too many attempts; 503 when the store is away.
         """
         await self._cache.wait_for(self._cache.revision)
-        is_current = False
+        is_current = asks_others
+        if asks_others:
+            await self._cache.reach_current()
         for _ in range(self._settings.retries):
             try:
-                write = decide()
+                write = await decide()
             except StatusError:
                 if is_current:
                     raise

@@ -52,6 +52,7 @@ from gitkube.server.joining import JoinFile, check_directory, forget_joining, ha
 from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.leaders_streams import LeadersStreams
 from gitkube.server.pki import Pki
+from gitkube.server.pod_forwards import LeadersForwards
 from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
 from gitkube.server.switch import Switch
@@ -135,6 +136,7 @@ class ControlPlane:
                     signing_key=SigningKey.derived_from(pki.shared_secret()),
                     fixed_tokens=tokens,
                 )
+                api.webhooks.services.forward = self._streams.port_forward
                 tasks.create_task(api.run(), name="api")
                 await api.wait_ready()
                 note_joined(settings.data_dir)
@@ -214,6 +216,7 @@ class ControlPlane:
             leader = controllers.leader
             return leader.client_urls[0] if leader is not None and leader.client_urls else ""
 
+        self._streams.forwards = LeadersForwards(leader_url, pki.controller_context)
         app = create_app(
             api,
             self._streams,
@@ -225,6 +228,7 @@ class ControlPlane:
                 authenticate=user_of_certificate,
                 clock=self._clock,
                 pushes=lambda: self._sync.answer_other if self._sync is not None else None,
+                streams=lambda: self._streams.leader,
             ),
         )
         server = HttpServer(
@@ -312,6 +316,7 @@ class ControlPlane:
             clock=self._clock,
             rng=self._rng,
             settings=ControlSettings(root_ca=parts.pki.ca_pem.decode()),
+            registry=parts.api.registry,
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
         sync = Sync(
@@ -322,6 +327,7 @@ class ControlPlane:
             clock=self._clock,
             rng=self._rng,
             truth=parts.replica,
+            registry=parts.api.registry,
         )
         log.info("leading", term=term)
         await self._forwards.off()

@@ -97,8 +97,8 @@ class Door:
         watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
         self._resources = Resources(verbs, watches, pods, shaper)
-        self._discovery = Discovery(api.served_kinds)
-        self._openapi = OpenApi(api.served_kinds)
+        self._discovery = Discovery(api.registry)
+        self._openapi = OpenApi(api.registry)
         self._flow_schemas = FlowSchemas(api.cache)
         self._turns = Turns()
         self._metrics = Metrics(self.lifetime, store_metrics)
@@ -176,7 +176,7 @@ class Door:
             _require_read(request)
             return self._discovery.group(request, parts[2])
         try:
-            target = parse_path(raw_path)
+            target = parse_path(raw_path, self._api.registry)
         except StatusError:
             if parts[1] == "apis" and (answer := self._discovery.group(request, parts[2])).status == 404:
                 return answer  # of a group that is not there, not even the error is in its dialect

@@ -80,10 +80,10 @@ class FlowSchemas:
     def _read(self) -> None:
         self._known.clear()
         self._levels = {}
-        for obj in self._level_cache.objects.values():
+        for _, obj in self._level_cache.select():
             self._levels[meta.name(obj)] = (_level(obj), meta.uid(obj))
         self._schemas = sorted(
-            self._schema_cache.objects.values(),
+            (schema for _, schema in self._schema_cache.select()),
             key=lambda schema: (schema["spec"].get("matchingPrecedence") or 0, meta.name(schema)),
         )
 

@@ -86,8 +86,14 @@ class Resources:
         context = queries.request_context(
             request.query, user, request.headers.get("User-Agent", ""), request.method
         )
+        if target.kind.custom is not None and target.kind.custom.deprecation:
+            context.warnings.append(target.kind.custom.deprecation)
         handler = self._handler(request, target)
-        response = await handler(request, target, context)
+        try:
+            response = await handler(request, target, context)
+        except StatusError as error:
+            error.warnings = context.warnings
+            raise
         if context.warnings and not response.prepared:
             add_warnings(response, context.warnings)
         return response
@@ -108,6 +114,14 @@ class Resources:
             )
         if target.is_watch:
             return self._watches.handle if method == "GET" else self._not_allowed
+        if method == "PUT" and target.kind.custom is not None and not target.name:
+            raise bad_request("name must be provided")
+        if (
+            method == "POST"
+            and target.kind.custom is not None
+            and (target.name or not target.kind.namespaced)
+        ):
+            return self._create  # of custom resources, the name in a path counts for nothing here
         if target.name:
             return {
                 "GET": self._get,
@@ -128,7 +142,10 @@ class Resources:
     async def _not_allowed(
         self, request: web.Request, target: Target, context: Context
     ) -> web.StreamResponse:
-        raise method_not_allowed()
+        kind = target.kind
+        raise method_not_allowed(
+            {"group": kind.group, "kind": kind.plural} if kind.custom is not None else {}
+        )
 
     # ------------------------------------------------------------------ reading
 
@@ -189,8 +206,10 @@ class Resources:
         type = content_type(request)
         if type == APPLY_PATCH:
             return await self._apply(request, target, context)
-        if type not in _PATCH_TYPES:
-            supported = ", ".join([*_PATCH_TYPES, APPLY_PATCH])
+        is_strategic = type == PatchType.STRATEGIC.value
+        if type not in _PATCH_TYPES or (is_strategic and target.kind.custom is not None):
+            types = [one for one in _PATCH_TYPES if not is_strategic or one != type]
+            supported = ", ".join([*types, APPLY_PATCH])
             text = "the body of the request was in an unknown format - accepted media types include: "
             raise StatusError(415, "UnsupportedMediaType", text + supported)
         if "force" in request.query:
