@@ -1,13 +1,14 @@
 """URL paths to what they name: a kind, perhaps a namespace, a name, a subresource.
 
 The grammar is Kubernetes': `/api/v1` or `/apis/GROUP/VERSION`, then
-`[namespaces/NS/]PLURAL[/NAME[/SUBRESOURCE]]`. Parts are split before they are percent-decoded, so that an
+`[watch/][namespaces/NS/]PLURAL[/NAME[/SUBRESOURCE]]`; the first is an old way to ask for a watch, which is
+deprecated and still served. Parts are split before they are percent-decoded, so that an
 encoded slash can never become a separator.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from gitkube.api.errors import StatusError, not_found
@@ -29,6 +30,8 @@ class Target:
     name: str = ""
     """"" is the collection."""
     subresource: str = ""
+    is_watch: bool = False
+    """It is asked for a watch by the path alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ def parse_path(raw_path: str, registry: Registry = _BUILT_IN) -> Target | GroupV
         raise unknown_path()
     if not rest:
         return GroupVersion(group, version)
+    if rest[0] == "watch" and len(rest) > 1:
+        target = _resource(registry, group, version, rest[1:])
+        if target.subresource or "watch" not in target.kind.verbs:
+            raise unknown_path()
+        return replace(target, is_watch=True)
     return _resource(registry, group, version, rest)
 
 

@@ -112,6 +112,8 @@ class Resources:
             return {"GET": self._get_subresource, "PUT": self._update, "PATCH": self._patch}.get(
                 method, self._not_allowed
             )
+        if target.is_watch:
+            return self._watches.handle if method == "GET" else self._not_allowed
         if method == "PUT" and target.kind.custom is not None and not target.name:
             raise bad_request("name must be provided")
         if (
@@ -121,9 +123,8 @@ class Resources:
         ):
             return self._create  # of custom resources, the name in a path counts for nothing here
         if target.name:
-            is_watch = method == "GET" and queries.flag(request.query, "watch")
             return {
-                "GET": self._watches.handle if is_watch else self._get,
+                "GET": self._get,
                 "PUT": self._update,
                 "PATCH": self._patch,
                 "DELETE": self._delete,
@@ -310,7 +311,7 @@ def _apply_body(body: bytes, context: Context) -> Object:
 
 
 async def _delete_body(request: web.Request, context: Context) -> Object | None:
-    if not request.can_read_body or not await read_body(request):
+    if not await read_body(request):
         return None
     body = await read_value(request, context)
     if body is not None and not isinstance(body, dict):
