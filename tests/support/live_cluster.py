@@ -1,7 +1,8 @@
 """A whole API server on loopback: store on disk, verbs, HTTPS; with the real kubectl beside it.
 
-It runs in a thread with an event loop of its own, so that tests may block on kubectl. No controllers, no
-scheduler, no hosts: what a pod does is `FakeStreams`.
+It runs in a thread with an event loop of its own, so that tests may block on kubectl. What a pod's streams
+carry is `FakeStreams`. By itself it has no controllers, no scheduler and no hosts; given the names of hosts
+it has all of them, the hosts played by `FakeKubelet`, so that a Deployment becomes pods that are Ready.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,11 +23,16 @@ from gitkube.api.client import Client
 from gitkube.api.machinery import Api
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import SystemClock
-from gitkube.objects.kinds import LEASE, POD
+from gitkube.control.manager import Manager
+from gitkube.control.settings import ControlSettings
+from gitkube.objects.kinds import LEASE, NODE, POD
 from gitkube.objects.types import Object
+from gitkube.scheduler.scheduler import Scheduler
 from gitkube.server.app import HttpServer, create_app
 from gitkube.server.pki import Pki
 from gitkube.store.member import Member
+from tests.support.cluster import node
+from tests.support.fake_kubelet import FakeKubelet
 from tests.support.fake_streams import FakeStreams
 from tests.support.real_api import SMALL_STORE
 
@@ -45,11 +51,14 @@ def kubectl_path() -> str | None:
 class LiveCluster:
     """`with LiveCluster(dir) as cluster: cluster.kubectl("get", "pods")`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, hosts: Sequence[str] = ()) -> None:
         self.directory = directory
+        self.hosts = hosts
         self.kubeconfig = directory / "kubeconfig"
         self.url = ""
         self.pki: Pki
+        self.kubelet: FakeKubelet
+        """Plays the hosts, if there are any."""
         self.streams: FakeStreams
         self.client: Client
         """As the administrator, in the server's loop: use with `run`."""
@@ -99,8 +108,12 @@ class LiveCluster:
 
     def popen(self, *args: str, **options: Any) -> subprocess.Popen[str]:
         """A kubectl that goes on; the caller ends it."""
+        return self.start(kubectl_path() or "kubectl", *args, **options)
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Any client that goes on; it finds the cluster by KUBECONFIG. The caller ends it."""
         return subprocess.Popen(
-            [kubectl_path() or "kubectl", *args],
+            command,
             env=self.environment(),
             text=True,
             stdout=subprocess.PIPE,
@@ -112,8 +125,14 @@ class LiveCluster:
         self, *args: str, input: str | None = None, check: bool = True, timeout_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run the real kubectl; with `check`, a failure shows what it said."""
+        return self.call(kubectl_path() or "kubectl", *args, input=input, check=check, timeout_s=timeout_s)
+
+    def call(
+        self, *command: str, input: str | None = None, check: bool = True, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run any client to its end; it finds the cluster by KUBECONFIG."""
         done = subprocess.run(
-            [kubectl_path() or "kubectl", *args],
+            command,
             env=self.environment(),
             input=input,
             text=True,
@@ -122,7 +141,8 @@ class LiveCluster:
             check=False,
         )
         if check and done.returncode:
-            raise AssertionError(f"kubectl {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+            said = " ".join([Path(command[0]).name, *command[1:]])
+            raise AssertionError(f"{said}: {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
 
     def _main(self) -> None:
@@ -151,12 +171,34 @@ class LiveCluster:
         await server.start()
         self.url = server.url
         self.pki.write_kubeconfig(self.kubeconfig, server.url)
+        working = await self._start_working(clock) if self.hosts else []
         self._started.set()
-        await self._stop.wait()
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait([stopping, *working], return_when=asyncio.FIRST_COMPLETED)
+        for task in working:
+            task.cancel()
         await server.stop()
         running.cancel()
-        await asyncio.wait([running])
+        ended = await asyncio.gather(stopping, running, *working, return_exceptions=True)
         await store.close()
+        for failure in ended:
+            if isinstance(failure, Exception):
+                raise failure
+
+    async def _start_working(self, clock: SystemClock) -> list[asyncio.Future[None]]:
+        """What makes objects more than stored: controllers, scheduler and hosts."""
+        for name in self.hosts:
+            wanted = node(name, cpu="16", memory="64Gi")
+            await self.client.create(NODE, wanted)
+            await self.client.patch(NODE, name, "", {"status": wanted["status"]}, subresource="status")
+        settings = ControlSettings(root_ca=self.pki.ca_pem.decode())
+        self.kubelet = FakeKubelet(self.client, clock, start_s=0.05, stop_s=0.05)
+        parts = (
+            Manager(self.client, clock=clock, rng=random.Random(2), settings=settings),
+            Scheduler(self.client, clock=clock, rng=random.Random(3)),
+            self.kubelet,
+        )
+        return [asyncio.ensure_future(part.run()) for part in parts]
 
 
 def pod(name: str, *containers: str) -> Object:
