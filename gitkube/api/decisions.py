@@ -109,7 +109,7 @@ class Decisions:
         check_version_given(kind, version, before)
         if (uid := metadata.get("uid")) and uid != before["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
-            resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
+            resource = f"{kind.plural}/{subresource}" if subresource not in ("", "scale") else kind.plural
             raise errors.conflict(kind.group, resource, name, why)
         if version not in ("", "0", before["resourceVersion"]):
             why = (

@@ -38,8 +38,9 @@ def check_scale(scale: Object, name: str) -> None:
     """A Scale that is written whole must say where it is.
 
     Raises:
-        StatusError: 422, it does not.
+        StatusError: 422, it does not; 400, it is no Scale at all.
     """
+    _check_kind(scale, "autoscaling/v1", "Scale")
     metadata = scale.get("metadata") or {}
     is_about_another = metadata.get("name") not in (None, name)  # which is said by whoever looks at it
     if not metadata.get("namespace") and not is_about_another:
@@ -54,9 +55,7 @@ def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
         StatusError: the Scale is of something else, or its number is none.
     """
     metadata, name = scale.get("metadata") or {}, meta.name(obj)
-    if scale.get("kind") not in (None, "Scale") or scale.get("apiVersion") not in (None, "autoscaling/v1"):
-        got = f"{scale.get('apiVersion')} {scale.get('kind')}"
-        raise errors.bad_request(f"the body must be an autoscaling/v1 Scale, not {got}")
+    _check_kind(scale, "autoscaling/v1", "Scale")
     if metadata.get("name") not in (None, name):
         text = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
         raise errors.bad_request(text)
@@ -81,14 +80,14 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         StatusError: 409 when it is on a host already or being deleted.
     """
     name = meta.name(pod)
-    target = binding.get("target") or {}
+    _check_kind(binding, "v1", "Binding")
+    target, metadata = binding.get("target") or {}, binding.get("metadata") or {}
+    if metadata.get("name") != name:
+        raise errors.bad_request("name in URL does not match name in Binding object")
     if target.get("kind") not in (None, "", "Node"):
         raise _invalid_binding(name, "target.kind", f'Unsupported value: "{target["kind"]}"')
     if not target.get("name"):
         raise _invalid_binding(name, "target.name", "Required value")
-    metadata = binding.get("metadata") or {}
-    if metadata.get("name") != name:
-        raise errors.bad_request("name in URL does not match name in Binding object")
     if metadata.get("uid") and metadata["uid"] != meta.uid(pod):
         uids = f"{metadata['uid']}, UID in object meta: {meta.uid(pod)}"
         why = f"Precondition failed: UID in precondition: {uids}"
@@ -157,6 +156,12 @@ def parse_delete_options(body: Object) -> DeleteOptions:
         str(preconditions.get("uid") or ""),
         str(preconditions.get("resourceVersion") or ""),
     )
+
+
+def _check_kind(body: Object, api_version: str, kind: str) -> None:
+    if body.get("kind") not in (None, "", kind) or body.get("apiVersion") not in (None, "", api_version):
+        got = f"{body.get('apiVersion')} {body.get('kind')}"
+        raise errors.bad_request(f"the body must be a {api_version} {kind}, not {got}")
 
 
 def _merged(pod: Object, metadata: Object, field: str) -> Object:

@@ -15,13 +15,13 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from gitkube.api.errors import StatusError, bad_request
 from gitkube.api.requests import Context
-from gitkube.api.streams import ExecOptions, LogOptions, PodAttach, PodStreams, StreamSession
-from gitkube.clock import parse_rfc3339
-from gitkube.objects import meta
+from gitkube.api.streams import ExecOptions, PodAttach, PodStreams, StreamSession
+from gitkube.objects import meta, pods
 from gitkube.objects.types import Object
 from gitkube.server import channels, queries
 from gitkube.server.access import PodAccess
 from gitkube.server.lifetime import Lifetime
+from gitkube.server.log_options import log_options
 from gitkube.server.paths import Target, method_not_allowed
 from gitkube.server.port_forward import PROTOCOL as PORT_FORWARD_PROTOCOL
 from gitkube.server.port_forward import PortForward
@@ -34,7 +34,6 @@ log = structlog.get_logger()
 HEADERS_AFTER_S = 0.5
 """A followed log of a silent container answers after this long, so that the client knows that it stands."""
 MAX_COMMAND_WORDS = 4096
-MAX_LIMIT_BYTES = 2**53
 
 
 class PodEndpoints:
@@ -61,29 +60,40 @@ class PodEndpoints:
         if request.method not in ("GET", "POST"):
             raise method_not_allowed()
         pod = await self._access.pod(context, "create", target.namespace, target.name, target.subresource)
+        container = ""
+        if target.subresource != "portforward":
+            container = container_of(pod, request.query.get("container", ""))
+        await self._access.check_host(context, pod)
         if self._relay is not None and self._relay.is_needed(request):
             with self._lifetime.long_request():
                 return await self._relay.pass_on(request)
         if target.subresource == "portforward":
             return await self._port_forward(request, pod)
-        return await self._command(request, pod, target.subresource)
+        return await self._command(request, pod, container, target.subresource)
 
     # ------------------------------------------------------------------ log
 
     async def _log(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         pod = await self._access.pod(context, "get", target.namespace, target.name, "log")
+        options = log_options(
+            request.query, target.name, container_of(pod, request.query.get("container", ""))
+        )
+        if not pods.node_name(pod):
+            return web.Response(status=204)  # nothing has been said yet: Kubernetes' answer, with no content
+        await self._access.check_host(context, pod)
         if self._relay is not None and self._relay.is_needed(request):
             with self._lifetime.long_request():
                 return await self._relay.pass_on(request)
-        options = log_options(request.query, container_of(pod, request.query.get("container", "")))
         chunks = self._streams.logs(pod, options)
         with self._lifetime.long_request():
             return await _send_log(request, chunks, follow=options.follow)
 
     # ------------------------------------------------------------------ exec, attach
 
-    async def _command(self, request: web.Request, pod: Object, subresource: str) -> web.StreamResponse:
-        options = exec_options(request.query, container_of(pod, request.query.get("container", "")))
+    async def _command(
+        self, request: web.Request, pod: Object, container: str, subresource: str
+    ) -> web.StreamResponse:
+        options = exec_options(request.query, container)
         if subresource == "exec" and not options.command:
             raise bad_request("you must specify at least 1 command for the container")
         socket = web.WebSocketResponse(
@@ -165,35 +175,6 @@ def container_of(pod: Object, wanted: str) -> str:
     if wanted not in regular and wanted not in others:
         raise bad_request(f"container {wanted} is not valid for pod {meta.name(pod)}")
     return wanted
-
-
-def log_options(query: queries.Query, container: str) -> LogOptions:
-    """PodLogOptions from the query.
-
-    Raises:
-        StatusError: 400.
-    """
-    since_seconds, since_time = queries.number(query, "sinceSeconds"), query.get("sinceTime", "")
-    if since_seconds is not None and since_time:
-        raise bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified")
-    if since_time:
-        try:
-            parse_rfc3339(since_time)
-        except ValueError as error:
-            raise bad_request(f"sinceTime: {error}") from error
-    limit = queries.number(query, "limitBytes")
-    if limit is not None and not 1 <= limit <= MAX_LIMIT_BYTES:
-        raise bad_request("limitBytes must be greater than 0")
-    return LogOptions(
-        container=container,
-        follow=queries.flag(query, "follow"),
-        previous=queries.flag(query, "previous"),
-        timestamps=queries.flag(query, "timestamps"),
-        tail_lines=queries.number(query, "tailLines"),
-        since_seconds=since_seconds,
-        since_time=since_time,
-        limit_bytes=limit,
-    )
 
 
 def exec_options(query: Mapping[str, str], container: str) -> ExecOptions:

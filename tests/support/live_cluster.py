@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from gitkube.api.authorization import User
 from gitkube.api.client import Client
+from gitkube.api.errors import StatusError, is_already_exists
 from gitkube.api.machinery import Api
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import SystemClock
@@ -38,6 +39,8 @@ from tests.support.real_api import SMALL_STORE
 
 T = TypeVar("T")
 START_TIMEOUT_S = 30
+ADMIN_TOKEN = "of-the-administrator"
+ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
 RING_EVENTS = 128
 """Small, so that a test can make the server forget."""
 
@@ -96,6 +99,11 @@ class LiveCluster:
                 await self.client.patch(LEASE, "busy", namespace, change)
 
         self.run(write())
+
+    @staticmethod
+    def bearer() -> dict[str, str]:
+        """The administrator's header, for requests made by hand."""
+        return {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
     def environment(self) -> dict[str, str]:
         home = str(self.directory)
@@ -156,7 +164,8 @@ class LiveCluster:
         clock, rng = SystemClock(), random.Random(1)
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         store = await Member.open(self.directory / "store", clock=clock, rng=rng, settings=SMALL_STORE)
-        api = Api(store, clock=clock, rng=rng, settings=ApiSettings(watch_ring_events=RING_EVENTS))
+        settings = ApiSettings(watch_ring_events=RING_EVENTS)
+        api = Api(store, clock=clock, rng=rng, settings=settings, fixed_tokens={ADMIN_TOKEN: ADMIN})
         running = asyncio.ensure_future(api.run())
         await asyncio.wait(
             [running, asyncio.ensure_future(api.wait_ready())], return_when=asyncio.FIRST_COMPLETED
@@ -164,7 +173,7 @@ class LiveCluster:
         if running.done():
             running.result()
         self.streams = FakeStreams()
-        self.client = api.client(User("kubernetes-admin", ("system:masters", "system:authenticated")))
+        self.client = api.client(ADMIN)
         self.pki = Pki.open(self.directory / "pki", clock=clock)
         app = create_app(api, self.streams, clock=clock, rng=rng)
         server = HttpServer(app, host="127.0.0.1", port=0, pki=self.pki, clock=clock)
@@ -210,11 +219,21 @@ def pod(name: str, *containers: str) -> Object:
     }
 
 
+async def add_host(client: Client, name: str) -> None:
+    """A Node, unless it is there already."""
+    try:
+        await client.create(NODE, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    except StatusError as error:
+        if not is_already_exists(error):
+            raise
+
+
 def running_pod(cluster: LiveCluster, namespace: str, name: str, *containers: str) -> None:
     """A pod that a host has taken: bound, and Running."""
     obj = pod(name, *(containers or ("main",)))
     obj["metadata"]["namespace"] = namespace
     obj["spec"]["nodeName"] = "ant"
+    cluster.run(add_host(cluster.client, "ant"))
     cluster.run(cluster.client.create(POD, obj))
     status = {"status": {"phase": "Running", "podIP": "10.42.0.7"}}
     cluster.run(cluster.client.patch(POD, name, namespace, status, subresource="status"))
