@@ -22,6 +22,7 @@ from gitkube.api.refusals import apply_conflict, check_deletion_fields, check_ve
 from gitkube.api.requests import Context, DeleteOptions
 from gitkube.api.settings import ApiSettings
 from gitkube.api.strategy import count_templates, is_unchanged, prepare_for_create, prepare_for_update
+from gitkube.api.subresources import check_part
 from gitkube.api.transactions import Write, put, remove
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
@@ -109,7 +110,7 @@ class Decisions:
         check_version_given(kind, version, before)
         if (uid := metadata.get("uid")) and uid != before["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
-            resource = f"{kind.plural}/{subresource}" if subresource not in ("", "scale") else kind.plural
+            resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
             raise errors.conflict(kind.group, resource, name, why)
         if version not in ("", "0", before["resourceVersion"]):
             why = (
@@ -127,6 +128,7 @@ class Decisions:
         if is_unchanged(request.obj, old):
             return Write(old)
         validated(kind, request.obj, old)
+        check_part(kind, request.obj, old, subresource)
         if ends_with_update(kind, request.obj, old):
             write = remove(kind, namespace, request.obj, old)
             gone = self._admission(Verb.DELETE, context, kind, namespace, name, old, None, "")

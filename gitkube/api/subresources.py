@@ -1,4 +1,7 @@
-"""scale, binding, eviction: small views of an object, and what writing to them does. Pure functions."""
+"""scale, binding, eviction and the parts of pods: small views of an object, and what writing to them does.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from gitkube.objects import meta
 from gitkube.objects.kinds import POD, REPLICATION_CONTROLLER, Kind
 from gitkube.objects.labels import selector_of, selector_of_map
 from gitkube.objects.types import Object
+from gitkube.objects.validation.causes import Causes
+from gitkube.objects.validation.pod_parts import check_pod_part
 
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
@@ -119,6 +124,23 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         "spec": {**pod["spec"], "nodeName": target["name"]},
         "status": {**status, "conditions": [*others, scheduled]},
     }
+
+
+def check_part(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    """Whether this door of an object may change what it changes.
+
+    Raises:
+        StatusError: 422.
+    """
+    if kind is not POD:
+        return
+    causes = Causes()
+    check_pod_part(causes, obj, old, subresource)
+    if causes.list:
+        plain = [
+            {"reason": one["reason"], "message": one["message"], "field": one["field"]} for one in causes.list
+        ]
+        raise errors.invalid("", POD.kind, meta.name(old), plain)
 
 
 def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptions:

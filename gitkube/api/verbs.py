@@ -36,6 +36,9 @@ from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 from gitkube.store.protocol import NO_LEASE, Store
 
+READ_SUBRESOURCES = ("status", "scale", "approval", "ephemeralcontainers", "resize")
+WRITTEN_SUBRESOURCES = ("", "finalize", *READ_SUBRESOURCES)
+
 
 class Verbs:
     """Implements `VerbsApi` (requests.py says what each method does)."""
@@ -84,7 +87,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
         self.authorize(context, "get", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("status", "scale", "approval"))
+        check_served(kind, subresource, READ_SUBRESOURCES)
         obj = await self._reads.get(kind, namespace, name)
         return scale_of(kind, obj) if subresource == "scale" else obj
 
@@ -109,7 +112,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         self.authorize(context, "update", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
             check_scale(obj, name)
             return await self._update_scale(context, kind, namespace, name, lambda _: obj)
@@ -136,7 +139,7 @@ class Verbs:
         subresource: str = "",
     ) -> Object:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
 
             def patched_scale(scale: Object) -> Object:
@@ -168,7 +171,7 @@ class Verbs:
         subresource: str = "",
     ) -> tuple[Object, bool]:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "approval"))
+        check_served(kind, subresource, ("", *READ_SUBRESOURCES))
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":

@@ -65,7 +65,8 @@ NAMESPACE = Kind(
 NODE = Kind("", "v1", "Node", "nodes", False, ("no",), (), (*_STATUS, "proxy"))
 POD = Kind(
     "", "v1", "Pod", "pods", True, ("po",), _ALL,
-    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy"),
+    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy", "ephemeralcontainers",
+     "resize"),
 )  # fmt: skip
 BINDING = Kind("", "v1", "Binding", "bindings", True, verbs=("create",))
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",))

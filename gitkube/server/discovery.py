@@ -24,6 +24,8 @@ _SUBRESOURCE_VERBS = {
     "status": _READ_WRITE,
     "scale": _READ_WRITE,
     "approval": _READ_WRITE,
+    "ephemeralcontainers": _READ_WRITE,
+    "resize": _READ_WRITE,
     "finalize": ("update",),
     "binding": ("create",),
     "eviction": ("create",),
