@@ -32,6 +32,8 @@ metadata: {{name: reader, namespace: {namespace}}}
 rules: [{{apiGroups: [''], resources: [pods], verbs: [get]}}]
 """
 
+QUICKER = {"spec": {"containers": [{"name": "p", "resources": {"requests": {"cpu": "30m"}}}]}}
+
 Told = subprocess.CompletedProcess[str]
 
 
@@ -167,6 +169,38 @@ def test_a_pod_is_entered_and_deleted(working: LiveCluster, shop: str) -> None:
     assert "deleted" in run(working, shop, "delete pod p --now").stdout
     run(working, shop, "run p --image=web:1")
     assert "force deleted" in run(working, shop, "delete pod p --force --grace-period=0").stdout
+
+
+def test_a_running_pod_gets_a_container_for_debugging(working: LiveCluster, shop: str) -> None:
+    run(working, shop, "run p --image=web:1")
+    run(working, shop, "wait pod/p --for=condition=Ready --timeout=60s")
+    run(working, shop, "debug p --image=busybox --target=p -c first --attach=false")
+    typed = run(working, shop, "debug p -i --image=busybox -c second", "typed\n").stdout
+    assert "typed" in typed
+    wanted = get(working, shop, "pod p")["spec"]["ephemeralContainers"]
+    assert {one["name"]: one.get("targetContainerName") for one in wanted} == {"first": "p", "second": None}
+    assert run(working, shop, "logs p -c second").stdout == "one\ntwo\nthree\n"
+    described = run(working, shop, "describe pod p").stdout
+    assert "Ephemeral Containers:" in described and "second:" in described
+
+
+def test_a_running_pod_gets_other_resources(working: LiveCluster, shop: str) -> None:
+    run(working, shop, "run p --image=web:1")
+    more = {"spec": {"containers": [{"name": "p", "resources": {"requests": {"cpu": "20m"}}}]}}
+    refused = run(working, shop, f"patch pod p --patch '{json.dumps(more)}'", code=1).stderr
+    assert "through the subresource resize" in refused
+    # Nothing was asked for before, so the pod would become another class of pod.
+    refused = run(working, shop, f"patch pod p --subresource=resize --patch '{json.dumps(more)}'", code=1)
+    assert "Pod QOS Class may not change" in refused.stderr
+    overrides = {"spec": {"containers": [{**more["spec"]["containers"][0], "image": "web:1"}]}}
+    run(working, shop, f"run q --image=web:1 --overrides='{json.dumps(overrides)}'")
+    run(
+        working,
+        shop,
+        f"patch pod q --subresource=resize --patch '{json.dumps(QUICKER)}'".replace("NAME", "p"),
+    )
+    container = get(working, shop, "pod q")["spec"]["containers"][0]
+    assert container["resources"] == {"requests": {"cpu": "30m"}}
 
 
 def test_a_copy_of_a_pod_and_a_pod_on_a_host_are_for_debugging(working: LiveCluster, shop: str) -> None:
