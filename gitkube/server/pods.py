@@ -1,8 +1,8 @@
 """Subresources of pods that are streams: log, exec, attach and port-forward.
 
 The API knows the pod, `PodStreams` reaches the host that runs it; this file joins both with the client: plain
-chunked text for logs, WebSocket channels for exec and attach. All that can be refused is refused before the
-answer begins, as a Status; afterwards the end of the stream carries the result.
+chunked text for logs; for the others WebSocket, or SPDY as older clients have it. All that can be refused is
+refused before the answer begins, as a Status; afterwards the end of the stream carries the result.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ from gitkube.server.port_forward import PROTOCOL as PORT_FORWARD_PROTOCOL
 from gitkube.server.port_forward import PortForward
 from gitkube.server.relay import Relay
 from gitkube.server.spdy import SpdyError
+from gitkube.server.spdy_command import PROTOCOL as COMMAND_PROTOCOL
+from gitkube.server.spdy_command import SpdyCommand, wanted_streams
+from gitkube.server.upgrade import negotiated, switch_protocols, wants_spdy
 from gitkube.wire import WireError
 
 log = structlog.get_logger()
 
+SPDY_PORT_FORWARD = "portforward.k8s.io"
 HEADERS_AFTER_S = 0.5
 """A followed log of a silent container answers after this long, so that the client knows that it stands."""
 MAX_COMMAND_WORDS = 4096
@@ -96,6 +100,8 @@ class PodEndpoints:
         options = exec_options(request.query, container)
         if subresource == "exec" and not options.command:
             raise bad_request("you must specify at least 1 command for the container")
+        if wants_spdy(request):
+            return await self._spdy_command(request, pod, options, subresource)
         socket = web.WebSocketResponse(
             protocols=channels.PROTOCOLS, max_msg_size=channels.MAX_MESSAGE_BYTES, autoclose=True
         )
@@ -109,6 +115,29 @@ class PodEndpoints:
                 # The client may be gone while the command still runs: then nobody wants its result.
                 await session.close({"error": "the client went away", "reason": "ClientGone"})
         return socket
+
+    async def _spdy_command(
+        self, request: web.Request, pod: Object, options: ExecOptions, subresource: str
+    ) -> web.StreamResponse:
+        headers = negotiated(request, COMMAND_PROTOCOL)
+        wanted = wanted_streams(
+            stdin=options.stdin,
+            stdout=queries.flag(request.query, "stdout"),
+            stderr=queries.flag(request.query, "stderr"),
+            tty=options.tty,
+        )
+        with self._lifetime.long_request():
+            session = await self._open(pod, options, subresource)
+            try:
+                upgraded = switch_protocols(request, headers)
+                command = SpdyCommand(upgraded.connection.read, upgraded.connection.write, wanted)
+                await command.run(session)
+                await upgraded.connection.wait_closed()
+            except (ConnectionError, SpdyError) as error:
+                log.info("command_ended", path=request.path, error=str(error))
+            finally:
+                await session.close({"error": "the client went away", "reason": "ClientGone"})
+        return upgraded
 
     async def _open(self, pod: Object, options: ExecOptions, subresource: str) -> StreamSession:
         if subresource == "exec":
@@ -124,6 +153,8 @@ class PodEndpoints:
         if (pod.get("status") or {}).get("phase") != "Running":
             phase = (pod.get("status") or {}).get("phase") or "Unknown"
             raise bad_request(f"unable to forward port because pod is not running. Current status={phase}")
+        if wants_spdy(request):
+            return await self._spdy_port_forward(request, pod)
         socket = web.WebSocketResponse(
             protocols=(PORT_FORWARD_PROTOCOL,), max_msg_size=channels.MAX_MESSAGE_BYTES
         )
@@ -146,6 +177,23 @@ class PodEndpoints:
                 connections.cancel()
                 await asyncio.wait([connections])
         return socket
+
+    async def _spdy_port_forward(self, request: web.Request, pod: Object) -> web.StreamResponse:
+        headers = negotiated(request, SPDY_PORT_FORWARD)
+        with self._lifetime.long_request():
+            upgraded = switch_protocols(request, headers)
+            connection = upgraded.connection
+            forward = PortForward(connection.write, lambda port: self._streams.port_forward(pod, port))
+            connections = asyncio.ensure_future(forward.run())
+            try:
+                while (data := await connection.read()) and not connections.done():
+                    await forward.feed(data)
+            except (ConnectionError, SpdyError) as error:
+                log.info("port_forward_ended", path=request.path, error=str(error))
+            finally:
+                connections.cancel()
+                await asyncio.wait([connections])
+        return upgraded
 
 
 # ---------------------------------------------------------------------- what a request asks for
@@ -199,9 +247,7 @@ def _require_websocket(
 ) -> None:
     ready = socket.can_prepare(request)
     if not ready.ok:
-        text = (
-            "this must be a WebSocket upgrade; use kubectl 1.30 or newer, or a client that speaks WebSocket"
-        )
+        text = "this must be an upgrade to WebSocket or to SPDY/3.1"
         raise bad_request(f"unable to upgrade connection: {text}")
     if ready.protocol is None:
         text = f"no common subprotocol; served are: {', '.join(protocols)}"

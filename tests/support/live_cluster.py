@@ -136,12 +136,17 @@ class LiveCluster:
         return self.call(kubectl_path() or "kubectl", *args, input=input, check=check, timeout_s=timeout_s)
 
     def call(
-        self, *command: str, input: str | None = None, check: bool = True, timeout_s: float = 60
+        self,
+        *command: str,
+        input: str | None = None,
+        check: bool = True,
+        timeout_s: float = 60,
+        environment: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run any client to its end; it finds the cluster by KUBECONFIG."""
         done = subprocess.run(
             command,
-            env=self.environment(),
+            env={**self.environment(), **(environment or {})},
             input=input,
             text=True,
             capture_output=True,
