@@ -21,12 +21,16 @@ import orjson
 import structlog
 from sortedcontainers import SortedDict
 
+from gitkube.api.custom.views import KindView
 from gitkube.api.errors import StatusError, gone, unavailable
 from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, Place, parse_key
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import Clock
+from gitkube.objects.custom.definition import is_established, with_storage
+from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION as _DEFINITIONS
 from gitkube.objects.kinds import Kind
-from gitkube.objects.meta import key_of
+from gitkube.objects.meta import key_of, split_key
+from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
     EVERYTHING,
@@ -74,7 +78,17 @@ class Item:
 class CacheEvent:
     """A change of one object: PUT of `object` over `previous`, or, with `is_delete`, its end."""
 
-    __slots__ = ("_document", "_items", "is_delete", "key", "namespace", "object", "previous", "revision")
+    __slots__ = (
+        "_document",
+        "_items",
+        "_seen",
+        "is_delete",
+        "key",
+        "namespace",
+        "object",
+        "previous",
+        "revision",
+    )
 
     def __init__(
         self, place: Place, object: Object, previous: Object | None, revision: int, is_delete: bool
@@ -88,6 +102,7 @@ class CacheEvent:
         self.is_delete = is_delete
         self._items: dict[str, Item] = {}
         self._document: bytes | None = None
+        self._seen: dict[KindView, CacheEvent] = {}
 
     @property
     def document(self) -> bytes:
@@ -108,6 +123,17 @@ class CacheEvent:
         if after:
             return self._as("MODIFIED" if before else "ADDED")
         return self._as("DELETED") if before else None
+
+    def seen_by(self, view: KindView) -> CacheEvent:
+        """The event as it is to watchers of one version of a custom resource; made once for all of them."""
+        found = self._seen.get(view)
+        if found is None:
+            namespace, name = split_key(self.key)
+            place = Place(view.kind.group, view.kind.plural, namespace, name)
+            before = view.see(self.previous) if self.previous is not None else None
+            found = CacheEvent(place, view.see(self.object), before, self.revision, self.is_delete)
+            self._seen[view] = found
+        return found
 
     def _as(self, type: str) -> Item:
         item = self._items.get(type)
@@ -189,9 +215,16 @@ class KindCache:
         return self._first + len(self._ring) - sum(1 for _ in newer)
 
     async def follow(
-        self, cache: WatchCache, position: int, namespace: str, matches: Matcher | None, *, bookmarks: bool
+        self,
+        cache: WatchCache,
+        position: int,
+        namespace: str,
+        matches: Matcher | None,
+        *,
+        bookmarks: bool,
+        view: KindView | None = None,
     ) -> AsyncIterator[Item]:
-        """Items from event number `position` on, for ever.
+        """Items from event number `position` on, for ever, or until the kind is served no more.
 
         Raises (while iterating):
             StatusError: 410, the watcher is too slow, or the cache had to be read anew.
@@ -206,16 +239,18 @@ class KindCache:
                 position += 1
                 if namespace and event.namespace != namespace:
                     continue
-                item = event.item(matches)
+                item = (event if view is None else event.seen_by(view)).item(matches)
                 if item is not None:
                     yield item
             if position < self._first or epoch != self._epoch:
                 raise gone(
                     "the watch is too old: it was too slow, or the server had to read anew; list again"
                 )
+            if view is not None and view.is_closed:
+                return
             if bookmarks and tick != cache.bookmark_tick:
                 tick = cache.bookmark_tick
-                yield bookmark(self.kind, cache.revision)
+                yield bookmark(self.kind if view is None else view.kind, cache.revision)
                 continue
             if changed is self._changed:
                 await changed.wait()
@@ -224,8 +259,25 @@ class KindCache:
 class WatchCache:
     """See the module's text. `run` must be running for anything to be answered."""
 
-    def __init__(self, store: Store, kinds: Iterable[Kind], *, clock: Clock, settings: ApiSettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kinds: Iterable[Kind],
+        *,
+        clock: Clock,
+        settings: ApiSettings,
+        registry: Registry | None = None,
+    ) -> None:
+        """
+        Args:
+            registry: is told of every definition of a kind; None makes one of its own.
+        """
         self._store = store
+        self.registry = registry if registry is not None else Registry()
+        self._views: dict[tuple[str, str, str], KindView] = {}
+        """Group, version and plural of a custom kind -> its objects."""
+        self._defined: dict[str, tuple[Kind, ...]] = {}
+        """Name of a definition -> kinds with a view: what it serves, and the version that it stores."""
         self._clock = clock
         self._settings = settings
         self._kinds = {
@@ -243,8 +295,18 @@ class WatchCache:
         self._answered = 0
         self._answer = 0
 
-    def of(self, kind: Kind) -> KindCache:
-        return self._kinds[(kind.group, kind.plural)]
+    def of(self, kind: Kind) -> KindCache | KindView:
+        """The objects of a kind.
+
+        Raises:
+            StatusError: 404, it is a custom kind that is not served any more.
+        """
+        if kind.custom is None:
+            return self._kinds[(kind.group, kind.plural)]
+        view = self._views.get((kind.group, kind.version, kind.plural))
+        if view is None:
+            raise StatusError(404, "NotFound", "the server could not find the requested resource", details={})
+        return view
 
     @property
     def has_synced(self) -> bool:
@@ -320,7 +382,8 @@ class WatchCache:
                 await self._clock.sleep(_RETRY_S)
 
     async def _load(self) -> None:
-        loaded: dict[tuple[str, str], dict[Key, Object]] = {name: {} for name in self._kinds}
+        # Of custom kinds nothing is known before their definitions have been read, so everything is kept.
+        loaded: dict[tuple[str, str], dict[Key, Object]] = {}
         self.allocations = {}
         start, end, revision, count = REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), 0, 0
         while True:
@@ -332,14 +395,19 @@ class WatchCache:
                     self._record_allocation(kv.key, is_delete=False)
                     continue
                 place = parse_key(kv.key)
-                if place is not None and (place.group, place.plural) in loaded:
-                    objects = loaded[(place.group, place.plural)]
+                if place is not None:
+                    objects = loaded.setdefault((place.group, place.plural), {})
                     objects[key_of(place.namespace, place.name)] = decode(kv)
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
-        for name, objects in loaded.items():
-            self._kinds[name].replace_all(objects, revision)
+        definitions = loaded.get((_DEFINITIONS.group, _DEFINITIONS.plural), {})
+        for name in [one for one in self._defined if one not in definitions]:
+            self._define(name, None)
+        for key, definition in definitions.items():
+            self._define(key, definition)
+        for place_of_kind, cache in self._kinds.items():
+            cache.replace_all(loaded.get(place_of_kind, {}), revision)
         self._advance(revision)
         self._synced.set()
         log.info("cache_loaded", revision=revision, keys=count)
@@ -367,12 +435,44 @@ class WatchCache:
         if cache is None or place is None:
             return None
         previous = cache.get(place.name, place.namespace)
+        if cache.kind is _DEFINITIONS:
+            self._define(place.name, None if is_delete else decode(kv), kv.mod_revision)
         if not is_delete:
             cache.record(CacheEvent(place, decode(kv), previous, kv.mod_revision, False))
         elif previous is not None:
             last = _with_version(previous, kv.mod_revision)
             cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
         return cache
+
+    def _define(self, name: str, definition: Object | None, revision: int = 0) -> None:
+        """Serve what a definition says from now on; with None, nothing of it any more."""
+        before = self._defined.pop(name, ())
+        made: tuple[Kind, ...] = ()
+        if definition is None:
+            self.registry.forget(name)
+        else:
+            made = self.registry.define(definition)
+            if is_established(definition):
+                made = with_storage(made, definition)
+        if made:
+            self._defined[name] = made
+        for kind in before:
+            if (view := self._views.pop((kind.group, kind.version, kind.plural), None)) is not None:
+                view.is_closed = True
+        for kind in made:
+            base = self._kinds.get((kind.group, kind.plural))
+            if base is None:
+                base = self._kinds[kind.group, kind.plural] = KindCache(
+                    kind, self._settings.watch_ring_events
+                )
+                base.oldest = revision
+            if kind.custom is not None:
+                self._views[kind.group, kind.version, kind.plural] = KindView(base, kind, kind.custom)
+        for kind in before:
+            if (base := self._kinds.get((kind.group, kind.plural))) is not None:
+                base.wake()
+                if not made:
+                    del self._kinds[kind.group, kind.plural]
 
     def _record_allocation(self, key: bytes, *, is_delete: bool) -> None:
         range_name, _, item = key[len(RANGES_PREFIX) :].decode().partition("/")
@@ -393,7 +493,7 @@ class WatchCache:
         while True:
             await self._clock.sleep(self._settings.bookmark_interval_s)
             self.bookmark_tick += 1
-            for cache in self._kinds.values():
+            for cache in list(self._kinds.values()):
                 cache.wake()
 
 

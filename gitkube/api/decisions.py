@@ -14,6 +14,8 @@ from gitkube.api import errors
 from gitkube.api.admission.chain import admit
 from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.cache import WatchCache
+from gitkube.api.custom.identity import check_definition_lives
+from gitkube.api.custom.views import KindView
 from gitkube.api.decoding import validated
 from gitkube.api.deletion import decide_deletion, ends_with_update
 from gitkube.api.rbac.escalation import Escalation
@@ -85,6 +87,8 @@ class Decisions:
                 error.message = f"object is being deleted: {error.message}"
             raise error
         write = put(kind, namespace, request.obj, None)
+        if kind.custom is not None:
+            write.compares.append(check_definition_lives(kind, self._cache))
         write.compares += request.compares
         write.operations += request.operations
         return write
@@ -107,7 +111,8 @@ class Decisions:
             metadata["namespace"] = namespace
         version = str(metadata.get("resourceVersion") or "")
         parse_version(version)
-        check_version_given(kind, version, before)
+        if subresource != "scale" or kind.custom is None:
+            check_version_given(kind, version, before)
         if (uid := metadata.get("uid")) and uid != before["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}"
             resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
@@ -125,7 +130,7 @@ class Decisions:
         self._escalation.check(context.user, kind, namespace, obj, old)
         request = self._admission(Verb.UPDATE, context, kind, namespace, name, obj, old, subresource)
         admit(request)
-        if is_unchanged(request.obj, old):
+        if is_unchanged(request.obj, old) and not self._is_stale(kind, namespace, name):
             return Write(old)
         validated(kind, request.obj, old)
         check_part(kind, request.obj, old, subresource)
@@ -159,6 +164,10 @@ class Decisions:
         if is_unchanged(deletion.object, old):
             return Write(old)
         return put(kind, namespace, deletion.object, old)
+
+    def _is_stale(self, kind: Kind, namespace: str, name: str) -> bool:
+        objects = self._cache.of(kind)
+        return isinstance(objects, KindView) and objects.is_stale(name, namespace)
 
     def existing(self, kind: Kind, namespace: str, name: str) -> Object:
         old = self._cache.of(kind).get(name, namespace)

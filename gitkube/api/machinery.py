@@ -17,6 +17,7 @@ import structlog
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
+from gitkube.api.custom.definitions import Definitions
 from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.jwt import SigningKey
 from gitkube.api.local import LocalClient
@@ -32,12 +33,10 @@ from gitkube.objects.kinds import (
     BUILT_IN,
     NAMESPACE,
     PRIORITY_CLASS,
-    QUESTIONS,
-    SERVED,
     SERVICE,
     Kind,
-    stored_kind,
 )
+from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 from gitkube.objects.validation.policy import SYSTEM_PRIORITIES
 from gitkube.store.protocol import Store
@@ -74,16 +73,19 @@ class Api:
         self.settings = settings or ApiSettings()
         self.kinds = kinds
         """What is stored."""
-        self.served_kinds = tuple(kind for kind in SERVED if stored_kind(kind) in kinds or kind in QUESTIONS)
-        """What clients may ask for: also other versions of what is stored."""
         self.store = store
         self._clock = clock
-        self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings)
+        self.registry = Registry(kinds)
+        """All kinds that are served at the moment, those of definitions among them."""
+        self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings, registry=self.registry)
         self.authorizer = Rbac(self.cache)
         self._rng = rng
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))
         self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
         self.verbs = self.verbs_over(store)
+        self.definitions = Definitions(
+            self.client(system_user("apiserver")), self.cache, clock=clock, rng=rng
+        )
         self._ready = asyncio.Event()
 
     def verbs_over(self, store: Store) -> Verbs:
@@ -112,6 +114,8 @@ class Api:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.cache.run(), name="api-cache")
             tasks.create_task(self._make_first_objects(), name="api-first-objects")
+            tasks.create_task(self.definitions.follow(), name="api-definitions-informer")
+            tasks.create_task(self.definitions.run(), name="api-definitions")
 
     def client(self, user: User) -> LocalClient:
         """A client that acts as `user`."""

@@ -16,6 +16,7 @@ import orjson
 from gitkube.api import errors
 from gitkube.api.cache import Item, Matcher, WatchCache, bookmark, decode
 from gitkube.api.client import ObjectList
+from gitkube.api.custom.views import KindView
 from gitkube.api.keys import kind_prefix
 from gitkube.api.requests import ListOptions, WatchOptions
 from gitkube.api.settings import ApiSettings
@@ -155,6 +156,10 @@ class Reads:
                     504, "Timeout", f"Timeout: {text}", details={"causes": [cause]}, retry_after_s=1
                 )
 
+    def _seen(self, kind: Kind, stored: Object) -> Object:
+        objects = self._cache.of(kind)
+        return objects.see(stored) if isinstance(objects, KindView) else stored
+
     async def _list_store(
         self,
         kind: Kind,
@@ -185,7 +190,7 @@ class Reads:
             for kv in page.kvs:
                 seen += 1
                 last = kv.key[len(prefix) :]
-                obj = decode(kv)
+                obj = self._seen(kind, decode(kv))
                 if matches is None or matches(obj):
                     items.append(obj)
                 if len(items) == limit:

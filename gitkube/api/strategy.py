@@ -11,6 +11,7 @@ import base64
 from typing import Any
 
 from gitkube.objects import kinds
+from gitkube.objects.custom.defaulting import fill_in
 from gitkube.objects.defaults import with_generated_selector
 from gitkube.objects.kinds import (
     CERTIFICATE_SIGNING_REQUEST,
@@ -62,7 +63,7 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 
 def has_generation(kind: Kind) -> bool:
-    return kind in _WITH_GENERATION
+    return kind in _WITH_GENERATION or kind.custom is not None
 
 
 def has_status(kind: Kind) -> bool:
@@ -78,7 +79,11 @@ def prepare_for_create(kind: Kind, obj: Object, *, uid: str, now: str) -> None:
     metadata["creationTimestamp"] = now
     if has_generation(kind):
         metadata["generation"] = 1
-    if has_status(kind) and kind is not NODE:
+    if kind.custom is not None:
+        if has_status(kind):
+            obj.pop("status", None)
+        fill_in(kind.custom.schema, obj)
+    elif has_status(kind) and kind is not NODE:
         obj["status"] = _first_status(kind, obj, now)
     if kind is NAMESPACE:
         obj["spec"] = {**(obj.get("spec") or {})}
@@ -107,7 +112,9 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         metadata["deletionTimestamp"] = before["deletionTimestamp"]
         if "deletionGracePeriodSeconds" in before:
             metadata.setdefault("deletionGracePeriodSeconds", before["deletionGracePeriodSeconds"])
-    if subresource == "status":
+    if kind.custom is not None:
+        _prepare_custom(kind, obj, old, subresource)
+    elif subresource == "status":
         for field in {*obj, *old} - {"status", "metadata", "kind", "apiVersion"}:
             _restore(obj, old, field)
         _restore(metadata, before, "ownerReferences")
@@ -131,6 +138,8 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         if kind is NAMESPACE:
             _restore(obj, old, "spec")  # its finalizers go through the finalize subresource only
     normalise(kind, obj)
+    if kind is CUSTOM_RESOURCE_DEFINITION:
+        _note_stored_version(obj, is_of_status=subresource == "status")
     if kind is DAEMON_SET:
         _count_template(obj, old)
     if subresource != "status" and has_generation(kind) and _wish(kind, obj) != _wish(kind, old):
@@ -153,6 +162,19 @@ def normalise(kind: Kind, obj: Object) -> None:
             del metadata[field]
 
 
+def _prepare_custom(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    """Of a custom resource, the status subresource changes the status and nothing else."""
+    if subresource == "status":
+        managers = obj["metadata"].get("managedFields")
+        for field in {*obj, *old} - {"status", "metadata", "kind", "apiVersion"}:
+            _restore(obj, old, field)
+        obj["metadata"] = {**old["metadata"], **({"managedFields": managers} if managers is not None else {})}
+    elif has_status(kind) and subresource != "scale":
+        _restore(obj, old, "status")
+    if kind.custom is not None:
+        fill_in(kind.custom.schema, obj)
+
+
 def _first_status(kind: Kind, obj: Object, now: str) -> dict[str, Any]:
     status: dict[str, Any] = normal_form(kind, {}).get("status") or {}
     if kind is POD:
@@ -166,8 +188,22 @@ def _first_status(kind: Kind, obj: Object, now: str) -> dict[str, Any]:
     if kind is CUSTOM_RESOURCE_DEFINITION:
         versions = (obj.get("spec") or {}).get("versions") or ()
         stored = [str(version.get("name")) for version in versions if version.get("storage")]
-        return {"acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
+        return {"acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored[:1]}
     return status
+
+
+def _note_stored_version(definition: Object, *, is_of_status: bool) -> None:
+    """A version that becomes the stored one is among those that objects may be stored with.
+
+    Who has moved all objects to it writes the list himself, through the status.
+    """
+    status = definition.get("status") or {}
+    listed = list(status.get("storedVersions") or ())
+    if is_of_status and listed:
+        return
+    for version in (definition.get("spec") or {}).get("versions") or ():
+        if version.get("storage") and version.get("name") not in listed:
+            definition["status"] = {**status, "storedVersions": [*listed, version["name"]]}
 
 
 def _keep_conditions(obj: Object, old: Object, *, are_approvals: bool) -> None:
@@ -223,7 +259,8 @@ def _wish(kind: Kind, obj: Object) -> list[Any]:
     """The part of an object that its generation counts."""
     if kind is ENDPOINT_SLICE:
         return [obj.get("endpoints"), obj.get("ports"), obj["metadata"].get("labels")]
-    parts = [value for key, value in sorted(obj.items()) if key not in _NOT_WISHED]
+    ignored = _NOT_WISHED if kind.custom is None or has_status(kind) else _NOT_WISHED - {"status"}
+    parts = [value for key, value in sorted(obj.items()) if key not in ignored]
     if kind in _GENERATION_OF_ANNOTATIONS:
         parts.append(obj["metadata"].get("annotations"))
     return parts

@@ -9,6 +9,7 @@ from typing import Any
 
 from gitkube.api import errors
 from gitkube.api.client import Propagation
+from gitkube.api.custom import scale as custom_scale
 from gitkube.api.requests import DeleteOptions
 from gitkube.objects import meta
 from gitkube.objects.kinds import POD, REPLICATION_CONTROLLER, Kind
@@ -20,8 +21,14 @@ from gitkube.objects.validation.pod_parts import check_pod_part
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-def scale_of(kind: Kind, obj: Object) -> Object:
-    """The `autoscaling/v1` Scale of a workload."""
+def scale_of(kind: Kind, obj: Object, *, must_be_there: bool = True) -> Object:
+    """The `autoscaling/v1` Scale of a workload.
+
+    Raises:
+        StatusError: 404 or 500, a custom resource has no such number.
+    """
+    if kind.custom is not None:
+        return custom_scale.scale_of(kind, obj, must_be_there=must_be_there)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     metadata = {field: obj["metadata"][field] for field in _SCALE_METADATA if field in obj["metadata"]}
     replicas = spec.get("replicas")
@@ -59,6 +66,23 @@ def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
     Raises:
         StatusError: the Scale is of something else, or its number is none.
     """
+    replicas, metadata = wanted_replicas(kind, obj, scale), scale.get("metadata") or {}
+    if kind.custom is not None:
+        return custom_scale.with_replicas(kind, obj, replicas, metadata)
+    carried = {key: metadata[key] for key in ("uid", "resourceVersion") if metadata.get(key)}
+    return {
+        **obj,
+        "metadata": {**obj["metadata"], "resourceVersion": "", **carried},
+        "spec": {**obj["spec"], "replicas": replicas},
+    }
+
+
+def wanted_replicas(kind: Kind, obj: Object, scale: Object) -> int:
+    """The number that a Scale asks for.
+
+    Raises:
+        StatusError: the Scale is of something else, or its number is none.
+    """
     metadata, name = scale.get("metadata") or {}, meta.name(obj)
     _check_kind(scale, "autoscaling/v1", "Scale")
     if metadata.get("name") not in (None, name):
@@ -67,14 +91,23 @@ def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
     replicas = (scale.get("spec") or {}).get("replicas")
     replicas = 0 if replicas is None else replicas
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas < 2**31:
+        if kind.custom is not None:
+            raise custom_scale.wrong_number(kind, meta.name(obj), replicas)
         message = f"Invalid value: {replicas}: must be greater than or equal to 0"
         cause = {"reason": "FieldValueInvalid", "message": message, "field": "spec.replicas"}
         raise errors.invalid("autoscaling", "Scale", name, [cause])
-    carried = {key: metadata[key] for key in ("uid", "resourceVersion") if metadata.get(key)}
+    return replicas
+
+
+def applied_scale(kind: Kind, name: str, replicas: int) -> Object:
+    """The object that an apply of a Scale is: the number of replicas and nothing else."""
+    if kind.custom is not None:
+        return custom_scale.applied_with_replicas(kind, name, replicas)
     return {
-        **obj,
-        "metadata": {**obj["metadata"], "resourceVersion": "", **carried},
-        "spec": {**obj["spec"], "replicas": replicas},
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas},
     }
 
 

@@ -16,6 +16,7 @@ from gitkube.api.cache import WatchCache, encode
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
 from gitkube.api.settings import ApiSettings
+from gitkube.objects.custom.versions import from_stored, to_stored
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
@@ -53,7 +54,12 @@ def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
     """Store `obj` over `old`, or as a new one."""
     key = object_key(kind, namespace, obj["metadata"]["name"])
     compare = _unchanged(key, old)
-    return Write(obj, [compare], [Put(key, encode(obj))], is_creation=old is None)
+    if kind.custom is None:
+        return Write(obj, [compare], [Put(key, encode(obj))], is_creation=old is None)
+    # All versions of a custom resource are stored as one, and the writer gets what he would read.
+    stored = to_stored(kind.custom, kind.api_version, obj)
+    result = from_stored(kind.custom, kind.api_version, stored)
+    return Write(result, [compare], [Put(key, encode(stored))], is_creation=old is None)
 
 
 def remove(kind: Kind, namespace: str, obj: Object, old: Object) -> Write:

@@ -24,7 +24,15 @@ from gitkube.api.reads import Reads, selected_name
 from gitkube.api.refusals import check_served, check_uid, refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.api.subresources import bind, check_scale, eviction_options, scale_of, with_scale
+from gitkube.api.subresources import (
+    applied_scale,
+    bind,
+    check_scale,
+    eviction_options,
+    scale_of,
+    wanted_replicas,
+    with_scale,
+)
 from gitkube.api.token_requests import answer_request
 from gitkube.api.tokens import Tokens
 from gitkube.api.transactions import Transactor, Write, put
@@ -114,7 +122,8 @@ class Verbs:
         self.authorize(context, "update", kind, namespace, name, subresource)
         check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
-            check_scale(obj, name)
+            if kind.namespaced:
+                check_scale(obj, name)
             return await self._update_scale(context, kind, namespace, name, lambda _: obj)
         accepted = accept(kind, obj, context)
         check_identity(kind, accepted, namespace, name)
@@ -263,7 +272,7 @@ class Verbs:
     ) -> Object:
         def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
-            new = with_scale(kind, old, change(scale_of(kind, old)))
+            new = with_scale(kind, old, change(scale_of(kind, old, must_be_there=False)))
             return self._decide.update(context, kind, namespace, new, old, "scale")
 
         write = await self._write(context, kind, decide)
@@ -278,13 +287,8 @@ class Verbs:
 
         def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
-            wanted = with_scale(kind, old, scale)["spec"]["replicas"]
-            applied: Object = {
-                "apiVersion": kind.api_version,
-                "kind": kind.kind,
-                "metadata": {"name": name},
-                "spec": {"replicas": wanted},
-            }
+            wanted = wanted_replicas(kind, old, scale)
+            applied = applied_scale(kind, name, wanted)
             new = fill_defaults(kind, self._decide.merge_applied(context, kind, old, applied, force, "scale"))
             return self._decide.update(context, kind, namespace, new, old, "scale", tracked=True)
 

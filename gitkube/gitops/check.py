@@ -23,7 +23,7 @@ from gitkube.objects.kinds import Kind
 from gitkube.objects.nearest import nearest
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
-from gitkube.objects.validation import validate
+from gitkube.objects.validation.validate import validate
 from gitkube.objects.walk import Steps, steps_of
 
 DEFAULT_NAMESPACE = "default"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from gitkube.objects.custom.jsonpath import simple_fields
 from gitkube.objects.kinds import EVENT, JOB, NAMESPACE, NODE, POD, REPLICA_SET, SECRET, SERVICE, Kind
 from gitkube.objects.types import Object
 
@@ -53,7 +54,7 @@ class FieldSelector:
         for term in self.terms:
             if term.path in allowed:
                 continue
-            if kind in _SELECTABLE:
+            if kind in _SELECTABLE or kind.custom is not None:
                 raise FieldSelectorError(f"field label not supported: {term.path}")
             raise FieldSelectorError(
                 f'"{term.path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
@@ -85,6 +86,8 @@ def parse_field_selector(text: str) -> FieldSelector:
 def selectable_fields(kind: Kind) -> frozenset[str]:
     """Paths that a kind can be selected by."""
     common = {_NAME, _NAMESPACE} if kind.namespaced else {_NAME}
+    if kind.custom is not None:
+        return frozenset(common | set(kind.custom.selectable))
     return frozenset(common | set(_SELECTABLE.get(kind, {})))
 
 
@@ -153,6 +156,8 @@ def _value(kind: Kind, obj: Object, path: str) -> str:
         return str(obj["metadata"].get("name", ""))
     if path == _NAMESPACE:
         return str(obj["metadata"].get("namespace", ""))
+    if kind.custom is not None and path in kind.custom.selectable:
+        return _at(*(simple_fields(f".{path}") or ()))(obj)
     read = _SELECTABLE.get(kind, {}).get(path)
     if read is None:
         raise FieldSelectorError(f"field label not supported: {path}")

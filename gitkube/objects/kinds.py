@@ -6,12 +6,17 @@ from the tables beside this file, and a kind without an entry there has none of 
 of Kubernetes 1.37's stable groups; `tools/check_kinds.py` compares them with a list made by others.
 
 Two kinds are another spelling of one that is stored (`stored_as`), and some are questions that are answered
-at once: they are served, and never stored.
+at once: they are served, and never stored. Kinds that a CustomResourceDefinition makes are not here but in
+the registry of a running API (`registry.py`), which has these and those.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gitkube.objects.custom.definition import CustomKind
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -34,6 +39,12 @@ class Kind:
     verbs: tuple[str, ...] = ALL_VERBS
     stored_as: str = ""
     """The apiVersion under which its objects are stored; "" when that is its own."""
+    singular_name: str = ""
+    """"" means the kind in small letters."""
+    list_kind_name: str = ""
+    """"" means the kind and "List"."""
+    custom: CustomKind | None = field(default=None, compare=False, repr=False)
+    """Of a custom resource what its definition says beyond names; None of a built-in kind."""
 
     @property
     def api_version(self) -> str:
@@ -41,11 +52,11 @@ class Kind:
 
     @property
     def singular(self) -> str:
-        return self.kind.lower()
+        return self.singular_name or self.kind.lower()
 
     @property
     def list_kind(self) -> str:
-        return f"{self.kind}List"
+        return self.list_kind_name or f"{self.kind}List"
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural

@@ -1,6 +1,6 @@
 """What is served, in both of Kubernetes' ways of saying so: a document for each level, or one for all.
 
-Both are made from the records of `objects/kinds.py` alone. Clients since 1.26 ask for the aggregated form by
+Both are made from the records of the registry alone. Clients since 1.26 ask for the aggregated form by
 the Accept header, and fall back to the older one when the answer's content type is not exactly that.
 """
 
@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gitkube.api.errors import StatusError
 from gitkube.objects.kinds import Kind
+from gitkube.objects.registry import Registry
 from gitkube.server.answers import json_answer, text_answer
 from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
 from gitkube.server.paths import unknown_path
@@ -56,18 +57,43 @@ _GROUP_ORDER = (
 _AGGREGATED_VERSIONS = ("v2", "v2beta1")
 
 
-class Discovery:
-    """The documents, made once: what is served does not change while the process lives."""
+class _Served:
+    """What is served at one moment, and the documents that say so."""
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
-        kinds = sorted(kinds, key=lambda kind: _rank(kind.group))  # stable: versions keep their order
-        self._kinds = kinds
-        self._groups = tuple(dict.fromkeys(kind.group for kind in kinds if kind.group))
-        self._aggregated = {
-            (root, version): orjson.dumps(_aggregated(self._of_root(root), version)) + b"\n"
-            for root in ("api", "apis")
-            for version in _AGGREGATED_VERSIONS
-        }
+        self.kinds = sorted(kinds, key=lambda kind: _rank(kind.group))  # stable: versions keep their order
+        self.groups = tuple(dict.fromkeys(kind.group for kind in self.kinds if kind.group))
+        self._aggregated: dict[tuple[str, str], bytes] = {}
+
+    def aggregated(self, root: str, version: str) -> bytes:
+        if (root, version) not in self._aggregated:
+            kinds = [kind for kind in self.kinds if bool(kind.group) == (root == "apis")]
+            self._aggregated[root, version] = orjson.dumps(_aggregated(kinds, version)) + b"\n"
+        return self._aggregated[root, version]
+
+
+class Discovery:
+    """The documents, made anew when the kinds that are served have changed."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._version = registry.version
+        self._served = _Served(registry.served)
+
+    @property
+    def _current(self) -> _Served:
+        if self._version != self._registry.version:
+            self._version = self._registry.version
+            self._served = _Served(self._registry.served)
+        return self._served
+
+    @property
+    def _kinds(self) -> Sequence[Kind]:
+        return self._current.kinds
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        return self._current.groups
 
     def root(self, request: web.Request, root: str) -> web.Response:
         """The answer to `/api` or `/apis`.
@@ -90,7 +116,7 @@ class Discovery:
         raise not_acceptable()
 
     def _answer_aggregated(self, request: web.Request, root: str, version: str) -> web.Response:
-        body = self._aggregated[root, version]
+        body = self._current.aggregated(root, version)
         tag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
         headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
         if request.headers.get("If-None-Match") == tag:
@@ -119,7 +145,8 @@ class Discovery:
         resources: list[dict[str, Any]] = []
         for kind in sorted(kinds, key=lambda kind: kind.plural):
             resources.append(_resource(kind))
-            resources.extend(_subresource(kind, name) for name in sorted(kind.subresources))
+            names = sorted(kind.subresources) if kind.custom is None else kind.subresources
+            resources.extend(_subresource(kind, name) for name in names)
         document: dict[str, Any] = {"kind": "APIResourceList"}
         if group:
             document["apiVersion"] = "v1"
@@ -149,9 +176,6 @@ class Discovery:
             for version in _versions(self._kinds, group)
         ]
         return {"name": group, "versions": versions, "preferredVersion": versions[0]}
-
-    def _of_root(self, root: str) -> list[Kind]:
-        return [kind for kind in self._kinds if bool(kind.group) == (root == "apis")]
 
 
 def _rank(group: str) -> tuple[int, str]:

@@ -89,8 +89,8 @@ class Door:
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
         proxy = ProxyEndpoints(api.verbs, streams, self.lifetime, rng, relay)
         self._resources = Resources(verbs, watches, pods, proxy, shaper)
-        self._discovery = Discovery(api.served_kinds)
-        self._openapi = OpenApi(api.served_kinds)
+        self._discovery = Discovery(api.registry)
+        self._openapi = OpenApi(api.registry)
         self._metrics = Metrics(self.lifetime, store_metrics)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,
@@ -156,7 +156,7 @@ class Door:
         if parts[1] == "apis" and len(parts) == 3:
             _require_read(request)
             return self._discovery.group(request, parts[2])
-        target = parse_path(raw_path)
+        target = parse_path(raw_path, self._api.registry)
         if isinstance(target, GroupVersion):
             _require_read(request)
             return self._discovery.resources(request, target.group, target.version)

@@ -47,7 +47,7 @@ class Shaper:
             StatusError: 400, 406.
         """
         metadata: dict[str, Any] = {"resourceVersion": found.resource_version}
-        if found.continue_token:
+        if found.continue_token or (kind.custom is not None and form.form is As.OBJECT):
             metadata["continue"] = found.continue_token
         if found.remaining is not None:
             metadata["remainingItemCount"] = found.remaining

@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from gitkube.api.errors import StatusError
+from gitkube.api.errors import StatusError, not_found
 from gitkube.objects import kinds
 from gitkube.objects.kinds import Kind
+from gitkube.objects.registry import Registry
 
 MAX_PATH = 4096
+_BUILT_IN = Registry()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class GroupVersion:
     version: str
 
 
-def parse_path(raw_path: str) -> Target | GroupVersion:
+def parse_path(raw_path: str, registry: Registry = _BUILT_IN) -> Target | GroupVersion:
     """What a path below `/api/` or `/apis/` names.
 
     Raises:
@@ -60,7 +62,7 @@ def parse_path(raw_path: str) -> Target | GroupVersion:
         raise unknown_path()
     if not rest:
         return GroupVersion(group, version)
-    target = _resource(group, version, rest)
+    target = _resource(registry, group, version, rest)
     return replace(target, rest=rest_of_proxy) if rest_of_proxy else target
 
 
@@ -79,18 +81,20 @@ _PROXIED_CLUSTER = ("nodes",)
 _PROXIED_NAMESPACED = ("pods", "services")
 
 
-def _resource(group: str, version: str, parts: list[str]) -> Target:
+def _resource(registry: Registry, group: str, version: str, parts: list[str]) -> Target:
     namespace = ""
     # /namespaces/NS/PLURAL… but /namespaces/NS, /namespaces/NS/status and /finalize are the Namespace itself.
     if parts[0] == "namespaces" and len(parts) >= 3:
         is_namespace_itself = not group and parts[2] in kinds.NAMESPACE.subresources
         if not is_namespace_itself:
             namespace, parts = parts[1], parts[2:]
-    kind = kinds.by_resource(group, version, parts[0])
+    kind = registry.by_resource(group, version, parts[0])
     name, subresource = (*parts[1:], "", "")[:2]
     if kind is None or len(parts) > 3:
         raise unknown_path()
     if subresource and subresource not in kind.subresources:
+        if kind.custom is not None and subresource in ("status", "scale"):
+            raise not_found(kind.group, kind.plural, name)  # as of an object that is not there
         raise unknown_path()
     if namespace and not kind.namespaced:
         raise unknown_path()
@@ -103,10 +107,10 @@ def unknown_path() -> StatusError:
     return StatusError(404, "NotFound", "the server could not find the requested resource", details={})
 
 
-def method_not_allowed() -> StatusError:
+def method_not_allowed(details: dict[str, str] | None = None) -> StatusError:
     return StatusError(
         405,
         "MethodNotAllowed",
         "the server does not allow this method on the requested resource",
-        details={},
+        details=details or {},
     )

@@ -43,7 +43,7 @@ from gitkube.objects.kinds import (
 )
 from gitkube.objects.types import Object
 from gitkube.server import queries
-from gitkube.server.answers import add_warnings, json_answer
+from gitkube.server.answers import add_warnings, json_answer, status_answer
 from gitkube.server.bodies import content_type, parse_json, parse_yaml, read_body, read_object, read_value
 from gitkube.server.forms import Shaper
 from gitkube.server.negotiation import wanted_form
@@ -90,8 +90,15 @@ class Resources:
         context = queries.request_context(
             request.query, user, request.headers.get("User-Agent", ""), request.method
         )
+        if target.kind.custom is not None and target.kind.custom.deprecation:
+            context.warnings.append(target.kind.custom.deprecation)
         handler = self._handler(request, target)
-        response = await handler(request, target, context)
+        try:
+            response = await handler(request, target, context)
+        except StatusError as error:
+            if not context.warnings:
+                raise
+            response = status_answer(request, error)
         if context.warnings and not response.prepared:
             add_warnings(response, context.warnings)
         return response
@@ -112,6 +119,14 @@ class Resources:
             return {"GET": self._get_subresource, "PUT": self._update, "PATCH": self._patch}.get(
                 method, self._not_allowed
             )
+        if method == "PUT" and target.kind.custom is not None and not target.name:
+            raise bad_request("name must be provided")
+        if (
+            method == "POST"
+            and target.kind.custom is not None
+            and (target.name or not target.kind.namespaced)
+        ):
+            return self._create  # of custom resources, the name in a path counts for nothing here
         if target.name:
             is_watch = method == "GET" and queries.flag(request.query, "watch")
             return {
@@ -133,7 +148,10 @@ class Resources:
     async def _not_allowed(
         self, request: web.Request, target: Target, context: Context
     ) -> web.StreamResponse:
-        raise method_not_allowed()
+        kind = target.kind
+        raise method_not_allowed(
+            {"group": kind.group, "kind": kind.plural} if kind.custom is not None else {}
+        )
 
     # ------------------------------------------------------------------ reading
 
@@ -194,8 +212,10 @@ class Resources:
         type = content_type(request)
         if type == APPLY_PATCH:
             return await self._apply(request, target, context)
-        if type not in _PATCH_TYPES:
-            supported = ", ".join([*_PATCH_TYPES, APPLY_PATCH])
+        is_strategic = type == PatchType.STRATEGIC.value
+        if type not in _PATCH_TYPES or (is_strategic and target.kind.custom is not None):
+            types = [one for one in _PATCH_TYPES if not is_strategic or one != type]
+            supported = ", ".join([*types, APPLY_PATCH])
             text = "the body of the request was in an unknown format - accepted media types include: "
             raise StatusError(415, "UnsupportedMediaType", text + supported)
         if "force" in request.query:

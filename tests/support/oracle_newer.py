@@ -79,6 +79,11 @@ _NEWER_COLUMNS = (
     "PreemptionPolicy",
 )
 """Columns that tables have gained."""
+_NEWER_REASONS = (
+    ("in body must be of type", "FieldValueTypeInvalid"),
+    ("in body should be at most", "FieldValueTooLong"),
+    ("in body should have at most", "FieldValueTooMany"),
+)
 _ITEM = re.compile(r"(/items/[0-9]+)$")
 
 
@@ -87,6 +92,16 @@ def in_newer_versions(text: str) -> str:
     for gone, successor in _SUCCESSORS.items():
         text = text.replace(gone, successor)
     return text
+
+
+def newer_reason(cause: dict[str, Any]) -> str:
+    """The reason of a cause as later releases give it: they tell apart what was all a wrong value."""
+    reason, message = str(cause.get("reason", "")), str(cause.get("message", ""))
+    if reason == "FieldValueInvalid":
+        for words, newer in _NEWER_REASONS:
+            if words in message:
+                return newer
+    return reason
 
 
 def is_newer(kind: str, at: str, key: str, value: Any, *, is_gone: bool = False) -> bool:

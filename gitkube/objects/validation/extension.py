@@ -24,8 +24,6 @@ _FAILURE_POLICIES = ("Fail", "Ignore")
 _MATCH_POLICIES = ("Equivalent", "Exact")
 _REVIEW_VERSIONS = ("v1", "v1beta1")
 _VERSION = re.compile(r"v[1-9][0-9]*((alpha|beta)[1-9][0-9]*)?")
-_RESERVED_GROUPS = (".k8s.io", ".kubernetes.io")
-_APPROVAL = "api-approved.kubernetes.io"
 _MAX_PRECEDENCE = 10_000
 
 
@@ -183,89 +181,7 @@ def check_validating_policy_binding(causes: Causes, binding: Object) -> None:
             causes.not_supported(f"spec.validationActions[{index}]", action, ("Audit", "Deny", "Warn"))
 
 
-# ------------------------------------------------------------------------------------- definitions of kinds
-
-
-def check_definition(causes: Causes, definition: Object) -> None:
-    """Of a CustomResourceDefinition: names and versions."""
-    spec = definition.get("spec") or {}
-    group, scope = spec.get("group") or "", spec.get("scope") or ""
-    if not group:
-        causes.required("spec.group")
-    elif wrong := names.dns_subdomain(group):
-        causes.invalids("spec.group", group, wrong)
-    elif "." not in group:
-        causes.invalid("spec.group", group, "should be a domain with at least one dot")
-    if scope not in ("Cluster", "Namespaced"):
-        causes.not_supported("spec.scope", scope, ("Cluster", "Namespaced"))
-    annotations = (definition.get("metadata") or {}).get("annotations") or {}
-    if group.endswith(_RESERVED_GROUPS) and not annotations.get(_APPROVAL):
-        causes.required(
-            f"metadata.annotations[{_APPROVAL}]", "protected groups must have approval annotation"
-        )
-    _check_names(causes, spec.get("names") or {}, "spec.names")
-    _check_versions(causes, spec)
-    plural = (spec.get("names") or {}).get("plural") or ""
-    name = (definition.get("metadata") or {}).get("name") or ""
-    if name != f"{plural}.{group}":
-        causes.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group')
-
-
-def _check_names(causes: Causes, given: Mapping[str, Any], path: str) -> None:
-    for field in ("plural", "singular", "kind", "listKind"):
-        word = given.get(field) or ""
-        if not word:
-            if field != "singular":
-                causes.required(f"{path}.{field}")
-        elif field in ("kind", "listKind"):
-            if names.dns_label(word.lower()):
-                message = "a DNS-1035 label must consist of lower case alphanumeric characters or '-'"
-                causes.invalid(
-                    f"{path}.{field}", word, f"may have mixed case, but should otherwise match: {message}"
-                )
-        else:
-            causes.invalids(f"{path}.{field}", word, names.dns_label(word))
-    if given.get("kind") and given.get("kind") == given.get("listKind"):
-        message = "kind and listKind may not be the same"
-        causes.invalid(f"{path}.listKind", given["listKind"], message)
-    for field in ("shortNames", "categories"):
-        for index, word in enumerate(given.get(field) or ()):
-            causes.invalids(f"{path}.{field}[{index}]", word, names.dns_label(word))
-
-
-def _check_versions(causes: Causes, spec: Mapping[str, Any]) -> None:
-    versions = spec.get("versions") or ()
-    if not versions:
-        causes.invalid(
-            "spec.versions", list(versions), "must have exactly one version marked as storage version"
-        )
-        return
-    seen: set[str] = set()
-    for index, version in enumerate(versions):
-        path, name = f"spec.versions[{index}]", version.get("name") or ""
-        causes.invalids(f"{path}.name", name, names.dns_label(name))
-        if name in seen:
-            causes.invalid("spec.versions", name, "must contain unique version names")
-        seen.add(name)
-        if (version.get("schema") or {}).get("openAPIV3Schema") is None:
-            causes.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
-    if sum(1 for version in versions if version.get("storage")) != 1:
-        message = "must have exactly one version marked as storage version"
-        causes.invalid("spec.versions", [version.get("name") for version in versions], message)
-    strategy = (spec.get("conversion") or {}).get("strategy")
-    causes.one_of("spec.conversion.strategy", strategy, ("None", "Webhook"), is_required=False)
-
-
-def check_definition_update(causes: Causes, definition: Object, old: Object) -> None:
-    spec, before = definition.get("spec") or {}, old.get("spec") or {}
-    causes.immutable("spec.group", spec.get("group"), before.get("group"))
-    plural = (spec.get("names") or {}).get("plural")
-    causes.immutable("spec.names.plural", plural, (before.get("names") or {}).get("plural"))
-    conditions = (old.get("status") or {}).get("conditions") or ()
-    if any(one.get("type") == "Established" and one.get("status") == "True" for one in conditions):
-        causes.immutable("spec.scope", spec.get("scope"), before.get("scope"))
-        kind = (spec.get("names") or {}).get("kind")
-        causes.immutable("spec.names.kind", kind, (before.get("names") or {}).get("kind"))
+# ------------------------------------------------------------------------------------------ other servers
 
 
 def check_api_service(causes: Causes, api_service: Object) -> None:

@@ -10,8 +10,8 @@ from gitkube.objects import kinds
 from gitkube.objects.defaults import apply_defaults, with_generated_selector
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone
-from gitkube.objects.validation import decode_error, validate
 from gitkube.objects.validation.causes import MAX_CAUSES, MAX_SHOWN_VALUE, shown
+from gitkube.objects.validation.validate import decode_error, validate
 
 
 def pod(**spec: Any) -> dict[str, Any]:
