@@ -92,6 +92,8 @@ class FakeKubelet:
             "startTime": now,
             "conditions": [
                 {"type": "PodScheduled", "status": "True", "lastTransitionTime": now},
+                {"type": "Initialized", "status": "True", "lastTransitionTime": now},
+                {"type": "ContainersReady", "status": str(is_ready), "lastTransitionTime": now},
                 {"type": "Ready", "status": str(is_ready), "lastTransitionTime": now},
             ],
         }

@@ -124,9 +124,7 @@ class LiveCluster:
             command,
             env=self.environment(),
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **options,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
     def kubectl(
