@@ -12,6 +12,7 @@ from typing import Any
 
 from gitkube.objects import kinds
 from gitkube.objects.custom.defaulting import fill_in
+from gitkube.objects.custom.definition import definition_as_new
 from gitkube.objects.defaults import with_generated_selector
 from gitkube.objects.kinds import (
     CERTIFICATE_SIGNING_REQUEST,
@@ -186,9 +187,8 @@ def _first_status(kind: Kind, obj: Object, now: str) -> dict[str, Any]:
     if kind is PERSISTENT_VOLUME:
         return {"phase": "Pending", "lastPhaseTransitionTime": now}
     if kind is CUSTOM_RESOURCE_DEFINITION:
-        versions = (obj.get("spec") or {}).get("versions") or ()
-        stored = [str(version.get("name")) for version in versions if version.get("storage")]
-        return {"acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored[:1]}
+        first: dict[str, Any] = definition_as_new(obj)["status"]
+        return first
     return status
 
 

@@ -12,6 +12,7 @@ Source: Kubernetes' garbage collector.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +22,9 @@ from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.informer import Informer
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.control.context import Context
+from gitkube.control.custom_informers import CustomInformers, Resource, resource_of
 from gitkube.objects import meta
-from gitkube.objects.kinds import BUILT_IN, EVENT, Kind, by_gvk
+from gitkube.objects.kinds import BUILT_IN, EVENT, Kind
 from gitkube.objects.meta import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
 from gitkube.objects.types import Object
 
@@ -58,21 +60,32 @@ class GarbageCollector:
         self._client = context.client
         self._workers = context.settings.workers
         self._queue: WorkQueue[Item] = WorkQueue(context.clock, context.rng)
-        self._informers: dict[Kind, Informer] = {}
+        self._registry = context.registry
+        self._informers: dict[Resource, Informer] = {}
         for kind in BUILT_IN:
-            if kind is EVENT:
-                continue  # they own nothing and are owned by nobody
-            informer = context.informer(kind)
-            informer.add_index(BY_OWNER, _owner_uids)
-            informer.add_handler(_Handler(self, kind))
-            self._informers[kind] = informer
+            if kind is not EVENT:  # they own nothing and are owned by nobody
+                self._look_at(kind, context.informer(kind))
+        self._custom = CustomInformers(context, self._look_at, self._look_away)
 
     async def run(self) -> None:
         """Collect for ever."""
-        await run_workers(self._queue, self._reconcile, workers=self._workers, name=self.name)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._custom.run(), name=f"{self.name} custom kinds")
+            await self._custom.wait_synced()  # or a dependent of a custom kind might not be seen
+            workers = run_workers(self._queue, self._reconcile, workers=self._workers, name=self.name)
+            tasks.create_task(workers, name=f"{self.name} workers")
+
+    def _look_at(self, kind: Kind, informer: Informer) -> None:
+        informer.add_index(BY_OWNER, _owner_uids)
+        self._informers[resource_of(kind)] = informer
+        informer.add_handler(_Handler(self, kind))
+
+    def _look_away(self, kind: Kind) -> None:
+        self._informers.pop(resource_of(kind), None)
 
     async def _reconcile(self, item: Item) -> float | None:
-        obj = self._informers[item.kind].get(item.name, item.namespace)
+        informer = self._informers.get(resource_of(item.kind))
+        obj = informer.get(item.name, item.namespace) if informer is not None else None
         if obj is None or meta.uid(obj) != item.uid:
             return None
         finalizers = meta.finalizers(obj)
@@ -132,13 +145,13 @@ class GarbageCollector:
 
     async def _owner(self, obj: Object, reference: OwnerReference) -> Object | None:
         """The owner that a reference means, or None when it is gone for certain."""
-        kind = by_gvk(reference["apiVersion"], reference["kind"])
+        kind = self._registry.by_gvk(reference["apiVersion"], reference["kind"])
         if kind is None:
             return {"metadata": {}}  # of a kind that is not served: nothing can be known, so it stays
         namespace = meta.namespace(obj) if kind.namespaced else ""
         if kind.namespaced and not namespace:
             return {"metadata": {}}  # a cluster-scoped object cannot have a namespaced owner; leave it
-        informer = self._informers.get(kind)
+        informer = self._informers.get(resource_of(kind))
         owner = informer.get(reference["name"], namespace) if informer is not None else None
         if owner is not None and meta.uid(owner) == reference["uid"]:
             return owner
@@ -187,8 +200,8 @@ class GarbageCollector:
 
     def _dependents(self, uid: str) -> list[tuple[Kind, Object]]:
         return [
-            (kind, obj)
-            for kind, informer in self._informers.items()
+            (informer.kind, obj)
+            for informer in self._informers.values()
             for obj in informer.by_index(BY_OWNER, uid)
         ]
 
@@ -219,8 +232,8 @@ class GarbageCollector:
     def _enqueue_waiting_owners(self, obj: Object) -> None:
         """Owners in foreground deletion may have waited for this one."""
         for reference in meta.owner_references(obj):
-            kind = by_gvk(reference["apiVersion"], reference["kind"])
-            informer = self._informers.get(kind) if kind is not None else None
+            kind = self._registry.by_gvk(reference["apiVersion"], reference["kind"])
+            informer = self._informers.get(resource_of(kind)) if kind is not None else None
             if kind is None or informer is None:
                 continue
             owner = informer.get(reference["name"], meta.namespace(obj) if kind.namespaced else "")

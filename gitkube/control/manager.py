@@ -30,6 +30,7 @@ from gitkube.control.replicaset import ReplicaSetController
 from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
 from gitkube.control.taint_eviction import TaintEvictionController
+from gitkube.objects.registry import Registry
 
 HEALTHY_S = 60.0
 """Whoever ran for so long starts again with the first pause."""
@@ -54,10 +55,11 @@ class Manager:
         rng: random.Random,
         settings: ControlSettings,
         controllers: Sequence[type] | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self._clock = clock
         self._settings = settings
-        self.context = Context(client, clock, rng, settings)
+        self.context = Context(client, clock, rng, settings, registry or Registry())
         chosen = CONTROLLERS if controllers is None else controllers
         self._controllers: list[Runnable] = [controller(self.context) for controller in chosen]
 

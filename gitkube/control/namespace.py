@@ -16,7 +16,7 @@ from gitkube.api.client import Propagation
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.control.context import Context, Controller
 from gitkube.objects import conditions, meta
-from gitkube.objects.kinds import BUILT_IN, EVENT, NAMESPACE, Kind
+from gitkube.objects.kinds import EVENT, NAMESPACE, Kind
 from gitkube.objects.types import Object
 
 FINALIZER = "kubernetes"
@@ -49,7 +49,7 @@ class NamespaceController(Controller):
             return None
         remaining = Remaining()
         # Events last: deleting the others makes some.
-        for kind in sorted(BUILT_IN, key=lambda kind: kind is EVENT):
+        for kind in sorted(self.context.registry.stored, key=lambda kind: kind is EVENT):
             if kind.namespaced:
                 await self._empty(kind, key, remaining)
         await self._write_status(namespace, remaining)

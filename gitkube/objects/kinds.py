@@ -23,7 +23,7 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One resource of the API."""
+    """One resource of the API. Two are equal when they are the same resource in the same version."""
 
     group: str
     """"" is the core group."""
@@ -31,17 +31,17 @@ class Kind:
     kind: str
     plural: str
     namespaced: bool
-    short_names: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
+    short_names: tuple[str, ...] = field(default=(), compare=False)
+    categories: tuple[str, ...] = field(default=(), compare=False)
     """Words that name several kinds at once, such as "all"."""
-    subresources: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = field(default=(), compare=False)
     """Such as "status", "scale", "log"."""
-    verbs: tuple[str, ...] = ALL_VERBS
+    verbs: tuple[str, ...] = field(default=ALL_VERBS, compare=False)
     stored_as: str = ""
     """The apiVersion under which its objects are stored; "" when that is its own."""
-    singular_name: str = ""
+    singular_name: str = field(default="", compare=False)
     """"" means the kind in small letters."""
-    list_kind_name: str = ""
+    list_kind_name: str = field(default="", compare=False)
     """"" means the kind and "List"."""
     custom: CustomKind | None = field(default=None, compare=False, repr=False)
     """Of a custom resource what its definition says beyond names; None of a built-in kind."""

@@ -310,6 +310,7 @@ class ControlPlane:
             clock=self._clock,
             rng=self._rng,
             settings=ControlSettings(root_ca=parts.pki.ca_pem.decode()),
+            registry=parts.api.registry,
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
         sync = Sync(
@@ -320,6 +321,7 @@ class ControlPlane:
             clock=self._clock,
             rng=self._rng,
             truth=parts.replica,
+            registry=parts.api.registry,
         )
         log.info("leading", term=term)
         await self._forwards.off()

@@ -96,4 +96,5 @@ def test_an_operator_brings_its_resource_to_life_and_to_its_end(
     # kubectl waits: for the operator's farewell, then for the end of the finalizer.
     working.kubectl("-n", shop, "delete", "gb", "book")
     assert get(working, shop, "cm", "book-farewell")["data"] == {"said": "goodbye"}
+    until(lambda: get(working, shop, "deploy", "book") is None, operator.read_text)
     until(lambda: "the book is open" in working.kubectl("-n", shop, "events").stdout, operator.read_text)

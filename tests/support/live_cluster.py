@@ -183,7 +183,7 @@ class LiveCluster:
         await server.start()
         self.url = server.url
         self.pki.write_kubeconfig(self.kubeconfig, server.url)
-        working = await self._start_working(clock) if self.hosts else []
+        working = await self._start_working(api, clock) if self.hosts else []
         self._started.set()
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait([stopping, *working], return_when=asyncio.FIRST_COMPLETED)
@@ -197,7 +197,7 @@ class LiveCluster:
             if isinstance(failure, Exception):
                 raise failure
 
-    async def _start_working(self, clock: SystemClock) -> list[asyncio.Future[None]]:
+    async def _start_working(self, api: Api, clock: SystemClock) -> list[asyncio.Future[None]]:
         """What makes objects more than stored: controllers, scheduler and hosts."""
         for name in self.hosts:
             wanted = node(name, cpu="16", memory="64Gi")
@@ -206,7 +206,7 @@ class LiveCluster:
         settings = ControlSettings(root_ca=self.pki.ca_pem.decode())
         self.kubelet = FakeKubelet(self.client, clock, start_s=0.05, stop_s=0.05)
         parts = (
-            Manager(self.client, clock=clock, rng=random.Random(2), settings=settings),
+            Manager(self.client, clock=clock, rng=random.Random(2), settings=settings, registry=api.registry),
             Scheduler(self.client, clock=clock, rng=random.Random(3)),
             self.kubelet,
         )

@@ -70,14 +70,25 @@ class CustomKind:
         check_custom(causes, kind, self, obj, old)
 
 
+def definition_as_new(definition: Object) -> Object:
+    """A definition with the status that the API gives it at first; checks of new ones look at it."""
+    versions = (definition.get("spec") or {}).get("versions") or ()
+    stored = [str(version.get("name")) for version in versions if version.get("storage")]
+    status = {"acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored[:1]}
+    return {**definition, "status": status}
+
+
 def is_established(definition: Object) -> bool:
     return conditions.is_true(definition, ESTABLISHED)
 
 
 def kinds_of(definition: Object) -> tuple[Kind, ...]:
     """The kinds that a definition makes now, the best version first; none while it is not established."""
-    if not is_established(definition):
-        return ()
+    return kinds_when_established(definition) if is_established(definition) else ()
+
+
+def kinds_when_established(definition: Object) -> tuple[Kind, ...]:
+    """The kinds that a definition makes as soon as its names are accepted, the best version first."""
     spec = definition["spec"]
     versions = [version for version in spec.get("versions") or () if version.get("served")]
     schemas = _schemas(definition)

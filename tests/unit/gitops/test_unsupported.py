@@ -57,7 +57,7 @@ metadata: {{name: it}}
 TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
     "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
-    "ClusterRoleBinding",
+    "ClusterRoleBinding", "CustomResourceDefinition",
 }  # fmt: skip
 WARNED = {
     "PodDisruptionBudget", "ResourceQuota", "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
