@@ -45,6 +45,7 @@ from gitkube.server.negotiation import check_document
 from gitkube.server.openapi import OpenApi
 from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse_path, unknown_path
 from gitkube.server.pods import PodEndpoints
+from gitkube.server.proxy import ProxyEndpoints
 from gitkube.server.relay import Relay
 from gitkube.server.resources import Resources
 from gitkube.server.sending import is_large, send_large
@@ -98,7 +99,8 @@ class Door:
         verbs = Versions(api.verbs, api.authorizer, api.tokens)
         watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
-        self._resources = Resources(verbs, watches, pods, shaper)
+        proxy = ProxyEndpoints(api.verbs, streams, self.lifetime, rng, relay)
+        self._resources = Resources(verbs, watches, pods, proxy, shaper)
         self._discovery = Discovery(api.registry)
         self._openapi = OpenApi(api.registry)
         self._flow_schemas = FlowSchemas(api.cache)
@@ -204,7 +206,7 @@ class Door:
         seen.verb = _verb(request.method, target, is_watch=is_watch)
         seen.group, seen.resource = target.kind.group, target.kind.plural
         seen.subresource = target.subresource
-        seen.is_long = is_watch or target.subresource in PodEndpoints.subresources
+        seen.is_long = is_watch or target.subresource in (*PodEndpoints.subresources, "proxy")
         if seen.is_long:
             return await self._resources.handle(request, target, asked.user)
         if request.can_read_body and (request.content_length or LARGE_BODY_BYTES) < LARGE_BODY_BYTES:
