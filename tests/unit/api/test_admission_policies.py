@@ -101,6 +101,15 @@ async def mutating(api: Api, *mutations: str, name: str = "m", **spec: Any) -> N
     await client.create(kind, thing(kind, f"{name}-b", spec={"policyName": name, **binding}))
 
 
+async def served(api: Api, plural: str) -> Kind:
+    """The kind of a definition, once it is established."""
+    for _ in range(1000):
+        if (kind := api.registry.by_resource("example.org", "v2", plural)) is not None:
+            return kind
+        await asyncio.sleep(0.02)
+    raise TimeoutError(f"{plural} are not served")
+
+
 async def refusal(write: Any) -> StatusError:
     with pytest.raises(StatusError) as caught:
         await write
@@ -304,9 +313,7 @@ async def test_custom_resources_are_judged_in_the_version_that_a_rule_names(api:
     spec = {"group": "example.org", "scope": "Namespaced", "names": names, "versions": versions}
     definition = thing(CUSTOM_RESOURCE_DEFINITION, "things.example.org", spec=spec)
     await client.create(CUSTOM_RESOURCE_DEFINITION, definition)
-    async with asyncio.timeout(20):
-        while (kind := api.registry.by_resource("example.org", "v2", "things")) is None:
-            await asyncio.sleep(0.02)
+    kind = await served(api, "things")
     rules = {
         "apiGroups": ["example.org"],
         "apiVersions": ["v1"],
