@@ -210,6 +210,16 @@ async def test_one_that_would_take_too_long_is_stopped(api: Api) -> None:
     assert "actual cost limit exceeded" in error.message
 
 
+async def test_all_policies_together_have_a_limit_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitkube.api.admission.request.MAX_UNITS", 10_000)
+    dear = "lists.range(1000).all(a, a >= 0)"
+    for number in range(4):
+        await validating(api, dear, name=f"p{number}", failurePolicy="Ignore")
+    await validating(api, "lists.range(100).all(a, a >= 0)", name="z-cheap")
+    error = await refusal(api.client(ADMIN).create(CONFIG_MAP, config_map()))
+    assert "'z-cheap'" in error.message and "actual cost limit exceeded" in error.message
+
+
 async def test_parameters_come_from_the_object_that_the_binding_names(api: Api) -> None:
     client = api.client(ADMIN)
     await validating(
