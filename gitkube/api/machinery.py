@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -117,11 +117,19 @@ class Api:
             self.webhooks,
             rng=self._rng,
             authorizer=self.authorizer,
-            versions=served_versions,
+            versions=self._served_versions,
         )
-        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
-        validating = ValidatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
+        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=self._served_versions)
+        validating = ValidatingPolicies(
+            self.cache, authorizer=self.authorizer, versions=self._served_versions
+        )
         return ExtensionRules(webhooks, mutating, validating)
+
+    def _served_versions(self, kind: Kind) -> Iterable[Kind]:
+        if kind.custom is None:
+            return served_versions(kind)
+        others = self.registry.of_definition(kind.custom.definition)
+        return (kind, *(other for other in others if other != kind))
 
     @property
     def is_ready(self) -> bool:
