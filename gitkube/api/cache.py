@@ -446,14 +446,17 @@ class WatchCache:
 
     def _define(self, name: str, definition: Object | None, revision: int = 0) -> None:
         """Serve what a definition says from now on; with None, nothing of it any more."""
-        before = self._defined.pop(name, ())
         made: tuple[Kind, ...] = ()
         if definition is None:
             self.registry.forget(name)
         else:
+            version = self.registry.version
             made = self.registry.define(definition)
+            if self.registry.version == version:
+                return  # nothing new: its watches go on
             if is_established(definition):
                 made = with_storage(made, definition)
+        before = self._defined.pop(name, ())
         if made:
             self._defined[name] = made
         for kind in before:
