@@ -42,7 +42,12 @@ def document(kinds: Sequence[Kind], release: str) -> dict[str, Any]:
         "paths": paths,
         "definitions": {name: _converted(raw) for name, raw in sorted(definitions.items())},
         "securityDefinitions": {
-            "BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"},
+            "BearerToken": {
+                "description": "Bearer Token authentication",
+                "type": "apiKey",
+                "name": "authorization",
+                "in": "header",
+            },
         },
         "security": [{"BearerToken": []}],
     }
@@ -94,7 +99,7 @@ def _paths(kind: Kind) -> dict[str, Any]:
     if single:
         paths[f"{place}/{{name}}"] = {**single, "parameters": one}
     if kind.namespaced and "list" in verbs:
-        paths[f"{root}/{kind.plural}"] = {"get": _operation(kind, "list", of_list)}
+        paths[f"{root}/{kind.plural}"] = {"get": _operation(kind, "list", of_list), "parameters": []}
     for name in ("status", "scale"):
         if name in kind.subresources:
             target = {"$ref": _TARGET + "io.k8s.api.autoscaling.v1.Scale"} if name == "scale" else reference
