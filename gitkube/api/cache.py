@@ -450,9 +450,7 @@ class WatchCache:
         self._synced.set()
         log.info("cache_loaded", revision=revision, keys=count)
 
-    def _keep(
-        self, loaded: dict[tuple[str, str], dict[Key, Object]], place: Place, kv: KeyValue
-    ) -> None:
+    def _keep(self, loaded: dict[tuple[str, str], dict[Key, Object]], place: Place, kv: KeyValue) -> None:
         if (obj := self._decoded(kv)) is not None:
             objects = loaded.setdefault((place.group, place.plural), {})
             objects[key_of(place.namespace, place.name)] = obj

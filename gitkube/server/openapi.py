@@ -104,8 +104,9 @@ class OpenApi:
         if not any(is_json(offer.type) or offer.type.startswith(_V2_PROTOBUF) for offer in offers):
             raise not_acceptable()
         if self._v2 is None or self._v2[0] != self._registry.version:
-            plain = orjson.dumps(openapi_v2.document(self._registry.served, _version()))
-            self._v2 = (self._registry.version, plain, gzip.compress(plain, 6, mtime=0))
+            plain = openapi_v2.document(self._registry.served, _version())
+            # Quickly rather than well: it is made while requests wait, and rarely read twice.
+            self._v2 = (self._registry.version, plain, gzip.compress(plain, 1, mtime=0))
         _, plain, compressed = self._v2
         tag = f'"{hashlib.sha256(plain).hexdigest()[:32].upper()}"'
         headers = {"ETag": tag, "Vary": "Accept, Accept-Encoding", "Content-Type": "application/json"}
