@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,31 @@ from gitkube.cli.shared import default_data_dir
 
 if TYPE_CHECKING:
     from gitkube.server.settings import ControlPlaneSettings
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def oidc_options(command: F) -> F:
+    """Adds the options of an identity provider, named as Kubernetes' API server names them."""
+    for option, default, meaning in reversed(_OIDC):
+        command = click.option(option, default=default, show_default=bool(default), help=meaning)(command)
+    return click.option(
+        "--oidc-ca-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        default=None,
+        help="Authorities to trust for the provider's certificate.  [default: the system's]",
+    )(command)
+
+
+_OIDC = (
+    ("--oidc-issuer-url", "", "Let people log in with tokens of this OpenID provider (https)."),
+    ("--oidc-client-id", "", "For whom its tokens must be (their audience)."),
+    ("--oidc-username-claim", "sub", "The claim that is the user's name."),
+    ("--oidc-username-prefix", "", "Put before it; - is none.  [default: the issuer's URL and #]"),
+    ("--oidc-groups-claim", "", "The claim that has the user's groups."),
+    ("--oidc-groups-prefix", "", "Put before each of them."),
+)
 
 
 @click.command(
@@ -86,6 +111,7 @@ if TYPE_CHECKING:
     help="A kind that lies encrypted in the store, beside Secrets, such as configmaps; may be repeated. "
     "none: not even Secrets. Tell every controller the same.",
 )
+@oidc_options
 @click.option(
     "--audit-log",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -137,6 +163,13 @@ def serve(
     etcd_listen: str,
     token_file: Path | None,
     encrypt: tuple[str, ...],
+    oidc_issuer_url: str,
+    oidc_client_id: str,
+    oidc_username_claim: str,
+    oidc_username_prefix: str,
+    oidc_groups_claim: str,
+    oidc_groups_prefix: str,
+    oidc_ca_file: Path | None,
     audit_log: Path | None,
     audit_policy: Path | None,
     audit_log_size: int,
@@ -146,7 +179,11 @@ def serve(
 ) -> None:
     """Run the control plane: API, controllers, scheduler, fleet links and git. Needs no root."""
     host, port = _address(listen)
+    from gitkube.server.oidc.tokens import OidcSettings
     from gitkube.server.settings import ControlPlaneSettings, SettingsError, check_settings
+
+    if bool(oidc_issuer_url) != bool(oidc_client_id):
+        raise click.UsageError("--oidc-issuer-url and --oidc-client-id belong together")
 
     settings = ControlPlaneSettings(
         data_dir=data_dir,
@@ -165,6 +202,17 @@ def serve(
         join=join,
         token_file=token_file,
         encrypt=encrypt,
+        oidc=OidcSettings(
+            oidc_issuer_url,
+            oidc_client_id,
+            oidc_username_claim,
+            oidc_username_prefix,
+            oidc_groups_claim,
+            oidc_groups_prefix,
+        )
+        if oidc_issuer_url
+        else None,
+        oidc_ca_file=oidc_ca_file,
         audit_log=audit_log,
         audit_policy=audit_policy,
         audit_log_bytes=audit_log_size * 1024 * 1024,

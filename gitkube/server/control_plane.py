@@ -55,6 +55,7 @@ from gitkube.server.joining import JoinFile, check_directory, forget_joining, ha
 from gitkube.server.key_file import KeyFile, sealed_kinds
 from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.leaders_streams import LeadersStreams
+from gitkube.server.oidc.provider import Provider
 from gitkube.server.pki import Pki
 from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
@@ -117,8 +118,8 @@ class ControlPlane:
 
         Raises:
             ExceptionGroup: a part has failed; each exception in it says what and why.
-            AuditLogError, JoinError, PkiError, PolicyError, SettingsError, SourceError, StoreError,
-            TokenFileError: it cannot even begin.
+            AuditLogError, JoinError, OidcError, PkiError, PolicyError, SealError, SettingsError, SourceError,
+            StoreError, TokenFileError: it cannot even begin.
         """
         settings = self._settings
         check_settings(settings)
@@ -152,6 +153,10 @@ class ControlPlane:
                     ),
                 )
                 tasks.create_task(api.run(), name="api")
+                if settings.oidc is not None:
+                    provider = Provider(settings.oidc, clock=self._clock, ca_file=settings.oidc_ca_file)
+                    api.tokens.foreign.append(provider.user)
+                    tasks.create_task(provider.run(), name="oidc")
                 await api.wait_ready()
                 note_joined(settings.data_dir)
                 tasks.create_task(self._renew(pki, name), name="renewal")
