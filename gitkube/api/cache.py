@@ -14,20 +14,25 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
-import orjson
 import structlog
 from sortedcontainers import SortedDict
 
+from gitkube.api.custom.views import KindView
 from gitkube.api.errors import StatusError, gone, unavailable
 from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
 from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
+from gitkube.api.stored import StoredObject, decode, document_of
 from gitkube.clock import Clock
+from gitkube.objects.custom.definition import is_established, with_storage
+from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION as _DEFINITIONS
 from gitkube.objects.kinds import Kind
-from gitkube.objects.meta import key_of
+from gitkube.objects.meta import key_of, split_key
+from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
     EVERYTHING,
@@ -47,6 +52,9 @@ log = structlog.get_logger()
 _LOAD_PAGE = 1000
 """Keys read at once at the start: bounds the size of one answer of the store."""
 _RETRY_S = 0.2
+LAST_BOOKMARK_BEFORE_S = 2.0
+"""As Kubernetes: so long before its end a watch gets a last bookmark."""
+_ENDS_EVERY_S = 0.5
 Key = str
 """`namespace/name`, or `name` for cluster-scoped kinds: as the keys of the store, so that both sort alike."""
 Matcher = Callable[[Object], bool]
@@ -55,27 +63,33 @@ Matcher = Callable[[Object], bool]
 class Item:
     """A `WatchItem`: what one event is to those who watch it as one type."""
 
-    __slots__ = ("_encoded", "_event", "object", "type")
+    __slots__ = ("_encoded", "object", "type")
 
-    def __init__(self, type: str, object: Object, event: CacheEvent | None = None) -> None:
+    def __init__(self, type: str, object: Object) -> None:
         self.type = type
         self.object = object
-        self._event = event
         self._encoded: bytes | None = None
 
     @property
     def encoded(self) -> bytes:
         if self._encoded is None:
-            whole = self._event is not None and self._event.object is self.object
-            document = self._event.document if whole and self._event else orjson.dumps(self.object)
-            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document)
+            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document_of(self.object))
         return self._encoded
 
 
 class CacheEvent:
     """A change of one object: PUT of `object` over `previous`, or, with `is_delete`, its end."""
 
-    __slots__ = ("_document", "_items", "is_delete", "key", "namespace", "object", "previous", "revision")
+    __slots__ = (
+        "_items",
+        "_seen",
+        "is_delete",
+        "key",
+        "namespace",
+        "object",
+        "previous",
+        "revision",
+    )
 
     def __init__(
         self, place: Place, object: Object, previous: Object | None, revision: int, is_delete: bool
@@ -88,13 +102,7 @@ class CacheEvent:
         self.revision = revision
         self.is_delete = is_delete
         self._items: dict[str, Item] = {}
-        self._document: bytes | None = None
-
-    @property
-    def document(self) -> bytes:
-        if self._document is None:
-            self._document = orjson.dumps(self.object)
-        return self._document
+        self._seen: dict[KindView, CacheEvent] = {}
 
     def item(self, matches: Matcher | None) -> Item | None:
         """What a watcher with this selector sees of the event, or None.
@@ -110,10 +118,21 @@ class CacheEvent:
             return self._as("MODIFIED" if before else "ADDED")
         return self._as("DELETED") if before else None
 
+    def seen_by(self, view: KindView) -> CacheEvent:
+        """The event as it is to watchers of one version of a custom resource; made once for all of them."""
+        found = self._seen.get(view)
+        if found is None:
+            namespace, name = split_key(self.key)
+            place = Place(view.kind.group, view.kind.plural, namespace, name)
+            before = view.see(self.previous) if self.previous is not None else None
+            found = CacheEvent(place, view.see(self.object), before, self.revision, self.is_delete)
+            self._seen[view] = found
+        return found
+
     def _as(self, type: str) -> Item:
         item = self._items.get(type)
         if item is None:
-            item = self._items[type] = Item(type, self._seen_as(type), self)
+            item = self._items[type] = Item(type, self._seen_as(type))
         return item
 
     def _seen_as(self, type: str) -> Object:
@@ -190,14 +209,27 @@ class KindCache:
         return self._first + len(self._ring) - sum(1 for _ in newer)
 
     async def follow(
-        self, cache: WatchCache, position: int, namespace: str, matches: Matcher | None, *, bookmarks: bool
+        self,
+        cache: WatchCache,
+        position: int,
+        namespace: str,
+        matches: Matcher | None,
+        *,
+        bookmarks: bool,
+        timeout_s: float = 0.0,
+        view: KindView | None = None,
     ) -> AsyncIterator[Item]:
-        """Items from event number `position` on, for ever.
+        """Items from event number `position` on, for ever, or until the kind is served no more.
+
+        Args:
+            timeout_s: a bookmark is sent a moment before this is over, so that the watcher comes back with a
+                recent version; 0 for no such bookmark.
 
         Raises (while iterating):
             StatusError: 410, the watcher is too slow, or the cache had to be read anew.
         """
         epoch, tick = self._epoch, cache.bookmark_tick
+        last_bookmark_s = cache.wake_before_end(self, timeout_s) if bookmarks and timeout_s else math.inf
         while True:
             changed = self._changed
             while position < self._first + len(self._ring):
@@ -207,16 +239,22 @@ class KindCache:
                 position += 1
                 if namespace and event.namespace != namespace:
                     continue
-                item = event.item(matches)
+                item = (event if view is None else event.seen_by(view)).item(matches)
                 if item is not None:
                     yield item
             if position < self._first or epoch != self._epoch:
                 raise gone(
                     "the watch is too old: it was too slow, or the server had to read anew; list again"
                 )
+            if view is not None and view.is_closed:
+                return
             if bookmarks and tick != cache.bookmark_tick:
                 tick = cache.bookmark_tick
-                yield bookmark(self.kind, cache.revision)
+                yield bookmark(self.kind if view is None else view.kind, cache.revision)
+                continue
+            if cache.monotonic() >= last_bookmark_s:
+                last_bookmark_s = math.inf
+                yield bookmark(self.kind if view is None else view.kind, cache.revision)
                 continue
             if changed is self._changed:
                 await changed.wait()
@@ -232,11 +270,21 @@ class WatchCache:
         *,
         clock: Clock,
         settings: ApiSettings,
+        registry: Registry | None = None,
         sealing: Sealing | None = None,
     ) -> None:
+        """
+        Args:
+            registry: is told of every definition of a kind; None makes one of its own.
+        """
         self._store = store
         self.sealing = sealing
         """How Secrets lie in the store; None leaves them open."""
+        self.registry = registry if registry is not None else Registry()
+        self._views: dict[tuple[str, str, str], KindView] = {}
+        """Group, version and plural of a custom kind -> its objects."""
+        self._defined: dict[str, tuple[Kind, ...]] = {}
+        """Name of a definition -> kinds with a view: what it serves, and the version that it stores."""
         self._clock = clock
         self._settings = settings
         self._kinds = {
@@ -249,13 +297,25 @@ class WatchCache:
         self._synced = asyncio.Event()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waiter_count = itertools.count()
+        self._ends: list[tuple[float, int, KindCache]] = []
+        """When watchers are to have their last bookmark, soonest first; the number only breaks ties."""
         self._question = asyncio.Lock()
         self._asked = 0
         self._answered = 0
         self._answer = 0
 
-    def of(self, kind: Kind) -> KindCache:
-        return self._kinds[(kind.group, kind.plural)]
+    def of(self, kind: Kind) -> KindCache | KindView:
+        """The objects of a kind.
+
+        Raises:
+            StatusError: 404, it is a custom kind that is not served any more.
+        """
+        if kind.custom is None:
+            return self._kinds[(kind.group, kind.plural)]
+        view = self._views.get((kind.group, kind.version, kind.plural))
+        if view is None:
+            raise StatusError(404, "NotFound", "the server could not find the requested resource", details={})
+        return view
 
     @property
     def has_synced(self) -> bool:
@@ -269,6 +329,7 @@ class WatchCache:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_store(), name="cache-follow")
             tasks.create_task(self._tick(), name="cache-bookmarks")
+            tasks.create_task(self._wake_at_ends(), name="cache-last-bookmarks")
 
     async def wait_for(self, revision: int) -> None:
         """Return when everything up to `revision` is in the cache.
@@ -333,7 +394,8 @@ class WatchCache:
     async def _load(self) -> None:
         if self.sealing is not None:
             await self.sealing.load(self._store)
-        loaded: dict[tuple[str, str], dict[Key, Object]] = {name: {} for name in self._kinds}
+        # Of custom kinds nothing is known before their definitions have been read, so everything is kept.
+        loaded: dict[tuple[str, str], dict[Key, Object]] = {}
         self.allocations = {}
         start, end, revision, count = REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), 0, 0
         while True:
@@ -345,15 +407,19 @@ class WatchCache:
                     self._record_allocation(kv.key, is_delete=False)
                     continue
                 place = parse_key(kv.key)
-                if place is not None and (place.group, place.plural) in loaded:
-                    objects = loaded[(place.group, place.plural)]
-                    if (obj := self._decoded(kv)) is not None:
-                        objects[key_of(place.namespace, place.name)] = obj
+                if place is not None and (obj := self._decoded(kv)) is not None:
+                    objects = loaded.setdefault((place.group, place.plural), {})
+                    objects[key_of(place.namespace, place.name)] = obj
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
-        for name, objects in loaded.items():
-            self._kinds[name].replace_all(objects, revision)
+        definitions = loaded.get((_DEFINITIONS.group, _DEFINITIONS.plural), {})
+        for name in [one for one in self._defined if one not in definitions]:
+            self._define(name, None)
+        for key, definition in definitions.items():
+            self._define(key, definition)
+        for place_of_kind, cache in self._kinds.items():
+            cache.replace_all(loaded.get(place_of_kind, {}), revision)
         self._advance(revision)
         self._synced.set()
         log.info("cache_loaded", revision=revision, keys=count)
@@ -384,8 +450,10 @@ class WatchCache:
         if cache is None or place is None:
             return None
         previous = cache.get(place.name, place.namespace)
+        obj = None if is_delete else self._decoded(kv)
+        if cache.kind is _DEFINITIONS:
+            self._define(place.name, obj, kv.mod_revision)
         if not is_delete:
-            obj = self._decoded(kv)
             if obj is None:
                 return None
             cache.record(CacheEvent(place, obj, previous, kv.mod_revision, False))
@@ -394,18 +462,46 @@ class WatchCache:
             cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
         return cache
 
-    def decode(self, kv: KeyValue) -> Object:
+    def _define(self, name: str, definition: Object | None, revision: int = 0) -> None:
+        """Serve what a definition says from now on; with None, nothing of it any more."""
+        before = self._defined.pop(name, ())
+        made: tuple[Kind, ...] = ()
+        if definition is None:
+            self.registry.forget(name)
+        else:
+            made = self.registry.define(definition)
+            if is_established(definition):
+                made = with_storage(made, definition)
+        if made:
+            self._defined[name] = made
+        for kind in before:
+            if (view := self._views.pop((kind.group, kind.version, kind.plural), None)) is not None:
+                view.is_closed = True
+        for kind in made:
+            base = self._kinds.get((kind.group, kind.plural))
+            if base is None:
+                base = self._kinds[kind.group, kind.plural] = KindCache(
+                    kind, self._settings.watch_ring_events
+                )
+                base.oldest = revision
+            if kind.custom is not None:
+                self._views[kind.group, kind.version, kind.plural] = KindView(base, kind, kind.custom)
+        for kind in before:
+            if (base := self._kinds.get((kind.group, kind.plural))) is not None:
+                base.wake()
+                if not made:
+                    del self._kinds[kind.group, kind.plural]
+
+    def decode(self, kv: KeyValue) -> StoredObject:
         """The object of a stored value; its version is the revision that wrote it.
 
         Raises:
             SealError: it is sealed and cannot be opened.
         """
         value = kv.value if self.sealing is None else self.sealing.open(kv.key, kv.value)
-        obj: Object = orjson.loads(value)
-        obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
-        return obj
+        return decode(value, kv.mod_revision)
 
-    def _decoded(self, kv: KeyValue) -> Object | None:
+    def _decoded(self, kv: KeyValue) -> StoredObject | None:
         """As `decode`; a record that somebody has changed or moved is said and left out, so that it stops
         nothing but itself. A key that is missing stops us: all Secrets would be gone at once."""
         try:
@@ -431,11 +527,27 @@ class WatchCache:
             if not reached.done():
                 reached.set_result(None)
 
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def wake_before_end(self, cache: KindCache, timeout_s: float) -> float:
+        """See that the watchers of a kind are woken a moment before `timeout_s` is over; the time of it."""
+        due_s = self._clock.monotonic() + max(0.0, timeout_s - LAST_BOOKMARK_BEFORE_S)
+        heapq.heappush(self._ends, (due_s, next(self._waiter_count), cache))
+        return due_s
+
+    async def _wake_at_ends(self) -> None:
+        while True:
+            await self._clock.sleep(_ENDS_EVERY_S)
+            now_s = self._clock.monotonic()
+            while self._ends and self._ends[0][0] <= now_s:
+                heapq.heappop(self._ends)[2].wake()
+
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(self._settings.bookmark_interval_s)
             self.bookmark_tick += 1
-            for cache in self._kinds.values():
+            for cache in list(self._kinds.values()):
                 cache.wake()
 
 
@@ -445,12 +557,6 @@ def bookmark(kind: Kind, revision: int, *, ends_initial_events: bool = False) ->
     if ends_initial_events:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
     return Item("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
-
-
-def encode(obj: Object) -> bytes:
-    """The value to store: everything but the version, which the store itself gives."""
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
-    return orjson.dumps({**obj, "metadata": metadata})
 
 
 def _with_version(obj: Object, revision: int) -> Object:

@@ -12,14 +12,16 @@ from typing import Any
 import orjson
 
 from gitkube.api import errors
+from gitkube.api.custom.identity import check_custom_identity
 from gitkube.api.requests import Context, FieldValidation
+from gitkube.objects.custom.validation import decode_error as custom_decode_error
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.objects.unknown import prune, unknown_fields
-from gitkube.objects.validation import validate
 from gitkube.objects.validation.causes import Cause
 from gitkube.objects.validation.shape import decode_error
+from gitkube.objects.validation.validate import validate
 
 MAX_WARNINGS = 20
 MAX_SHOWN_PATCH = 300
@@ -32,6 +34,8 @@ def accept_patched(kind: Kind, patched: Object, patch: Any, context: Context) ->
     Raises:
         StatusError: 422, it cannot be read as an object of this kind.
     """
+    if kind.custom is not None:
+        return accept(kind, patched, context, is_patched=True)
     try:
         return accept(kind, patched, context)
     except errors.StatusError as error:
@@ -43,7 +47,9 @@ def accept_patched(kind: Kind, patched: Object, patch: Any, context: Context) ->
         raise errors.StatusError(422, "Invalid", text, details=details) from error
 
 
-def accept(kind: Kind, obj: Any, context: Context, *, is_apply: bool = False) -> Object:
+def accept(
+    kind: Kind, obj: Any, context: Context, *, is_apply: bool = False, is_patched: bool = False
+) -> Object:
     """A copy of what was sent, of the right kind and types, without fields that nobody knows.
 
     Raises:
@@ -51,6 +57,8 @@ def accept(kind: Kind, obj: Any, context: Context, *, is_apply: bool = False) ->
     """
     if not isinstance(obj, dict):
         raise errors.bad_request(f"the body must be a {kind.kind}, not {type(obj).__name__}")
+    if kind.custom is not None:
+        check_custom_identity(kind, obj, is_patched=is_patched)
     api_version, word = obj.get("apiVersion") or "", obj.get("kind") or ""
     if is_apply and not word:
         raise errors.bad_request(f"the applied object says no kind; {kind.kind} is expected")
@@ -68,7 +76,8 @@ def accept(kind: Kind, obj: Any, context: Context, *, is_apply: bool = False) ->
         raise errors.bad_request(
             f"the kind in the data ({word}) does not match the expected one ({kind.kind})"
         )
-    if wrong := decode_error(kind, obj):
+    wrong = decode_error(kind, obj) if kind.custom is None else custom_decode_error(kind, obj)
+    if wrong:
         raise errors.bad_request(wrong)
     accepted: Object = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
     accepted["apiVersion"], accepted["kind"] = kind.api_version, kind.kind

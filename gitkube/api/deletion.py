@@ -15,7 +15,16 @@ from gitkube.api import errors
 from gitkube.api.client import Propagation
 from gitkube.api.requests import DeleteOptions
 from gitkube.clock import parse_rfc3339, rfc3339
-from gitkube.objects.kinds import JOB, NAMESPACE, POD, REPLICATION_CONTROLLER, Kind
+from gitkube.objects import conditions
+from gitkube.objects.custom.definition import CLEANUP_FINALIZER, TERMINATING
+from gitkube.objects.kinds import (
+    CUSTOM_RESOURCE_DEFINITION,
+    JOB,
+    NAMESPACE,
+    POD,
+    REPLICATION_CONTROLLER,
+    Kind,
+)
 from gitkube.objects.meta import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
 from gitkube.objects.types import Object
 
@@ -57,6 +66,8 @@ def decide_deletion(kind: Kind, obj: Object, options: DeleteOptions, now_s: floa
     metadata = obj["metadata"]
     if kind is POD:
         return _delete_pod(obj, options, now_s)
+    if kind is CUSTOM_RESOURCE_DEFINITION and "deletionTimestamp" not in metadata:
+        return Deletion(_ending_definition(obj, now_s), is_end=False)
     finalizers = _finalizers(metadata.get("finalizers") or [], _with_default(kind, options))
     spec_finalizers = (obj.get("spec") or {}).get("finalizers") if kind is NAMESPACE else None
     if not finalizers and not spec_finalizers:
@@ -65,6 +76,20 @@ def decide_deletion(kind: Kind, obj: Object, options: DeleteOptions, now_s: floa
     if kind is NAMESPACE:
         marked["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
     return Deletion(marked, is_end=False)
+
+
+def _ending_definition(definition: Object, now_s: float) -> Object:
+    """A definition waits until all objects of its kind are gone."""
+    finalizers = [*(definition["metadata"].get("finalizers") or ()), CLEANUP_FINALIZER]
+    marked = _with_deletion(definition, list(dict.fromkeys(finalizers)), now_s, None)
+    text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    condition = conditions.make(TERMINATING, True, "InstanceDeletionPending", text)
+    before = conditions.conditions(definition)
+    marked["status"] = {
+        **(definition.get("status") or {}),
+        "conditions": conditions.with_condition(before, condition, now_s),
+    }
+    return marked
 
 
 def orphans_by_default(kind: Kind) -> bool:

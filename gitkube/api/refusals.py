@@ -74,7 +74,7 @@ def check_deletion_fields(kind: Kind, obj: Object, old: Object) -> None:
 
 def check_version_given(kind: Kind, version: str, before: Object) -> None:
     """Of some kinds nobody may write over what they have not seen."""
-    if version in ("", "0") and kind in _NEVER_UNSEEN:
+    if version in ("", "0") and (kind in _NEVER_UNSEEN or kind.custom is not None):
         message = "Invalid value: 0: must be specified for an update"
         cause = {"reason": "FieldValueInvalid", "message": message, "field": "metadata.resourceVersion"}
         raise errors.invalid(kind.group, kind.plural, str(before["name"]), [cause])

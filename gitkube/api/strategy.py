@@ -11,6 +11,8 @@ import base64
 from typing import Any
 
 from gitkube.objects import kinds
+from gitkube.objects.custom.defaulting import fill_in
+from gitkube.objects.custom.definition import definition_as_new
 from gitkube.objects.defaults import with_generated_selector
 from gitkube.objects.kinds import (
     CERTIFICATE_SIGNING_REQUEST,
@@ -32,6 +34,7 @@ from gitkube.objects.normalise import normalise as normal_form
 from gitkube.objects.patch.copying import equal
 from gitkube.objects.pods import qos_class
 from gitkube.objects.types import Object
+from gitkube.objects.validation.pod_parts import EPHEMERAL, RESIZE
 
 _SERVER_FIELDS = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 _FIXED_FIELDS = (
@@ -61,7 +64,7 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 
 def has_generation(kind: Kind) -> bool:
-    return kind in _WITH_GENERATION
+    return kind in _WITH_GENERATION or kind.custom is not None
 
 
 def has_status(kind: Kind) -> bool:
@@ -77,7 +80,11 @@ def prepare_for_create(kind: Kind, obj: Object, *, uid: str, now: str) -> None:
     metadata["creationTimestamp"] = now
     if has_generation(kind):
         metadata["generation"] = 1
-    if has_status(kind) and kind is not NODE:
+    if kind.custom is not None:
+        if has_status(kind):
+            obj.pop("status", None)
+        fill_in(kind.custom.schema, obj)
+    elif has_status(kind) and kind is not NODE:
         obj["status"] = _first_status(kind, obj, now)
     if kind is NAMESPACE:
         obj["spec"] = {**(obj.get("spec") or {})}
@@ -106,7 +113,9 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         metadata["deletionTimestamp"] = before["deletionTimestamp"]
         if "deletionGracePeriodSeconds" in before:
             metadata.setdefault("deletionGracePeriodSeconds", before["deletionGracePeriodSeconds"])
-    if subresource == "status":
+    if kind.custom is not None:
+        _prepare_custom(kind, obj, old, subresource)
+    elif subresource == "status":
         for field in {*obj, *old} - {"status", "metadata", "kind", "apiVersion"}:
             _restore(obj, old, field)
         _restore(metadata, before, "ownerReferences")
@@ -120,6 +129,8 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
             _restore(obj, old, field)
         obj["status"] = {**(old.get("status") or {}), "conditions": given or []}
         _keep_conditions(obj, old, are_approvals=False)
+    elif kind is POD and subresource in (EPHEMERAL, RESIZE):
+        _keep_all_but(obj, old, subresource)
     elif subresource == "finalize":
         for field in {*obj, *old} - {"spec", "metadata", "kind", "apiVersion"}:
             _restore(obj, old, field)
@@ -128,10 +139,16 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         if kind is NAMESPACE:
             _restore(obj, old, "spec")  # its finalizers go through the finalize subresource only
     normalise(kind, obj)
+    if kind is CUSTOM_RESOURCE_DEFINITION:
+        _note_stored_version(obj, is_of_status=subresource == "status")
     if kind is DAEMON_SET:
         _count_template(obj, old)
+
+
+def count_generation(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    """Count, in place, that the wish is another one; after admission, which may put back what was changed."""
     if subresource != "status" and has_generation(kind) and _wish(kind, obj) != _wish(kind, old):
-        metadata["generation"] = int(before.get("generation") or 0) + 1
+        obj["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
 
 
 def normalise(kind: Kind, obj: Object) -> None:
@@ -150,6 +167,19 @@ def normalise(kind: Kind, obj: Object) -> None:
             del metadata[field]
 
 
+def _prepare_custom(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    """Of a custom resource, the status subresource changes the status and nothing else."""
+    if subresource == "status":
+        managers = obj["metadata"].get("managedFields")
+        for field in {*obj, *old} - {"status", "metadata", "kind", "apiVersion"}:
+            _restore(obj, old, field)
+        obj["metadata"] = {**old["metadata"], **({"managedFields": managers} if managers is not None else {})}
+    elif has_status(kind) and subresource != "scale":
+        _restore(obj, old, "status")
+    if kind.custom is not None:
+        fill_in(kind.custom.schema, obj)
+
+
 def _first_status(kind: Kind, obj: Object, now: str) -> dict[str, Any]:
     status: dict[str, Any] = normal_form(kind, {}).get("status") or {}
     if kind is POD:
@@ -161,10 +191,23 @@ def _first_status(kind: Kind, obj: Object, now: str) -> dict[str, Any]:
     if kind is PERSISTENT_VOLUME:
         return {"phase": "Pending", "lastPhaseTransitionTime": now}
     if kind is CUSTOM_RESOURCE_DEFINITION:
-        versions = (obj.get("spec") or {}).get("versions") or ()
-        stored = [str(version.get("name")) for version in versions if version.get("storage")]
-        return {"acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
+        first: dict[str, Any] = definition_as_new(obj)["status"]
+        return first
     return status
+
+
+def _note_stored_version(definition: Object, *, is_of_status: bool) -> None:
+    """A version that becomes the stored one is among those that objects may be stored with.
+
+    Who has moved all objects to it writes the list himself, through the status.
+    """
+    status = definition.get("status") or {}
+    listed = list(status.get("storedVersions") or ())
+    if is_of_status and listed:
+        return
+    for version in (definition.get("spec") or {}).get("versions") or ():
+        if version.get("storage") and version.get("name") not in listed:
+            definition["status"] = {**status, "storedVersions": [*listed, version["name"]]}
 
 
 def _keep_conditions(obj: Object, old: Object, *, are_approvals: bool) -> None:
@@ -177,6 +220,31 @@ def _keep_conditions(obj: Object, old: Object, *, are_approvals: bool) -> None:
     obj["status"] = {key: value for key, value in (obj.get("status") or {}).items() if key != "conditions"}
     if conditions:
         obj["status"]["conditions"] = conditions
+
+
+def _keep_all_but(pod: Object, old: Object, subresource: str) -> None:
+    """Put back all of a pod but the part that this door changes."""
+    given = pod.get("spec") or {}
+    spec = dict(old["spec"])
+    if subresource == EPHEMERAL:
+        _restore(spec, given, "ephemeralContainers")
+    else:
+        for field in ("initContainers", "containers"):
+            if field in spec:
+                wanted = {one.get("name"): one for one in given.get(field) or ()}
+                spec[field] = [_resized(one, wanted.get(one["name"], one)) for one in spec[field]]
+    pod["spec"] = spec
+    metadata, before = pod["metadata"], old["metadata"]
+    for field in {*metadata, *before} - {"resourceVersion", "managedFields"}:
+        _restore(metadata, before, field)
+    _restore(pod, old, "status")
+
+
+def _resized(container: Object, wanted: Object) -> Object:
+    resized = dict(container)
+    for field in ("resources", "resizePolicy"):
+        _restore(resized, wanted, field)
+    return resized
 
 
 def _count_template(obj: Object, old: Object) -> None:
@@ -195,7 +263,8 @@ def _wish(kind: Kind, obj: Object) -> list[Any]:
     """The part of an object that its generation counts."""
     if kind is ENDPOINT_SLICE:
         return [obj.get("endpoints"), obj.get("ports"), obj["metadata"].get("labels")]
-    parts = [value for key, value in sorted(obj.items()) if key not in _NOT_WISHED]
+    ignored = _NOT_WISHED if kind.custom is None or has_status(kind) else _NOT_WISHED - {"status"}
+    parts = [value for key, value in sorted(obj.items()) if key not in ignored]
     if kind in _GENERATION_OF_ANNOTATIONS:
         parts.append(obj["metadata"].get("annotations"))
     return parts

@@ -1,4 +1,7 @@
-"""scale, binding, eviction: small views of an object, and what writing to them does. Pure functions."""
+"""scale, binding, eviction and the parts of pods: small views of an object, and what writing to them does.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,26 @@ from typing import Any
 
 from gitkube.api import errors
 from gitkube.api.client import Propagation
+from gitkube.api.custom import scale as custom_scale
 from gitkube.api.requests import DeleteOptions
 from gitkube.objects import meta
 from gitkube.objects.kinds import POD, REPLICATION_CONTROLLER, Kind
 from gitkube.objects.labels import selector_of, selector_of_map
 from gitkube.objects.types import Object
+from gitkube.objects.validation.causes import Causes
+from gitkube.objects.validation.pod_parts import check_pod_part
 
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-def scale_of(kind: Kind, obj: Object) -> Object:
-    """The `autoscaling/v1` Scale of a workload."""
+def scale_of(kind: Kind, obj: Object, *, must_be_there: bool = True) -> Object:
+    """The `autoscaling/v1` Scale of a workload.
+
+    Raises:
+        StatusError: 404 or 500, a custom resource has no such number.
+    """
+    if kind.custom is not None:
+        return custom_scale.scale_of(kind, obj, must_be_there=must_be_there)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     metadata = {field: obj["metadata"][field] for field in _SCALE_METADATA if field in obj["metadata"]}
     replicas = spec.get("replicas")
@@ -38,8 +50,9 @@ def check_scale(scale: Object, name: str) -> None:
     """A Scale that is written whole must say where it is.
 
     Raises:
-        StatusError: 422, it does not.
+        StatusError: 422, it does not; 400, it is no Scale at all.
     """
+    _check_kind(scale, "autoscaling/v1", "Scale")
     metadata = scale.get("metadata") or {}
     is_about_another = metadata.get("name") not in (None, name)  # which is said by whoever looks at it
     if not metadata.get("namespace") and not is_about_another:
@@ -53,24 +66,48 @@ def with_scale(kind: Kind, obj: Object, scale: Object) -> Object:
     Raises:
         StatusError: the Scale is of something else, or its number is none.
     """
+    replicas, metadata = wanted_replicas(kind, obj, scale), scale.get("metadata") or {}
+    if kind.custom is not None:
+        return custom_scale.with_replicas(kind, obj, replicas, metadata)
+    carried = {key: metadata[key] for key in ("uid", "resourceVersion") if metadata.get(key)}
+    return {
+        **obj,
+        "metadata": {**obj["metadata"], "resourceVersion": "", **carried},
+        "spec": {**obj["spec"], "replicas": replicas},
+    }
+
+
+def wanted_replicas(kind: Kind, obj: Object, scale: Object) -> int:
+    """The number that a Scale asks for.
+
+    Raises:
+        StatusError: the Scale is of something else, or its number is none.
+    """
     metadata, name = scale.get("metadata") or {}, meta.name(obj)
-    if scale.get("kind") not in (None, "Scale") or scale.get("apiVersion") not in (None, "autoscaling/v1"):
-        got = f"{scale.get('apiVersion')} {scale.get('kind')}"
-        raise errors.bad_request(f"the body must be an autoscaling/v1 Scale, not {got}")
+    _check_kind(scale, "autoscaling/v1", "Scale")
     if metadata.get("name") not in (None, name):
         text = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
         raise errors.bad_request(text)
     replicas = (scale.get("spec") or {}).get("replicas")
     replicas = 0 if replicas is None else replicas
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas < 2**31:
+        if kind.custom is not None:
+            raise custom_scale.wrong_number(kind, meta.name(obj), replicas)
         message = f"Invalid value: {replicas}: must be greater than or equal to 0"
         cause = {"reason": "FieldValueInvalid", "message": message, "field": "spec.replicas"}
         raise errors.invalid("autoscaling", "Scale", name, [cause])
-    carried = {key: metadata[key] for key in ("uid", "resourceVersion") if metadata.get(key)}
+    return replicas
+
+
+def applied_scale(kind: Kind, name: str, replicas: int) -> Object:
+    """The object that an apply of a Scale is: the number of replicas and nothing else."""
+    if kind.custom is not None:
+        return custom_scale.applied_with_replicas(kind, name, replicas)
     return {
-        **obj,
-        "metadata": {**obj["metadata"], "resourceVersion": "", **carried},
-        "spec": {**obj["spec"], "replicas": replicas},
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas},
     }
 
 
@@ -81,14 +118,14 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         StatusError: 409 when it is on a host already or being deleted.
     """
     name = meta.name(pod)
-    target = binding.get("target") or {}
+    _check_kind(binding, "v1", "Binding")
+    target, metadata = binding.get("target") or {}, binding.get("metadata") or {}
+    if metadata.get("name") != name:
+        raise errors.bad_request("name in URL does not match name in Binding object")
     if target.get("kind") not in (None, "", "Node"):
         raise _invalid_binding(name, "target.kind", f'Unsupported value: "{target["kind"]}"')
     if not target.get("name"):
         raise _invalid_binding(name, "target.name", "Required value")
-    metadata = binding.get("metadata") or {}
-    if metadata.get("name") != name:
-        raise errors.bad_request("name in URL does not match name in Binding object")
     if metadata.get("uid") and metadata["uid"] != meta.uid(pod):
         uids = f"{metadata['uid']}, UID in object meta: {meta.uid(pod)}"
         why = f"Precondition failed: UID in precondition: {uids}"
@@ -122,11 +159,28 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
     }
 
 
+def check_part(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    """Whether this door of an object may change what it changes.
+
+    Raises:
+        StatusError: 422.
+    """
+    if kind is not POD:
+        return
+    causes = Causes()
+    check_pod_part(causes, obj, old, subresource)
+    if causes.list:
+        plain = [
+            {"reason": one["reason"], "message": one["message"], "field": one["field"]} for one in causes.list
+        ]
+        raise errors.invalid("", POD.kind, meta.name(old), plain)
+
+
 def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptions:
     """What the `deleteOptions` of a policy/v1 Eviction ask for."""
     given = (eviction.get("metadata") or {}).get("name")
     if given not in (None, "", name):
-        raise errors.bad_request(f"name in URL does not match name in Eviction object: {name} and {given}")
+        raise errors.bad_request("name in URL does not match name in Eviction object")
     return parse_delete_options(eviction.get("deleteOptions") or {})
 
 
@@ -157,6 +211,23 @@ def parse_delete_options(body: Object) -> DeleteOptions:
         str(preconditions.get("uid") or ""),
         str(preconditions.get("resourceVersion") or ""),
     )
+
+
+def delete_options_document(options: DeleteOptions) -> Object:
+    """The fields of a `v1.DeleteOptions` that say the same, for those who are asked about a deletion."""
+    preconditions = {"uid": options.uid, "resourceVersion": options.resource_version}
+    given = {key: value for key, value in preconditions.items() if value}
+    return {
+        **({"gracePeriodSeconds": options.grace_period_s} if options.grace_period_s is not None else {}),
+        **({"preconditions": given} if given else {}),
+        **({"propagationPolicy": options.propagation.value} if options.propagation is not None else {}),
+    }
+
+
+def _check_kind(body: Object, api_version: str, kind: str) -> None:
+    if body.get("kind") not in (None, "", kind) or body.get("apiVersion") not in (None, "", api_version):
+        got = f"{body.get('apiVersion')} {body.get('kind')}"
+        raise errors.bad_request(f"the body must be a {api_version} {kind}, not {got}")
 
 
 def _merged(pod: Object, metadata: Object, field: str) -> Object:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gitkube.cli.hollow import hollow_options, hollow_settings
 from gitkube.cli.shared import default_data_dir
 
 if TYPE_CHECKING:
+    from gitkube.fleet.hosts import Inventory
     from gitkube.server.settings import ControlPlaneSettings
+    from gitkube.sim.hollow.hosts import HollowHosts
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,9 +57,9 @@ _OIDC = (
 @click.option(
     "--inventory",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
     help="The hosts: gitkube's form or an Ansible YAML inventory.",
 )
+@hollow_options
 @click.option(
     "--repo",
     type=click.Path(file_okay=False, path_type=Path),
@@ -149,7 +152,9 @@ _OIDC = (
 )
 def serve(
     data_dir: Path,
-    inventory: Path,
+    inventory: Path | None,
+    hollow: int | None,
+    delays_ms: dict[str, int],
     repo: Path | None,
     branch: str,
     listen: str,
@@ -180,14 +185,23 @@ def serve(
     """Run the control plane: API, controllers, scheduler, fleet links and git. Needs no root."""
     host, port = _address(listen)
     from gitkube.server.oidc.tokens import OidcSettings
-    from gitkube.server.settings import ControlPlaneSettings, SettingsError, check_settings
+    from gitkube.server.settings import CLUSTER_CIDR, ControlPlaneSettings, SettingsError, check_settings
 
     if bool(oidc_issuer_url) != bool(oidc_client_id):
         raise click.UsageError("--oidc-issuer-url and --oidc-client-id belong together")
-
+    hosts: HollowHosts | None = None
+    where: Path | Inventory
+    if inventory is not None and hollow is None:
+        where = inventory
+    elif hollow is not None and inventory is None:
+        hosts = _hollow_hosts(hollow, delays_ms, data_dir)
+        where = hosts.inventory()
+    else:
+        raise click.UsageError("give the hosts: --inventory FILE, or --hollow N for pretend ones")
     settings = ControlPlaneSettings(
         data_dir=data_dir,
-        inventory=inventory,
+        inventory=where,
+        cluster_cidr=hosts.cluster_cidr if hosts is not None else CLUSTER_CIDR,
         repository=repo or data_dir / "repo.git",
         branch=branch,
         listen_host=host,
@@ -224,7 +238,20 @@ def serve(
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     _configure_logs(log_format or ("text" if sys.stderr.isatty() else "json"))
-    raise SystemExit(_run(settings))
+    raise SystemExit(_run(settings, hosts))
+
+
+def _hollow_hosts(count: int, delays_ms: dict[str, int], data_dir: Path) -> HollowHosts:
+    from gitkube.clock import SystemClock
+    from gitkube.sim.hollow.hosts import HollowHosts
+
+    return HollowHosts(
+        count,
+        settings=hollow_settings(delays_ms),
+        clock=SystemClock(),
+        faults=data_dir / "hollow.json",
+        disk=data_dir / "hollow-ended.jsonl",
+    )
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -266,7 +293,7 @@ def _without_controls(logger: Any, method: str, event: MutableMapping[str, Any])
     return event
 
 
-def _run(settings: ControlPlaneSettings) -> int:
+def _run(settings: ControlPlaneSettings, hosts: HollowHosts | None) -> int:
     import asyncio
     import signal
 
@@ -283,7 +310,11 @@ def _run(settings: ControlPlaneSettings) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)
-        await ControlPlane(settings).run(lambda url: log.info("ready", url=url))
+        plane = ControlPlane(settings, dialer=hosts)
+        async with asyncio.TaskGroup() as tasks:
+            if hosts is not None:
+                tasks.create_task(hosts.run(), name="hollow-hosts")
+            await plane.run(lambda url: log.info("ready", url=url))
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -18,6 +18,7 @@ from gitkube.clock import Clock
 from gitkube.control.settings import ControlSettings
 from gitkube.objects import meta
 from gitkube.objects.kinds import Kind
+from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 
 BY_CONTROLLER = "controller"
@@ -31,6 +32,8 @@ class Context:
     clock: Clock
     rng: random.Random
     settings: ControlSettings
+    registry: Registry = field(default_factory=Registry)
+    """The kinds that are served, those of definitions among them."""
     informers: dict[Kind, Informer] = field(default_factory=dict)
 
     def informer(self, kind: Kind) -> Informer:

@@ -4,14 +4,16 @@ An object whose owners are all gone is deleted. Whether an owner is gone is aske
 the copy may lag, and a wrong "gone" would delete what somebody needs. An owner is its uid, not its name.
 
 *Foreground*: an object being deleted with the finalizer `foregroundDeletion` waits for the dependents that
-block it (`blockOwnerDeletion`); they are deleted first, then the finalizer is taken off. *Orphan*: the
-dependents' references to the object are removed, then the finalizer. *Background*: the object went at once,
-and its dependents are found here afterwards.
+block it (`blockOwnerDeletion`); they are deleted first, then the finalizer is taken off. Where a dependent of
+a dependent is itself being deleted so, the wait may run in a circle: that reference is made non-blocking.
+*Orphan*: the dependents' references to the object are removed, then the finalizer. *Background*: the object
+went at once, and its dependents are found here afterwards.
 Source: Kubernetes' garbage collector.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +23,9 @@ from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.informer import Informer
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.control.context import Context
+from gitkube.control.custom_informers import CustomInformers, Resource, resource_of
 from gitkube.objects import meta
-from gitkube.objects.kinds import BUILT_IN, EVENT, Kind, by_gvk
+from gitkube.objects.kinds import BUILT_IN, EVENT, Kind
 from gitkube.objects.meta import FOREGROUND_FINALIZER, ORPHAN_FINALIZER
 from gitkube.objects.types import Object
 
@@ -58,21 +61,32 @@ class GarbageCollector:
         self._client = context.client
         self._workers = context.settings.workers
         self._queue: WorkQueue[Item] = WorkQueue(context.clock, context.rng)
-        self._informers: dict[Kind, Informer] = {}
+        self._registry = context.registry
+        self._informers: dict[Resource, Informer] = {}
         for kind in BUILT_IN:
-            if kind is EVENT:
-                continue  # they own nothing and are owned by nobody
-            informer = context.informer(kind)
-            informer.add_index(BY_OWNER, _owner_uids)
-            informer.add_handler(_Handler(self, kind))
-            self._informers[kind] = informer
+            if kind is not EVENT:  # they own nothing and are owned by nobody
+                self._look_at(kind, context.informer(kind))
+        self._custom = CustomInformers(context, self._look_at, self._look_away)
 
     async def run(self) -> None:
         """Collect for ever."""
-        await run_workers(self._queue, self._reconcile, workers=self._workers, name=self.name)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._custom.run(), name=f"{self.name} custom kinds")
+            await self._custom.wait_synced()  # or a dependent of a custom kind might not be seen
+            workers = run_workers(self._queue, self._reconcile, workers=self._workers, name=self.name)
+            tasks.create_task(workers, name=f"{self.name} workers")
+
+    def _look_at(self, kind: Kind, informer: Informer) -> None:
+        informer.add_index(BY_OWNER, _owner_uids)
+        self._informers[resource_of(kind)] = informer
+        informer.add_handler(_Handler(self, kind))
+
+    def _look_away(self, kind: Kind) -> None:
+        self._informers.pop(resource_of(kind), None)
 
     async def _reconcile(self, item: Item) -> float | None:
-        obj = self._informers[item.kind].get(item.name, item.namespace)
+        informer = self._informers.get(resource_of(item.kind))
+        obj = informer.get(item.name, item.namespace) if informer is not None else None
         if obj is None or meta.uid(obj) != item.uid:
             return None
         finalizers = meta.finalizers(obj)
@@ -93,7 +107,15 @@ class GarbageCollector:
             if owners.gone or owners.waiting:
                 await self._set_owners(item, obj, owners.solid)
             return
-        if owners.waiting and self._dependents(item.uid):
+        dependents = self._dependents(item.uid) if owners.waiting else []
+        if any(_is_in_foreground(dependent) for _, dependent in dependents):
+            # Perhaps no circle, only a diamond; not to block is right for that, too.
+            references = [{**one, "blockOwnerDeletion": False} for one in meta.owner_references(obj)]
+            unblocked = await self._set_owners(item, obj, references)
+            if unblocked is None:
+                return
+            obj = unblocked
+        if dependents:
             propagation = Propagation.FOREGROUND
         elif ORPHAN_FINALIZER in meta.finalizers(obj):
             propagation = Propagation.ORPHAN
@@ -120,11 +142,7 @@ class GarbageCollector:
             owner = await self._owner(obj, reference)
             if owner is None:
                 owners.gone.append(reference)
-            elif (
-                meta.is_deleting(owner)
-                and FOREGROUND_FINALIZER in meta.finalizers(owner)
-                and reference.get("blockOwnerDeletion")
-            ):
+            elif _is_in_foreground(owner) and reference.get("blockOwnerDeletion"):
                 owners.waiting.append(reference)
             else:
                 owners.solid.append(reference)
@@ -132,13 +150,13 @@ class GarbageCollector:
 
     async def _owner(self, obj: Object, reference: OwnerReference) -> Object | None:
         """The owner that a reference means, or None when it is gone for certain."""
-        kind = by_gvk(reference["apiVersion"], reference["kind"])
+        kind = self._registry.by_gvk(reference["apiVersion"], reference["kind"])
         if kind is None:
             return {"metadata": {}}  # of a kind that is not served: nothing can be known, so it stays
         namespace = meta.namespace(obj) if kind.namespaced else ""
         if kind.namespaced and not namespace:
             return {"metadata": {}}  # a cluster-scoped object cannot have a namespaced owner; leave it
-        informer = self._informers.get(kind)
+        informer = self._informers.get(resource_of(kind))
         owner = informer.get(reference["name"], namespace) if informer is not None else None
         if owner is not None and meta.uid(owner) == reference["uid"]:
             return owner
@@ -158,7 +176,10 @@ class GarbageCollector:
         ]
         if blocking:
             for kind, dependent in blocking:
-                self._enqueue(kind, dependent)
+                # One that waits for its own dependents is looked at when those go; to ask for it here would
+                # send a circle of them round and round.
+                if not _is_in_foreground(dependent):
+                    self._enqueue(kind, dependent)
             return
         await self._remove_finalizer(item, obj, FOREGROUND_FINALIZER)
 
@@ -168,27 +189,29 @@ class GarbageCollector:
             await self._set_owners(_item(kind, dependent), dependent, kept)
         await self._remove_finalizer(item, obj, ORPHAN_FINALIZER)
 
-    async def _set_owners(self, item: Item, obj: Object, owners: Sequence[OwnerReference]) -> None:
-        await self._patch(item, obj, {"ownerReferences": list(owners) or None})
+    async def _set_owners(self, item: Item, obj: Object, owners: Sequence[OwnerReference]) -> Object | None:
+        return await self._patch(item, obj, {"ownerReferences": list(owners) or None})
 
     async def _remove_finalizer(self, item: Item, obj: Object, finalizer: str) -> None:
         left = [one for one in meta.finalizers(obj) if one != finalizer]
         await self._patch(item, obj, {"finalizers": left or None})
 
-    async def _patch(self, item: Item, obj: Object, metadata: Object) -> None:
+    async def _patch(self, item: Item, obj: Object, metadata: Object) -> Object | None:
+        """The object as it is then; None when it is gone."""
         preconditions = {"uid": item.uid, "resourceVersion": meta.resource_version(obj)}
         try:
-            await self._client.patch(
+            return await self._client.patch(
                 item.kind, item.name, item.namespace, {"metadata": preconditions | metadata}
             )
         except StatusError as error:
             if not is_not_found(error):
                 raise
+            return None
 
     def _dependents(self, uid: str) -> list[tuple[Kind, Object]]:
         return [
-            (kind, obj)
-            for kind, informer in self._informers.items()
+            (informer.kind, obj)
+            for informer in self._informers.values()
             for obj in informer.by_index(BY_OWNER, uid)
         ]
 
@@ -219,8 +242,8 @@ class GarbageCollector:
     def _enqueue_waiting_owners(self, obj: Object) -> None:
         """Owners in foreground deletion may have waited for this one."""
         for reference in meta.owner_references(obj):
-            kind = by_gvk(reference["apiVersion"], reference["kind"])
-            informer = self._informers.get(kind) if kind is not None else None
+            kind = self._registry.by_gvk(reference["apiVersion"], reference["kind"])
+            informer = self._informers.get(resource_of(kind)) if kind is not None else None
             if kind is None or informer is None:
                 continue
             owner = informer.get(reference["name"], meta.namespace(obj) if kind.namespaced else "")
@@ -241,6 +264,11 @@ class _Handler:
 
 def _item(kind: Kind, obj: Object) -> Item:
     return Item(kind, meta.namespace(obj), meta.name(obj), meta.uid(obj))
+
+
+def _is_in_foreground(obj: Object) -> bool:
+    """Whether it is being deleted and waits for its dependents."""
+    return meta.is_deleting(obj) and FOREGROUND_FINALIZER in meta.finalizers(obj)
 
 
 def _owner_uids(obj: Object) -> list[str]:

@@ -19,7 +19,9 @@ from gitkube.clock import Clock
 from gitkube.control.certificate_signer import CertificateSigner
 from gitkube.control.cluster_role_aggregation import ClusterRoleAggregationController
 from gitkube.control.context import Context
+from gitkube.control.cronjob import CronJobController
 from gitkube.control.deployment import DeploymentController
+from gitkube.control.disruption import DisruptionController
 from gitkube.control.endpointslice import EndpointSliceController
 from gitkube.control.garbage_collector import GarbageCollector
 from gitkube.control.job import JobController
@@ -28,9 +30,13 @@ from gitkube.control.node_ipam import NodeIpamController
 from gitkube.control.node_lifecycle import NodeLifecycleController
 from gitkube.control.pod_gc import PodGarbageCollector
 from gitkube.control.replicaset import ReplicaSetController
+from gitkube.control.replication_controller import ReplicationControllerController
+from gitkube.control.resource_quota import ResourceQuotaController
 from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
+from gitkube.control.storage_protection import ClaimProtectionController, VolumeProtectionController
 from gitkube.control.taint_eviction import TaintEvictionController
+from gitkube.objects.registry import Registry
 
 HEALTHY_S = 60.0
 """Whoever ran for so long starts again with the first pause."""
@@ -55,10 +61,11 @@ class Manager:
         rng: random.Random,
         settings: ControlSettings,
         controllers: Sequence[type] | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self._clock = clock
         self._settings = settings
-        self.context = Context(client, clock, rng, settings)
+        self.context = Context(client, clock, rng, settings, registry or Registry())
         chosen = CONTROLLERS if controllers is None else controllers
         self._controllers: list[Runnable] = [controller(self.context) for controller in chosen]
 
@@ -94,13 +101,19 @@ class Manager:
 CONTROLLERS: tuple[type, ...] = (
     DeploymentController,
     ReplicaSetController,
+    ReplicationControllerController,
     EndpointSliceController,
     JobController,
+    CronJobController,
     NodeIpamController,
     NodeLifecycleController,
     TaintEvictionController,
     NamespaceController,
     ServiceAccountController,
+    ResourceQuotaController,
+    DisruptionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
     ClusterRoleAggregationController,
     CertificateSigner,
     GarbageCollector,

@@ -14,18 +14,21 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gitkube.api.client import Client, Propagation
-from gitkube.api.errors import StatusError, is_conflict, is_not_found
+from gitkube.api.errors import StatusError, is_conflict, is_not_found, is_outage
 from gitkube.clock import Clock
 from gitkube.gitops.check import Ref
-from gitkube.gitops.desired import FIELD_MANAGER, WAVES, Desired, digest_of, wave_of
+from gitkube.gitops.desired import DEFINITIONS, FIELD_MANAGER, WAVES, Desired, digest_of, wave_of
 from gitkube.gitops.difference import comparable
 from gitkube.gitops.plan import CONCURRENCY, Entry, needs_recreation
 from gitkube.objects import conditions, kinds, meta
+from gitkube.objects.custom.definition import ESTABLISHED, NAMES_ACCEPTED
 from gitkube.objects.types import Object
 
 RECREATE_DEADLINE_S = 30.0
 """How long an old Job may take to go before the new one is tried again later."""
 RECREATE_POLL_S = 0.05
+ESTABLISH_DEADLINE_S = 15.0
+"""How long a new kind may take to be served before its objects are tried, and put into quarantine."""
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +94,8 @@ class Applier:
                         group.create_task(one(wanted))
             except* StatusError as errors:
                 raise errors.exceptions[0] from None
+            if wave == DEFINITIONS:
+                await self._wait_established([wanted.ref for wanted in todo])
         for ref in [ref for ref in self.applied if ref not in desired]:
             del self.applied[ref]
         for ref in [ref for ref in self.quarantined if ref not in desired]:
@@ -167,7 +172,7 @@ class Applier:
             except StatusError as error:
                 if is_not_found(error) or is_conflict(error):
                     continue  # gone already, or another object took the name: not ours
-                if error.code >= 500 or error.code == 429:
+                if is_outage(error):
                     raise
                 log.warning("prune_refused", object=str(entry.ref), error=error.message)
                 left.append(entry)
@@ -178,7 +183,7 @@ class Applier:
         try:
             return await self.apply_one(wanted)
         except StatusError as error:
-            if error.code >= 500 or error.code == 429:
+            if is_outage(error):
                 raise
             self.quarantine(wanted, error)
             return False
@@ -194,6 +199,18 @@ class Applier:
         """A completed Job with a time to live is cleaned away by the cluster, and has not to run again."""
         has_ttl = (wanted.object.get("spec") or {}).get("ttlSecondsAfterFinished") is not None
         return wanted.ref.kind == kinds.JOB and has_ttl and seen.is_complete
+
+    async def _wait_established(self, definitions: Iterable[Ref]) -> None:
+        """Wait until kinds that were just defined are served; one whose names are taken never is."""
+        deadline_s = self._clock.monotonic() + ESTABLISH_DEADLINE_S
+        for ref in definitions:
+            while self._clock.monotonic() < deadline_s:
+                live = await self._current(ref)
+                if live is None or conditions.is_true(live, ESTABLISHED):
+                    break
+                if conditions.status_of(live, NAMES_ACCEPTED) == conditions.FALSE:
+                    break
+                await self._clock.sleep(RECREATE_POLL_S)
 
     async def _current(self, ref: Ref) -> Object | None:
         try:

@@ -18,12 +18,13 @@ from gitkube.gitops.references import Entry, reference_problems
 from gitkube.gitops.render.model import Manifest, Rendered
 from gitkube.gitops.unsupported import unsupported_problems
 from gitkube.objects import kinds
+from gitkube.objects.custom.definition import definition_as_new, kinds_when_established
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
 from gitkube.objects.nearest import nearest
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
-from gitkube.objects.validation import validate
+from gitkube.objects.validation.validate import validate
 from gitkube.objects.walk import Steps, steps_of
 
 DEFAULT_NAMESPACE = "default"
@@ -68,21 +69,31 @@ class CheckResult:
         return any(problem.is_error for problem in self.problems)
 
 
-def check(rendered: Rendered, *, live_namespaces: Iterable[str] = ()) -> CheckResult:
+def check(
+    rendered: Rendered, *, live_namespaces: Iterable[str] = (), live_kinds: Iterable[Kind] = ()
+) -> CheckResult:
     """Judge a rendered commit.
 
     Args:
         live_namespaces: those that the cluster has, whoever made them; empty when it was not asked.
+        live_kinds: custom kinds that the cluster serves already; those that the commit defines are known
+            beside them, and win.
     """
     problems = list(rendered.problems)
+    custom = {(kind.api_version, kind.kind): kind for kind in live_kinds}
+    custom |= defined_kinds(rendered.manifests)
     by_ref: dict[Ref, Checked] = {}
     entries: list[Entry] = []
     for manifest in rendered.manifests:
-        kind = _kind_of(manifest, problems)
+        kind = _kind_of(manifest, problems, custom)
         if kind is None:
             continue
         obj = _with_namespace(manifest.object, kind)
-        found = structure.findings(manifest.object, schema_of(kind))
+        found = (
+            structure.findings(manifest.object, schema_of(kind))
+            if kind.custom is None
+            else structure.unknown_findings(manifest.object, kind.custom.schema)
+        )
         manifest_problems = _object_problems(manifest, kind, found)
         if not manifest_problems:
             manifest_problems = unsupported_problems(manifest, kind, manifest.object)
@@ -107,7 +118,25 @@ def check(rendered: Rendered, *, live_namespaces: Iterable[str] = ()) -> CheckRe
     return CheckResult(objects, tuple(problems), by_ref)
 
 
-def _kind_of(manifest: Manifest, problems: list[Problem]) -> Kind | None:
+def defined_kinds(manifests: Iterable[Manifest]) -> dict[tuple[str, str], Kind]:
+    """The kinds that the definitions of a commit make, by apiVersion and kind; wrong ones make none."""
+    found: dict[tuple[str, str], Kind] = {}
+    for manifest in manifests:
+        if kinds.by_gvk(manifest.api_version, manifest.kind) is not kinds.CUSTOM_RESOURCE_DEFINITION:
+            continue
+        definition = apply_defaults(kinds.CUSTOM_RESOURCE_DEFINITION, manifest.object)
+        if _is_right(definition):
+            found |= {(kind.api_version, kind.kind): kind for kind in kinds_when_established(definition)}
+    return found
+
+
+def _is_right(definition: Object) -> bool:
+    return not validate(kinds.CUSTOM_RESOURCE_DEFINITION, definition_as_new(definition))
+
+
+def _kind_of(
+    manifest: Manifest, problems: list[Problem], custom: Mapping[tuple[str, str], Kind]
+) -> Kind | None:
     api_version, name = manifest.api_version, manifest.kind
     if not name or not api_version:
         missing = "kind" if not name else "apiVersion"
@@ -115,15 +144,16 @@ def _kind_of(manifest: Manifest, problems: list[Problem]) -> Kind | None:
             manifest.problem(f"{missing} is missing", (), hint="every manifest has apiVersion and kind")
         )
         return None
-    kind = kinds.by_gvk(api_version, name)
+    kind = kinds.by_gvk(api_version, name) or custom.get((api_version, name))
     if kind is None:
-        served = [one for one in kinds.SERVED if one.kind == name]
+        served = [one for one in (*kinds.SERVED, *custom.values()) if one.kind == name]
         if served:
             message = f"{name} is not served at {api_version}"
             near = nearest(api_version, [one.api_version for one in served]) or served[0].api_version
             problems.append(manifest.problem(message, ("apiVersion",), hint=f"use {near}"))
         else:
-            hint = did_you_mean(name, [one.kind for one in kinds.BUILT_IN] + ["Template"])
+            known = [one.kind for one in (*kinds.BUILT_IN, *custom.values())]
+            hint = did_you_mean(name, [*known, "Template"])
             problems.append(manifest.problem(f"unknown kind {name} of {api_version}", ("kind",), hint=hint))
         return None
     problem = kind_problem(manifest, kind)
@@ -172,6 +202,8 @@ def _without_value(finding: structure.Finding) -> structure.Finding:
 def _semantic_problems(manifest: Manifest, kind: Kind) -> list[Problem]:
     """Kubernetes' own checks beyond the schema, by the code of the API: names, ranges, selectors."""
     obj = apply_defaults(kind, _with_namespace(manifest.object, kind))
+    if kind == kinds.CUSTOM_RESOURCE_DEFINITION:
+        obj = definition_as_new(obj)
     return [
         manifest.problem(_cause_text(kind, cause["field"], cause["message"]), steps_of(cause["field"]))
         for cause in validate(kind, obj)

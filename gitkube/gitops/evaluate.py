@@ -18,6 +18,8 @@ from gitkube.gitops.desired import Desired, desired_objects
 from gitkube.gitops.problem import Place, Problem
 from gitkube.gitops.render import Rendered, Renderer
 from gitkube.gitops.source import Commit, CommitId, Repository, SourceError, Tree
+from gitkube.objects.kinds import Kind
+from gitkube.objects.registry import Registry
 
 MAX_KEPT = 8
 """Evaluations of recent commits: the one in force, the one before, and those being pushed."""
@@ -43,11 +45,18 @@ class Evaluation:
 class Evaluator:
     """Evaluates commits of one repository."""
 
-    def __init__(self, repository: Path, *, renderer: Renderer | None = None) -> None:
+    def __init__(
+        self, repository: Path, *, renderer: Renderer | None = None, registry: Registry | None = None
+    ) -> None:
+        """
+        Args:
+            registry: the kinds that the cluster serves; None: those that are built in.
+        """
         self._path = repository
+        self._registry = registry or Registry()
         self._renderer = renderer or Renderer()
         self._lock = asyncio.Lock()
-        self._kept: OrderedDict[tuple[str, frozenset[str]], tuple[CheckResult, Mapping[Ref, Desired]]]
+        self._kept: OrderedDict[tuple[str, frozenset[str], int], tuple[CheckResult, Mapping[Ref, Desired]]]
         self._kept = OrderedDict()
 
     def close(self) -> None:
@@ -71,17 +80,27 @@ class Evaluator:
         """
         namespaces = frozenset(live_namespaces)
         async with self._lock:
-            return await asyncio.to_thread(self._evaluate, commit_id, extra_objects, namespaces)
+            registry = self._registry
+            kinds, version = registry.custom, registry.version
+            return await asyncio.to_thread(
+                self._evaluate, commit_id, extra_objects, namespaces, kinds, version
+            )
 
     def _evaluate(
-        self, commit_id: CommitId, extra_objects: Sequence[Path], namespaces: frozenset[str]
+        self,
+        commit_id: CommitId,
+        extra_objects: Sequence[Path],
+        namespaces: frozenset[str],
+        kinds: Sequence[Kind],
+        kinds_version: int,
     ) -> Evaluation:
         repository = Repository(self._path, extra_objects=extra_objects)
         commit = repository.commit(commit_id)
-        key = (commit.tree, namespaces)
+        key = (commit.tree, namespaces, kinds_version)
         kept = self._kept.get(key)
         if kept is None:
-            result = check(self._rendered(repository, commit_id), live_namespaces=namespaces)
+            rendered = self._rendered(repository, commit_id)
+            result = check(rendered, live_namespaces=namespaces, live_kinds=kinds)
             kept = self._kept[key] = (result, {} if result.has_errors else desired_objects(result.objects))
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)

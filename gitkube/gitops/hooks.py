@@ -38,6 +38,7 @@ from gitkube.gitops.plan import Entry, format_plan, make_plan
 from gitkube.gitops.problem import Place, Problem, count, errors, format_problems, summary_of
 from gitkube.gitops.rollout import Rollout
 from gitkube.gitops.source import CommitId, Repository, SourceError
+from gitkube.objects.kinds import Kind
 from gitkube.store.protocol import StoreError
 
 JUDGE_DEADLINE_S = 120.0
@@ -64,6 +65,8 @@ class Host(Protocol):
     def in_force(self, desired: Mapping[Ref, Desired]) -> Collection[Ref]: ...
 
     def namespaces(self) -> list[str]: ...
+
+    def stored_kinds(self) -> Sequence[Kind]: ...
 
     @property
     def is_replicated(self) -> bool: ...
@@ -206,6 +209,7 @@ class PushJudge:
             message=evaluation.commit.message,
             unchanged=self._host.in_force(evaluation.desired),
             commit_place=Place(f"commit {evaluation.commit.short}"),
+            stored_kinds=self._host.stored_kinds(),
         )
         problems = [*evaluation.problems, *plan.problems]
         if errors(problems):

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitkube.api.client import Client
-from gitkube.api.errors import StatusError, is_not_found
+from gitkube.api.errors import StatusError, is_not_found, is_outage
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import FIELD_MANAGER, TEMPLATE_HASH, Desired
 from gitkube.gitops.difference import FieldChange, differences
 from gitkube.gitops.problem import Place, Problem, printable
 from gitkube.objects import kinds, meta
+from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.objects.walk import steps_of
 
@@ -71,6 +72,7 @@ async def make_plan(
     message: str = "",
     unchanged: Collection[Ref] = (),
     commit_place: Place | None = None,
+    stored_kinds: Sequence[Kind] = kinds.BUILT_IN,
 ) -> Plan:
     """Compare what a commit wants with what is live.
 
@@ -78,6 +80,7 @@ async def make_plan(
         inventory: what came from git until now.
         message: the commit's, in which the word that allows deletions is looked for.
         unchanged: objects known to be in force as they are wanted; they are not asked about.
+        stored_kinds: all that a namespace may have in it.
         commit_place: where a problem of the commit as a whole is said to be.
 
     Raises:
@@ -85,10 +88,11 @@ async def make_plan(
     """
     gate = asyncio.Semaphore(CONCURRENCY)
     new_namespaces = {ref.name for ref in desired if ref.kind == kinds.NAMESPACE}
+    definitions = {ref.name for ref in desired if ref.kind == kinds.CUSTOM_RESOURCE_DEFINITION}
 
     async def one(wanted: Desired) -> tuple[Change | None, list[Problem]]:
         async with gate:
-            return await _compare(client, wanted, new_namespaces)
+            return await _compare(client, wanted, new_namespaces, definitions)
 
     asked = [wanted for ref, wanted in desired.items() if ref not in unchanged]
     async with asyncio.TaskGroup() as group:
@@ -104,7 +108,8 @@ async def make_plan(
     deleted = [entry for entry in old if entry.ref not in desired]
     live_deleted = [entry for entry in deleted if await live_entry(client, entry) is not None]
     changes += [Change(DELETE, entry.ref, _place_of(entry.origin)) for entry in live_deleted]
-    brake = await deletion_brake(client, live_deleted, old, message, commit_place or Place("."))
+    place = commit_place or Place(".")
+    brake = await deletion_brake(client, live_deleted, old, message, place, stored_kinds)
     if brake is not None:
         problems.append(brake)
     same = len(desired) - sum(1 for change in changes if change.action != DELETE)
@@ -125,7 +130,12 @@ async def live_entry(client: Client, entry: Entry) -> Object | None:
 
 
 async def deletion_brake(
-    client: Client, deleted: Sequence[Entry], inventory: Sequence[Entry], message: str, place: Place
+    client: Client,
+    deleted: Sequence[Entry],
+    inventory: Sequence[Entry],
+    message: str,
+    place: Place,
+    stored_kinds: Sequence[Kind] = kinds.BUILT_IN,
 ) -> Problem | None:
     """Why these deletions need a word in the commit's message, or None."""
     if ALLOW_DELETE in message or not deleted:
@@ -136,15 +146,15 @@ async def deletion_brake(
         return Problem(place, text, hint=hint)
     for entry in deleted:
         if entry.ref.kind == kinds.NAMESPACE:
-            inside = await _things_in(client, entry.ref.name)
+            inside = await _things_in(client, entry.ref.name, stored_kinds)
             if inside:
                 text = f"this commit deletes the namespace {entry.ref.name} with {inside} and all else in it"
                 return Problem(place, text, hint=hint)
     return None
 
 
-async def _things_in(client: Client, namespace: str) -> str:
-    for kind in kinds.BUILT_IN:
+async def _things_in(client: Client, namespace: str, stored_kinds: Sequence[Kind]) -> str:
+    for kind in stored_kinds:
         if not kind.namespaced or kind in (kinds.EVENT, kinds.ENDPOINT_SLICE, kinds.LEASE):
             continue
         for obj in (await client.list(kind, namespace, limit=5)).items:
@@ -154,7 +164,7 @@ async def _things_in(client: Client, namespace: str) -> str:
 
 
 async def _compare(
-    client: Client, wanted: Desired, new_namespaces: Collection[str]
+    client: Client, wanted: Desired, new_namespaces: Collection[str], definitions: Collection[str]
 ) -> tuple[Change | None, list[Problem]]:
     ref = wanted.ref
     try:
@@ -172,7 +182,10 @@ async def _compare(
     except StatusError as error:
         if live is None and is_not_found(error) and ref.namespace in new_namespaces:
             return Change(CREATE, ref, wanted.place), []  # its namespace comes with the same commit
-        if error.code >= 500 or error.code == 429:
+        custom = ref.kind.custom
+        if live is None and is_not_found(error) and custom is not None and custom.definition in definitions:
+            return Change(CREATE, ref, wanted.place), []  # and so does its kind
+        if is_outage(error):
             raise
         return None, problems_of(error, wanted)
     if live is None:
@@ -193,7 +206,8 @@ def needs_recreation(wanted: Desired, live: Object) -> bool:
 
 def problems_of(error: StatusError, wanted: Desired) -> list[Problem]:
     """The API's refusal of an object, at the lines of the fields that it names."""
-    causes: list[dict[str, Any]] = (error.details or {}).get("causes") or []
+    given: list[dict[str, Any]] = (error.details or {}).get("causes") or []
+    causes = [cause for cause in given if cause.get("field")]  # webhooks and policies name none
     if not causes:
         return [wanted.checked.problem(error.message)]
     return [

@@ -8,7 +8,7 @@ widened before anything is applied and narrowed only after everything else is go
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gitkube.api.client import Client
@@ -19,6 +19,8 @@ from gitkube.gitops.desired import FIELD_MANAGER
 from gitkube.gitops.plan import Entry
 from gitkube.gitops.source import Commit, CommitId
 from gitkube.objects import conditions, kinds
+from gitkube.objects.kinds import Kind
+from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 
 DEFAULT_NAME = "main"
@@ -28,8 +30,18 @@ MAX_MESSAGE_CHARS = 2_000
 class SourceState:
     """Reads and writes one Source. The sync is its only writer."""
 
-    def __init__(self, client: Client, *, name: str, repository: str, branch: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        name: str,
+        repository: str,
+        branch: str,
+        clock: Clock,
+        registry: Registry | None = None,
+    ) -> None:
         self._client = client
+        self._registry = registry or Registry()
         self._name = name
         self._repository = repository
         self._branch = branch
@@ -43,7 +55,7 @@ class SourceState:
 
     @property
     def inventory(self) -> list[Entry]:
-        return inventory_of(self._status)
+        return inventory_of(self._status, self._registry.by_gvk)
 
     @property
     def applied(self) -> CommitId | None:
@@ -142,11 +154,13 @@ def commit_fields(commit: Commit) -> dict[str, Any]:
     }
 
 
-def inventory_of(status: Mapping[str, Any]) -> list[Entry]:
+def inventory_of(
+    status: Mapping[str, Any], by_gvk: Callable[[str, str], Kind | None] = kinds.by_gvk
+) -> list[Entry]:
     """The objects that came from git, by a Source's status. Kinds that are served no more are left out."""
     entries = []
     for item in status.get("inventory") or ():
-        kind = kinds.by_gvk(item["apiVersion"], item["kind"])
+        kind = by_gvk(item["apiVersion"], item["kind"])
         if kind is not None:
             ref = Ref(kind, item.get("namespace") or "", item["name"])
             entries.append(Entry(ref, item.get("uid") or "", item.get("origin") or ""))

@@ -11,10 +11,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from gitkube.gitops.problem import did_you_mean
+from gitkube.objects.custom.pruning import unknown_paths
+from gitkube.objects.custom.schema import CustomSchema
 from gitkube.objects.quantity import Quantity
 from gitkube.objects.schema import Schema
 from gitkube.objects.validation.shape import is_of_type
-from gitkube.objects.walk import Node, Steps, walk
+from gitkube.objects.walk import Node, Steps, steps_of, walk
 
 MAX_FINDINGS = 50
 """Of one object."""
@@ -42,6 +44,20 @@ class Finding(NamedTuple):
 def findings(obj: Mapping[str, Any], schema: Schema) -> list[Finding]:
     """What the schema refuses of an object, at most MAX_FINDINGS."""
     return list(islice((finding for node in walk(schema, obj) for finding in _of_node(node)), MAX_FINDINGS))
+
+
+def unknown_findings(obj: Mapping[str, Any], schema: CustomSchema) -> list[Finding]:
+    """Fields that a custom kind does not know; what else is wrong with it, its validation says."""
+    found = []
+    for path in islice(unknown_paths(schema, obj), MAX_FINDINGS):
+        steps = steps_of(path)
+        holder = schema.at(*("*" if isinstance(step, int) else step for step in steps[:-1]))
+        known = holder.properties if holder is not None else {}
+        hint = did_you_mean(str(steps[-1]), known) if steps else ""
+        if not hint and known and len(known) <= 12:
+            hint = "it has: " + ", ".join(known)
+        found.append(Finding(steps, path, f"unknown field {path}", hint, of_key=True))
+    return found
 
 
 def _of_node(node: Node) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 
 from gitkube.api.client import Client
-from gitkube.api.errors import StatusError
+from gitkube.api.errors import StatusError, is_outage
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock, rfc3339
 from gitkube.gitops.agreement import GitsTurn, Truth
@@ -41,6 +41,8 @@ from gitkube.gitops.state import DEFAULT_NAME, SourceState, commit_fields, inven
 from gitkube.gitops.view import WITH_HEALTH, View
 from gitkube.gitops.watcher import BranchWatcher
 from gitkube.objects import conditions, kinds, meta
+from gitkube.objects.kinds import Kind
+from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 
 HEAL_WORKERS = 4
@@ -71,6 +73,7 @@ class Sync:
         name: str = DEFAULT_NAME,
         evaluator: Evaluator | None = None,
         truth: Truth | None = None,
+        registry: Registry | None = None,
     ) -> None:
         """
         Args:
@@ -78,13 +81,22 @@ class Sync:
             socket: where the hooks reach this process.
             name: of the Source object.
             truth: where the branch is; None: where this repository has it.
+            registry: the kinds that the cluster serves; None: those that are built in.
         """
         self._client = client
         self._repo = repo.resolve()
         self._branch = branch
         self._clock = clock
-        self._evaluator = evaluator or Evaluator(self._repo)
-        self._state = SourceState(client, name=name, repository=str(self._repo), branch=branch, clock=clock)
+        self._registry = registry or Registry()
+        self._evaluator = evaluator or Evaluator(self._repo, registry=self._registry)
+        self._state = SourceState(
+            client,
+            name=name,
+            repository=str(self._repo),
+            branch=branch,
+            clock=clock,
+            registry=self._registry,
+        )
         self._view = View(client, clock=clock, rng=rng)
         self._applier = Applier(client, self._view.live, clock=clock)
         self._queue: WorkQueue[Ref] = WorkQueue(clock, rng)
@@ -131,6 +143,10 @@ class Sync:
     def namespaces(self) -> list[str]:
         """Those that the cluster has."""
         return self._view.namespaces()
+
+    def stored_kinds(self) -> Sequence[Kind]:
+        """All that a namespace may have in it."""
+        return self._registry.stored
 
     def notify(self, commit: CommitId | None = None) -> None:
         """The branch may have moved."""
@@ -322,7 +338,7 @@ class Sync:
     async def _brake(self, gone: list[Entry], before: list[Entry], evaluation: Evaluation) -> str:
         live = [entry for entry in gone if await live_entry(self._client, entry) is not None]
         message = evaluation.commit.message
-        problem = await deletion_brake(self._client, live, before, message, Place("."))
+        problem = await deletion_brake(self._client, live, before, message, Place("."), self._registry.stored)
         return f"{problem.message}; nothing was deleted; {problem.hint}" if problem is not None else ""
 
     # ------------------------------------------------------------------ healing
@@ -359,7 +375,7 @@ class Sync:
             if await self._applier.apply_one(wanted):
                 log.info("object_healed", object=str(ref), origin=str(wanted.place))
         except StatusError as error:
-            if error.code < 500 and error.code != 429:
+            if not is_outage(error):
                 self._applier.quarantine(wanted, error)
             raise
         finally:

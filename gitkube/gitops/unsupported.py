@@ -22,7 +22,9 @@ POD_SPECS: dict[Kind, tuple[str, ...]] = {
     kinds.POD: ("spec",),
     kinds.DEPLOYMENT: _TEMPLATE,
     kinds.REPLICA_SET: _TEMPLATE,
+    kinds.REPLICATION_CONTROLLER: _TEMPLATE,
     kinds.JOB: _TEMPLATE,
+    kinds.CRON_JOB: ("spec", "jobTemplate", *_TEMPLATE),
 }
 """Where a kind has its pod spec."""
 VOLUMES = frozenset({"name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath"})

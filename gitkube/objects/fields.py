@@ -11,7 +11,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from gitkube.objects.kinds import EVENT, JOB, NAMESPACE, NODE, POD, REPLICA_SET, SECRET, SERVICE, Kind
+from gitkube.objects.custom.jsonpath import simple_fields
+from gitkube.objects.kinds import (
+    CERTIFICATE_SIGNING_REQUEST,
+    CLUSTER_TRUST_BUNDLE,
+    EVENT,
+    JOB,
+    NAMESPACE,
+    NODE,
+    POD,
+    POD_CERTIFICATE_REQUEST,
+    REPLICA_SET,
+    REPLICATION_CONTROLLER,
+    RESOURCE_SLICE,
+    SECRET,
+    SERVICE,
+    Kind,
+)
 from gitkube.objects.types import Object
 
 MAX_TEXT = 64 * 1024
@@ -53,7 +69,7 @@ class FieldSelector:
         for term in self.terms:
             if term.path in allowed:
                 continue
-            if kind in _SELECTABLE:
+            if kind in _SELECTABLE or kind.custom is not None:
                 raise FieldSelectorError(f"field label not supported: {term.path}")
             raise FieldSelectorError(
                 f'"{term.path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
@@ -85,6 +101,8 @@ def parse_field_selector(text: str) -> FieldSelector:
 def selectable_fields(kind: Kind) -> frozenset[str]:
     """Paths that a kind can be selected by."""
     common = {_NAME, _NAMESPACE} if kind.namespaced else {_NAME}
+    if kind.custom is not None:
+        return frozenset(common | set(kind.custom.selectable))
     return frozenset(common | set(_SELECTABLE.get(kind, {})))
 
 
@@ -131,6 +149,15 @@ _SELECTABLE: Mapping[Kind, Mapping[str, Callable[[Object], str]]] = {
     SECRET: {"type": _at("type")},
     SERVICE: {"spec.clusterIP": _at("spec", "clusterIP"), "spec.type": _at("spec", "type")},
     REPLICA_SET: {"status.replicas": _number_at("status", "replicas")},
+    REPLICATION_CONTROLLER: {"status.replicas": _number_at("status", "replicas")},
+    CERTIFICATE_SIGNING_REQUEST: {"spec.signerName": _at("spec", "signerName")},
+    CLUSTER_TRUST_BUNDLE: {"spec.signerName": _at("spec", "signerName")},
+    POD_CERTIFICATE_REQUEST: {
+        "spec.signerName": _at("spec", "signerName"),
+        "spec.podName": _at("spec", "podName"),
+        "spec.nodeName": _at("spec", "nodeName"),
+    },
+    RESOURCE_SLICE: {"spec.nodeName": _at("spec", "nodeName"), "spec.driver": _at("spec", "driver")},
     JOB: {"status.successful": _number_at("status", "succeeded")},
     EVENT: {
         "involvedObject.kind": _at("involvedObject", "kind"),
@@ -153,6 +180,8 @@ def _value(kind: Kind, obj: Object, path: str) -> str:
         return str(obj["metadata"].get("name", ""))
     if path == _NAMESPACE:
         return str(obj["metadata"].get("namespace", ""))
+    if kind.custom is not None and path in kind.custom.selectable:
+        return _at(*(simple_fields(f".{path}") or ()))(obj)
     read = _SELECTABLE.get(kind, {}).get(path)
     if read is None:
         raise FieldSelectorError(f"field label not supported: {path}")

@@ -6,19 +6,24 @@ from the tables beside this file, and a kind without an entry there has none of 
 of Kubernetes 1.37's stable groups; `tools/check_kinds.py` compares them with a list made by others.
 
 Two kinds are another spelling of one that is stored (`stored_as`), and some are questions that are answered
-at once: they are served, and never stored.
+at once: they are served, and never stored. Kinds that a CustomResourceDefinition makes are not here but in
+the registry of a running API (`registry.py`), which has these and those.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gitkube.objects.custom.definition import CustomKind
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One resource of the API."""
+    """One resource of the API. Two are equal when they are the same resource in the same version."""
 
     group: str
     """"" is the core group."""
@@ -26,14 +31,20 @@ class Kind:
     kind: str
     plural: str
     namespaced: bool
-    short_names: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
+    short_names: tuple[str, ...] = field(default=(), compare=False)
+    categories: tuple[str, ...] = field(default=(), compare=False)
     """Words that name several kinds at once, such as "all"."""
-    subresources: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = field(default=(), compare=False)
     """Such as "status", "scale", "log"."""
-    verbs: tuple[str, ...] = ALL_VERBS
+    verbs: tuple[str, ...] = field(default=ALL_VERBS, compare=False)
     stored_as: str = ""
     """The apiVersion under which its objects are stored; "" when that is its own."""
+    singular_name: str = field(default="", compare=False)
+    """"" means the kind in small letters."""
+    list_kind_name: str = field(default="", compare=False)
+    """"" means the kind and "List"."""
+    custom: CustomKind | None = field(default=None, compare=False, repr=False)
+    """Of a custom resource what its definition says beyond names; None of a built-in kind."""
 
     @property
     def api_version(self) -> str:
@@ -41,11 +52,11 @@ class Kind:
 
     @property
     def singular(self) -> str:
-        return self.kind.lower()
+        return self.singular_name or self.kind.lower()
 
     @property
     def list_kind(self) -> str:
-        return f"{self.kind}List"
+        return self.list_kind_name or f"{self.kind}List"
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
@@ -62,14 +73,16 @@ _NO_COLLECTION = tuple(verb for verb in ALL_VERBS if verb != "deletecollection")
 NAMESPACE = Kind(
     "", "v1", "Namespace", "namespaces", False, ("ns",), (), ("status", "finalize"), _NO_COLLECTION
 )
-NODE = Kind("", "v1", "Node", "nodes", False, ("no",), (), _STATUS)
+NODE = Kind("", "v1", "Node", "nodes", False, ("no",), (), (*_STATUS, "proxy"))
 POD = Kind(
     "", "v1", "Pod", "pods", True, ("po",), _ALL,
-    ("status", "binding", "eviction", "log", "exec", "attach", "portforward"),
+    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy", "ephemeralcontainers",
+     "resize"),
 )  # fmt: skip
+BINDING = Kind("", "v1", "Binding", "bindings", True, verbs=("create",))
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",))
 SECRET = Kind("", "v1", "Secret", "secrets", True)
-SERVICE = Kind("", "v1", "Service", "services", True, ("svc",), _ALL, _STATUS)
+SERVICE = Kind("", "v1", "Service", "services", True, ("svc",), _ALL, (*_STATUS, "proxy"))
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",), (), ("token",))
 EVENT = Kind("", "v1", "Event", "events", True, ("ev",))
 ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", True, ("ep",))
@@ -247,6 +260,7 @@ QUESTIONS: tuple[Kind, ...] = (
     SELF_SUBJECT_RULES_REVIEW,
     SUBJECT_ACCESS_REVIEW,
     LOCAL_SUBJECT_ACCESS_REVIEW,
+    BINDING,
 )
 SERVED: tuple[Kind, ...] = (*BUILT_IN, HORIZONTAL_POD_AUTOSCALER_V1, EVENT_V1, *QUESTIONS)
 """All that clients may ask for. Of a group's versions the best comes first."""

@@ -28,6 +28,11 @@ def normalise(kind: Kind, obj: Object) -> Object:
     return result if isinstance(result, dict) else clone(obj)
 
 
+def normalise_value(schema: Schema, value: Any) -> Any:
+    """As `normalise`, for any value of a built-in schema."""
+    return _normalise(schema, value)
+
+
 def _normalise(schema: Schema, value: Any) -> Any:
     if isinstance(value, dict):
         return clone(value) if schema.preserve_unknown else _normalise_object(schema, value)
@@ -35,7 +40,7 @@ def _normalise(schema: Schema, value: Any) -> Any:
         items = schema.items
         if items is None or schema.preserve_unknown:
             return clone(value)
-        return [_zero(items) if item is None else _normalise(items, item) for item in value]
+        return [_normalise(items, _zero(items) if item is None else item) for item in value]
     if schema.is_quantity and value is not None:
         try:
             return str(Quantity.parse(value))
@@ -54,14 +59,14 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
             if additional is None:
                 result[field] = clone(value)
             else:
-                result[field] = _zero(additional) if value is None else _normalise(additional, value)
+                result[field] = _normalise(additional, _zero(additional) if value is None else value)
             continue
         if value is None:
             continue
         if field in schema.drops and (value == "" or value is False or value == 0):
             continue
         normal = _normalise(child, value)
-        if normal in ([], {}) and field not in schema.required and not _is_struct(child):
+        if normal in ([], {}) and field not in schema.required and not _says_something(child):
             continue
         result[field] = normal
     for field, empty in schema.writes.items():
@@ -70,9 +75,9 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _is_struct(schema: Schema) -> bool:
-    """An object with named fields, where {} says something (`emptyDir: {}`)."""
-    return schema.is_object and schema.additional_properties is None
+def _says_something(schema: Schema) -> bool:
+    """Whether {} is other than nothing: in an object with named fields (`emptyDir: {}`), or as any JSON."""
+    return schema.preserve_unknown or (schema.is_object and schema.additional_properties is None)
 
 
 def _zero(schema: Schema) -> Any:

@@ -216,7 +216,7 @@ class Schema:
             extra["default"] = _KEY_DEFAULTS[self.name, field]
         reference = raw.get("$ref")
         if reference is None:
-            return Schema({**raw, **extra} if extra else raw)
+            return type(self)({**raw, **extra} if extra else raw)
         name = reference.removeprefix(_REFERENCE_PREFIX)
         base = _named_schema(name)
         # What stands beside a reference is about this use of the definition, and wins.
@@ -232,6 +232,8 @@ def schema_of(kind: Kind) -> Schema:
     Raises:
         SchemaError: neither Kubernetes nor `schemas/` has one for it.
     """
+    if kind.custom is not None:
+        return kind.custom.schema
     return _schema_of(kind.group, kind.version, kind.kind)
 
 
@@ -250,6 +252,8 @@ def definition_name(kind: Kind) -> str:
     Raises:
         SchemaError: neither Kubernetes nor `schemas/` has one for it.
     """
+    if kind.custom is not None:
+        return kind.custom.definition_name
     key = (kind.group, kind.version, kind.kind)
     try:
         return _names_by_kind()[key]

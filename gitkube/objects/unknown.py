@@ -7,12 +7,12 @@ refuses, and never stores it; whoever wrote it gets the name that was probably m
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
 
+from gitkube.objects.custom import pruning
 from gitkube.objects.kinds import Kind
 from gitkube.objects.nearest import nearest
-from gitkube.objects.patch.copying import clone
-from gitkube.objects.schema import Schema, schema_of
+from gitkube.objects.prune import knows, prune_value
+from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 from gitkube.objects.walk import Node, Steps, walk
 
@@ -25,8 +25,10 @@ def unknown_fields(kind: Kind, obj: Object) -> list[str]:
 
     In the order and the form of Kubernetes' strict decoder (`unknown field "spec.foo"`).
     """
+    if kind.custom is not None:
+        return list(islice(pruning.unknown_paths(kind.custom.schema, obj), MAX_REPORTED))
     schema = schema_of(kind)
-    if _knows(schema, obj):
+    if knows(schema, obj):
         return []
     return [
         node.path for node in islice((one for one in walk(schema, obj) if one.schema is None), MAX_REPORTED)
@@ -35,24 +37,11 @@ def unknown_fields(kind: Kind, obj: Object) -> list[str]:
 
 def prune(kind: Kind, obj: Object) -> Object:
     """A copy of an object without unknown fields."""
-    schema = schema_of(kind)
-    pruned = clone(obj) if _knows(schema, obj) else _prune(schema, obj)
+    if kind.custom is not None:
+        kept: Object = pruning.pruned(kind.custom.schema, obj)
+        return kept
+    pruned = prune_value(schema_of(kind), obj)
     return pruned if isinstance(pruned, dict) else {}
-
-
-def _prune(schema: Schema, value: Any) -> Any:
-    if schema.preserve_unknown or not isinstance(value, dict | list):
-        return clone(value)
-    if isinstance(value, list):
-        items = schema.items
-        return clone(value) if items is None else [_prune(items, item) for item in value]
-    properties, additional = schema.properties, schema.additional_properties
-    result: dict[str, Any] = {}
-    for field, item in value.items():
-        child = properties.get(field, additional)
-        if child is not None:
-            result[field] = _prune(child, item) if isinstance(item, dict | list) else item
-    return result
 
 
 def did_you_mean(node: Node) -> Steps:
@@ -75,25 +64,3 @@ def did_you_mean(node: Node) -> Steps:
         if parent.schema is not None and name in parent.schema.properties:
             return (*parent.steps, name)
     return ()
-
-
-def _knows(schema: Schema, value: Any) -> bool:
-    """Whether there is no unknown field: nearly always so, and the answer that most callers need."""
-    if type(value) is dict:
-        if schema.preserve_unknown:
-            return True
-        properties, additional = schema.properties, schema.additional_properties
-        if additional is not None and additional.is_scalar:
-            return True
-        for field, item in value.items():
-            child = properties.get(field, additional)
-            if child is None:
-                return False
-            kind = type(item)
-            if (kind is dict or kind is list) and not _knows(child, item):
-                return False
-    elif type(value) is list and not schema.preserve_unknown:
-        items = schema.items
-        if items is not None and not items.is_scalar:
-            return all(_knows(items, item) for item in value)
-    return True

@@ -35,6 +35,7 @@ from gitkube.control.leader import LEASE_NAME, LEASE_NAMESPACE, LeaderElection
 from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
 from gitkube.fleet.fleet import Fleet
+from gitkube.fleet.link import Dialer
 from gitkube.fleet.settings import FleetSettings
 from gitkube.gitops.agreement import Membership
 from gitkube.gitops.forwarding import Forwarding, Leader
@@ -49,6 +50,7 @@ from gitkube.server.audit.log import AuditLog
 from gitkube.server.audit.policy import default_policy, read_policy
 from gitkube.server.audit.trail import Auditor
 from gitkube.server.cluster import ClusterClient, ClusterEndpoints
+from gitkube.server.collector import keep_collections_short
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
@@ -57,6 +59,7 @@ from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.leaders_streams import LeadersStreams
 from gitkube.server.oidc.provider import Provider
 from gitkube.server.pki import Pki
+from gitkube.server.pod_forwards import LeadersForwards
 from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
 from gitkube.server.switch import Switch
@@ -99,9 +102,19 @@ class ControlPlane:
     """See the module's text."""
 
     def __init__(
-        self, settings: ControlPlaneSettings, *, clock: Clock | None = None, rng: random.Random | None = None
+        self,
+        settings: ControlPlaneSettings,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        dialer: Dialer | None = None,
     ) -> None:
+        """
+        Args:
+            dialer: another way to the hosts than SSH.
+        """
         self._settings = settings
+        self._dialer = dialer
         self._clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._streams = LeadersStreams()
@@ -152,6 +165,7 @@ class ControlPlane:
                         kinds=sealed_kinds(settings.encrypt),
                     ),
                 )
+                api.webhooks.services.forward = self._streams.port_forward
                 tasks.create_task(api.run(), name="api")
                 if settings.oidc is not None:
                     provider = Provider(settings.oidc, clock=self._clock, ca_file=settings.oidc_ca_file)
@@ -235,6 +249,7 @@ class ControlPlane:
             leader = controllers.leader
             return leader.client_urls[0] if leader is not None and leader.client_urls else ""
 
+        self._streams.forwards = LeadersForwards(leader_url, pki.controller_context)
         app = create_app(
             api,
             self._streams,
@@ -247,6 +262,7 @@ class ControlPlane:
                 authenticate=user_of_certificate,
                 clock=self._clock,
                 pushes=lambda: self._sync.answer_other if self._sync is not None else None,
+                streams=lambda: self._streams.leader,
             ),
         )
         server = HttpServer(
@@ -259,6 +275,7 @@ class ControlPlane:
         )
         await server.start()
         tasks.create_task(server.run(), name="https")
+        tasks.create_task(keep_collections_short(self._clock), name="collector")
         url = settings.client_url(server.port)
 
         def write_kubeconfig() -> None:
@@ -341,14 +358,18 @@ class ControlPlane:
             term=term,
             clock=self._clock,
             rng=self._rng,
-            settings=FleetSettings(),
+            settings=FleetSettings(cluster_cidr=settings.cluster_cidr),
+            dialer=self._dialer,
             api=parts.api_address,
         )
         manager = Manager(
             client("controller-manager"),
             clock=self._clock,
             rng=self._rng,
-            settings=ControlSettings(root_ca=parts.pki.ca_pem.decode(), sign=parts.pki.sign),
+            settings=ControlSettings(
+                cluster_cidr=settings.cluster_cidr, root_ca=parts.pki.ca_pem.decode(), sign=parts.pki.sign
+            ),
+            registry=parts.api.registry,
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
         sync = Sync(
@@ -359,6 +380,7 @@ class ControlPlane:
             clock=self._clock,
             rng=self._rng,
             truth=parts.replica,
+            registry=parts.api.registry,
         )
         log.info("leading", term=term)
         await self._forwards.off()

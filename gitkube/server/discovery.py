@@ -1,6 +1,6 @@
 """What is served, in both of Kubernetes' ways of saying so: a document for each level, or one for all.
 
-Both are made from the records of `objects/kinds.py` alone. Clients since 1.26 ask for the aggregated form by
+Both are made from the records of the registry alone. Clients since 1.26 ask for the aggregated form by
 the Accept header, and fall back to the older one when the answer's content type is not exactly that.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gitkube.api.errors import StatusError
 from gitkube.objects.kinds import Kind
+from gitkube.objects.registry import Registry
 from gitkube.server.answers import json_answer, text_answer
-from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
+from gitkube.server.negotiation import YAML, check_document, is_json, not_acceptable, parse_accept
 from gitkube.server.paths import unknown_path
 
 _READ_WRITE = ("get", "patch", "update")
@@ -24,6 +24,8 @@ _SUBRESOURCE_VERBS = {
     "status": _READ_WRITE,
     "scale": _READ_WRITE,
     "approval": _READ_WRITE,
+    "ephemeralcontainers": _READ_WRITE,
+    "resize": _READ_WRITE,
     "finalize": ("update",),
     "binding": ("create",),
     "eviction": ("create",),
@@ -32,6 +34,7 @@ _SUBRESOURCE_VERBS = {
     "exec": ("create", "get"),
     "attach": ("create", "get"),
     "portforward": ("create", "get"),
+    "proxy": ("create", "delete", "get", "patch", "update"),
 }
 _SUBRESOURCE_KINDS = {
     "scale": ("autoscaling", "v1", "Scale"),
@@ -53,18 +56,43 @@ _GROUP_ORDER = (
 _AGGREGATED_VERSIONS = ("v2", "v2beta1")
 
 
-class Discovery:
-    """The documents, made once: what is served does not change while the process lives."""
+class _Served:
+    """What is served at one moment, and the documents that say so."""
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
-        kinds = sorted(kinds, key=lambda kind: _rank(kind.group))  # stable: versions keep their order
-        self._kinds = kinds
-        self._groups = tuple(dict.fromkeys(kind.group for kind in kinds if kind.group))
-        self._aggregated = {
-            (root, version): orjson.dumps(_aggregated(self._of_root(root), version)) + b"\n"
-            for root in ("api", "apis")
-            for version in _AGGREGATED_VERSIONS
-        }
+        self.kinds = sorted(kinds, key=lambda kind: _rank(kind.group))  # stable: versions keep their order
+        self.groups = tuple(dict.fromkeys(kind.group for kind in self.kinds if kind.group))
+        self._aggregated: dict[tuple[str, str], bytes] = {}
+
+    def aggregated(self, root: str, version: str) -> bytes:
+        if (root, version) not in self._aggregated:
+            kinds = [kind for kind in self.kinds if bool(kind.group) == (root == "apis")]
+            self._aggregated[root, version] = orjson.dumps(_aggregated(kinds, version)) + b"\n"
+        return self._aggregated[root, version]
+
+
+class Discovery:
+    """The documents, made anew when the kinds that are served have changed."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._version = registry.version
+        self._served = _Served(registry.served)
+
+    @property
+    def _current(self) -> _Served:
+        if self._version != self._registry.version:
+            self._version = self._registry.version
+            self._served = _Served(self._registry.served)
+        return self._served
+
+    @property
+    def _kinds(self) -> Sequence[Kind]:
+        return self._current.kinds
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        return self._current.groups
 
     def root(self, request: web.Request, root: str) -> web.Response:
         """The answer to `/api` or `/apis`.
@@ -73,7 +101,7 @@ class Discovery:
             StatusError: 406.
         """
         for offer in parse_accept(request.headers.get("Accept", "*/*")):
-            if not is_json(offer.type):
+            if not is_json(offer.type) and offer.type != YAML:
                 continue
             version = offer.parameters.get("v", "")
             if offer.parameters.get("as") == "APIGroupDiscoveryList":
@@ -87,7 +115,7 @@ class Discovery:
         raise not_acceptable()
 
     def _answer_aggregated(self, request: web.Request, root: str, version: str) -> web.Response:
-        body = self._aggregated[root, version]
+        body = self._current.aggregated(root, version)
         tag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
         headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
         if request.headers.get("If-None-Match") == tag:
@@ -107,7 +135,7 @@ class Discovery:
         Raises:
             StatusError: 404, 406.
         """
-        _refuse_other_than_json(request)
+        check_document(request.headers.get("Accept", ""))
         kinds = [kind for kind in self._kinds if (kind.group, kind.version) == (group, version)]
         if not kinds:
             if group and group not in self._groups:
@@ -116,7 +144,8 @@ class Discovery:
         resources: list[dict[str, Any]] = []
         for kind in sorted(kinds, key=lambda kind: kind.plural):
             resources.append(_resource(kind))
-            resources.extend(_subresource(kind, name) for name in sorted(kind.subresources))
+            names = sorted(kind.subresources) if kind.custom is None else kind.subresources
+            resources.extend(_subresource(kind, name) for name in names)
         document: dict[str, Any] = {"kind": "APIResourceList"}
         if group:
             document["apiVersion"] = "v1"
@@ -147,20 +176,9 @@ class Discovery:
         ]
         return {"name": group, "versions": versions, "preferredVersion": versions[0]}
 
-    def _of_root(self, root: str) -> list[Kind]:
-        return [kind for kind in self._kinds if bool(kind.group) == (root == "apis")]
-
 
 def _rank(group: str) -> tuple[int, str]:
     return (_GROUP_ORDER.index(group) if group in _GROUP_ORDER else len(_GROUP_ORDER), group)
-
-
-def _refuse_other_than_json(request: web.Request) -> None:
-    header = request.headers.get("Accept")
-    if header and not any(is_json(offer.type) for offer in parse_accept(header)):
-        raise StatusError(
-            406, "NotAcceptable", "only the following media types are accepted: application/json"
-        )
 
 
 def _versions(kinds: Iterable[Kind], group: str) -> list[str]:
@@ -188,10 +206,16 @@ def _subresource(kind: Kind, name: str) -> dict[str, Any]:
         "singularName": "",
         "namespaced": kind.namespaced,
     }
-    group, version, kind_name = _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
+    group, version, kind_name = _subresource_kind(kind, name)
     if group != kind.group:
         resource |= {"group": group, "version": version}
     return resource | {"kind": kind_name, "verbs": list(_SUBRESOURCE_VERBS[name])}
+
+
+def _subresource_kind(kind: Kind, name: str) -> tuple[str, str, str]:
+    if name == "proxy":
+        return kind.group, kind.version, f"{kind.kind}ProxyOptions"
+    return _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
 
 
 def _aggregated(kinds: Sequence[Kind], version: str) -> dict[str, Any]:
@@ -239,7 +263,7 @@ def _aggregated_resource(kind: Kind) -> dict[str, Any]:
 
 
 def _aggregated_subresource(kind: Kind, name: str) -> dict[str, Any]:
-    group, version, kind_name = _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
+    group, version, kind_name = _subresource_kind(kind, name)
     return {
         "subresource": name,
         "responseKind": {"group": group, "version": version, "kind": kind_name},

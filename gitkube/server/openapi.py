@@ -19,7 +19,10 @@ from aiohttp import web
 import gitkube
 from gitkube.objects import schema as schemas
 from gitkube.objects.kinds import Kind
+from gitkube.objects.registry import Registry
+from gitkube.server import openapi_v2
 from gitkube.server.answers import accepts_gzip, json_answer
+from gitkube.server.openapi_custom import custom_definitions
 from gitkube.server.paths import unknown_path
 
 _LOCAL = "#/$defs/"
@@ -34,16 +37,32 @@ _PATCH_TYPES = (
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 )
+"""The last only of built-in kinds."""
 
 
 class OpenApi:
     """The documents of the kinds that are served."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
-        self._kinds: dict[str, list[Kind]] = {}
-        for kind in kinds:
-            self._kinds.setdefault(_path_of(kind), []).append(kind)
-        self._documents: dict[str, tuple[bytes, bytes]] = {}
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._version = -1
+        self._known: dict[str, list[Kind]] = {}
+        self._hashes: dict[str, str] = {}
+        self._documents: dict[str, tuple[str, bytes, bytes]] = {}
+        """Path -> hash, document, and document compressed."""
+        self._v2: tuple[int, bytes, bytes] | None = None
+        """For a version of the registry."""
+
+    @property
+    def _kinds(self) -> dict[str, list[Kind]]:
+        """Path of each group and version -> its kinds."""
+        if self._version != self._registry.version:
+            self._version = self._registry.version
+            self._known, self._hashes = {}, {}
+            for kind in self._registry.served:
+                self._known.setdefault(_path_of(kind), []).append(kind)
+            self._documents = {path: made for path, made in self._documents.items() if path in self._known}
+        return self._known
 
     def index(self, request: web.Request) -> web.Response:
         """The answer to `/openapi/v3`."""
@@ -74,30 +93,46 @@ class OpenApi:
         return web.Response(body=plain, headers=headers)
 
     def v2(self, request: web.Request) -> web.Response:
-        """The answer to `/openapi/v2`: that there is nothing in it; kubectl goes by v3 then."""
-        document = {
-            "swagger": "2.0",
-            "info": {"title": "Kubernetes", "version": _version()},
-            "paths": {},
-            "definitions": {},
-        }
-        return json_answer(request, document)
+        """The answer to `/openapi/v2`, as JSON."""
+        if self._v2 is None or self._v2[0] != self._registry.version:
+            plain = orjson.dumps(openapi_v2.document(self._registry.served, _version()))
+            self._v2 = (self._registry.version, plain, gzip.compress(plain, 6, mtime=0))
+        _, plain, compressed = self._v2
+        tag = f'"{hashlib.sha256(plain).hexdigest()[:32].upper()}"'
+        headers = {"ETag": tag, "Vary": "Accept, Accept-Encoding", "Content-Type": "application/json"}
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers=headers)
+        if accepts_gzip(request):
+            return web.Response(body=compressed, headers={**headers, "Content-Encoding": "gzip"})
+        return web.Response(body=plain, headers=headers)
 
     def _hash(self, path: str) -> str:
         # What a document is made of is fixed by these, so it need not be made to know its hash.
-        parts = (gitkube.__version__, schemas.SCHEMA_RELEASE, *(repr(kind) for kind in self._kinds[path]))
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32].upper()
+        kinds = self._kinds[path]
+        if path not in self._hashes:
+            parts = [gitkube.__version__, schemas.SCHEMA_RELEASE]
+            for kind in kinds:
+                parts.append(repr(kind))
+                if kind.custom is not None:
+                    parts.append(orjson.dumps(kind.custom.raw_schema).decode())
+            self._hashes[path] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32].upper()
+        return self._hashes[path]
 
     def _made(self, path: str) -> tuple[bytes, bytes]:
-        if path not in self._documents:
+        tag = self._hash(path)
+        made = self._documents.get(path)
+        if made is None or made[0] != tag:
             plain = orjson.dumps(document(self._kinds[path]))
-            self._documents[path] = (plain, gzip.compress(plain, 6, mtime=0))
-        return self._documents[path]
+            made = self._documents[path] = (tag, plain, gzip.compress(plain, 6, mtime=0))
+        return made[1], made[2]
 
 
 def document(kinds: Sequence[Kind]) -> dict[str, Any]:
     """The OpenAPI v3 document of kinds of one group and version."""
-    definitions = schemas.definitions()
+    definitions: Mapping[str, Any] = schemas.definitions()
+    for kind in kinds:
+        if kind.custom is not None:
+            definitions = {**definitions, **custom_definitions(kind)}
     wanted = [name for name in _ALWAYS if name in definitions]
     for kind in kinds:
         name = schemas.definition_name(kind)
@@ -223,7 +258,8 @@ def _operation(kind: Kind, action: str, query: Sequence[str]) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
     elif action == "patch":
         free_form = {"schema": {"type": "object"}}
-        operation["requestBody"] = {"required": True, "content": dict.fromkeys(_PATCH_TYPES, free_form)}
+        types = _PATCH_TYPES if kind.custom is None else _PATCH_TYPES[:-1]
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(types, free_form)}
     return operation
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitkube.files import replace_durably
+from gitkube.fleet.hosts import Inventory
 from gitkube.server.audit.log import DEFAULT_FILE_BYTES, DEFAULT_KEPT_FILES
 from gitkube.server.joining import JoinFile
 from gitkube.server.key_file import sealed_kinds
@@ -20,6 +21,7 @@ from gitkube.server.oidc.tokens import OidcSettings
 from gitkube.server.pki import Pki
 from gitkube.store.config import MemberConfig
 
+CLUSTER_CIDR = "10.42.0.0/16"
 MAX_SOCKET_PATH_BYTES = 100
 """unix(7) allows 108 with the final zero."""
 STORE_SOCKET = "store.sock"
@@ -34,7 +36,8 @@ class SettingsError(ValueError):
 @dataclass(frozen=True, slots=True)
 class ControlPlaneSettings:
     data_dir: Path
-    inventory: Path
+    inventory: Path | Inventory
+    """A file, which is watched, or hosts that stay as they are."""
     repository: Path
     branch: str = "main"
     listen_host: str = "127.0.0.1"
@@ -44,6 +47,8 @@ class ControlPlaneSettings:
     """Further host names and addresses by which clients call the API; the first goes into the kubeconfig."""
     kubeconfig: Path | None = None
     """Where the administrator's kubeconfig is written; None: `kubeconfig` in the data directory."""
+    cluster_cidr: str = CLUSTER_CIDR
+    """The pods' network; each host gets a /24 of it."""
     eviction_after_s: int = 300
     """Tolerations that pods get for hosts out of reach, when they don't name their own."""
     name: str = ""

@@ -16,6 +16,7 @@ from tests.support.oracle_newer import (
     discovery_of_old,
     is_atomic_now,
     is_newer,
+    newer_reason,
     table_of_old,
     token_document_of_old,
     token_of_old,
@@ -214,8 +215,10 @@ class Comparison:
 def essence(status: dict[str, Any]) -> dict[str, Any]:
     """What programs read of a refusal."""
     details = status.get("details") or {}
-    causes = {f"{cause.get('reason', '')} {cause.get('field', '')}" for cause in details.get("causes") or ()}
+    causes = {f"{newer_reason(cause)} {cause.get('field', '')}" for cause in details.get("causes") or ()}
     named = {key: details[key] for key in ("name", "group", "kind") if details.get(key)}
     if named.get("group") == "extensions":  # where Ingresses and NetworkPolicies came from
         named["group"] = "networking.k8s.io"
+    if token := (status.get("metadata") or {}).get("continue"):
+        named["continue"] = token
     return {"code": status.get("code"), "reason": status.get("reason", ""), **named, "causes": sorted(causes)}

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gitkube.objects import kinds
+from gitkube.objects.custom.defaulting import with_defaults
 from gitkube.objects.defaults import cluster, config, extension, network, pods, policy, storage, workloads
 from gitkube.objects.defaults.workloads import with_generated_selector
 from gitkube.objects.kinds import Kind
@@ -69,6 +70,8 @@ _DEFAULTS: Mapping[Kind, Callable[[Object], None]] = {
 
 def apply_defaults(kind: Kind, obj: Object) -> Object:
     """A copy of an object in canonical spelling (`normalise`) with everything filled in."""
+    if kind.custom is not None:
+        return with_defaults(kind.custom.schema, obj)
     result = normalise(kind, obj)
     default = _DEFAULTS.get(kind)
     if default is not None:

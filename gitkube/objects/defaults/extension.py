@@ -71,6 +71,33 @@ def default_definition(definition: Object) -> None:
         fill(service, port=_HTTPS_PORT)
     if spec.get("preserveUnknownFields") is False:
         del spec["preserveUnknownFields"]
+    for version in parts(spec, "versions"):
+        fill(version, served=False, storage=False)
+        _drop_empty_words(part(part(version, "schema"), "openAPIV3Schema"))
+
+
+_EMPTY_WORDS = (
+    "id", "$schema", "$ref", "description", "type", "format", "title", "pattern", "nullable", "uniqueItems",
+    "exclusiveMaximum", "exclusiveMinimum", "x-kubernetes-embedded-resource", "x-kubernetes-int-or-string",
+)  # fmt: skip
+"""Words of a schema that vanish when they say nothing."""
+_MAX_SCHEMA_DEPTH = 128
+
+
+def _drop_empty_words(schema: Any, depth: int = 0) -> None:
+    if not isinstance(schema, dict) or depth > _MAX_SCHEMA_DEPTH:
+        return
+    for word in _EMPTY_WORDS:
+        if schema.get(word) in ("", False):
+            schema.pop(word, None)
+    for word in ("properties", "patternProperties", "definitions"):
+        for child in part(schema, word).values():
+            _drop_empty_words(child, depth + 1)
+    for word in ("items", "additionalProperties", "not"):
+        _drop_empty_words(schema.get(word), depth + 1)
+    for word in ("allOf", "anyOf", "oneOf"):
+        for child in parts(schema, word):
+            _drop_empty_words(child, depth + 1)
 
 
 def default_api_service(api_service: Object) -> None:

@@ -108,11 +108,15 @@ _DEFAULT_TABLE = Table((NAME, AGE), _name_and_age)
 
 def columns(kind: Kind) -> Sequence[Column]:
     """The columns of a kind, those of `-o wide` (priority 1) among them."""
+    if kind.custom is not None:
+        return kind.custom.table.columns
     return _TABLES.get(stored_kind(kind), _DEFAULT_TABLE).columns
 
 
 def row(kind: Kind, obj: Object, now_s: float) -> Cells:
     """The cells of an object, one for each column."""
+    if kind.custom is not None:
+        return kind.custom.table.cells(obj, now_s)
     return _TABLES.get(stored_kind(kind), _DEFAULT_TABLE).cells(to_stored(kind, obj), now_s)
 
 

@@ -10,6 +10,7 @@ from gitkube.objects.kinds import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     CLUSTER_TRUST_BUNDLE,
+    CUSTOM_RESOURCE_DEFINITION,
     EVENT,
     IP_ADDRESS,
     NAMESPACE,
@@ -61,7 +62,7 @@ def check_metadata(causes: Causes, kind: Kind, obj: Object) -> None:
         causes.forbidden("metadata.namespace", "not allowed on this type")
     check_labels(causes, metadata.get("labels"), "metadata.labels")
     check_annotations(causes, metadata.get("annotations"), "metadata.annotations")
-    _check_finalizers(causes, metadata.get("finalizers") or ())
+    _check_finalizers(causes, kind, metadata.get("finalizers") or ())
     _check_owners(causes, metadata.get("ownerReferences") or ())
     _check_managers(causes, metadata.get("managedFields") or ())
     if (metadata.get("generation") or 0) < 0:
@@ -102,14 +103,16 @@ def check_annotations(causes: Causes, annotations: Mapping[str, str] | None, pat
         causes.too_long(path, f"may not be more than {MAX_ANNOTATIONS_BYTES} bytes")
 
 
-def _check_finalizers(causes: Causes, finalizers: Any) -> None:
+def _check_finalizers(causes: Causes, kind: Kind, finalizers: Any) -> None:
+    # What apiextensions-apiserver serves may have finalizers that say no domain.
+    is_core = kind.custom is None and kind is not CUSTOM_RESOURCE_DEFINITION
     if {"foregroundDeletion", "orphan"} <= set(finalizers):
         message = "finalizer orphan and foregroundDeletion cannot be both set"
         causes.invalid("metadata.finalizers", list(finalizers), message)
     for index, finalizer in enumerate(finalizers):
         wrong = names.qualified_name(finalizer or "")
         causes.invalids("metadata.finalizers", finalizer, wrong)
-        if "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
+        if is_core and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             causes.invalid(
                 f"metadata.finalizers[{index}]",
                 finalizer,

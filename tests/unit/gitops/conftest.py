@@ -21,6 +21,7 @@ from gitkube.gitops.problem import Problem
 from gitkube.gitops.render import Renderer
 from gitkube.gitops.source import BlobId, Tree
 from gitkube.gitops.sync import Sync
+from gitkube.objects.registry import Registry
 from tests.support.real_api import real_client
 
 ENVIRONMENT = {
@@ -157,11 +158,19 @@ async def api_client(tmp_path: Path) -> AsyncIterator[Client]:
 
 
 @contextlib.asynccontextmanager
-async def running_sync(client: Client, repo: Repo, directory: Path) -> AsyncIterator[Sync]:
+async def running_sync(
+    client: Client, repo: Repo, directory: Path, *, registry: Registry | None = None
+) -> AsyncIterator[Sync]:
     """A sync over the repository, for as long as the block lasts."""
     socket = directory / "gitops.sock"
     sync = Sync(
-        client, repo=repo.bare, branch="main", socket=socket, clock=SystemClock(), rng=random.Random(2)
+        client,
+        repo=repo.bare,
+        branch="main",
+        socket=socket,
+        clock=SystemClock(),
+        rng=random.Random(2),
+        registry=registry,
     )
     task = asyncio.ensure_future(sync.run())
     try:

@@ -11,7 +11,7 @@ from gitkube.objects.conversion import from_stored, to_stored
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
-from gitkube.objects.validation import validate
+from gitkube.objects.validation.validate import validate
 
 IDS = [f"{kind.api_version}/{kind.kind}" for kind in kinds.SERVED]
 

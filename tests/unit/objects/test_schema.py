@@ -16,8 +16,8 @@ from gitkube.objects.nearest import nearest
 from gitkube.objects.normalise import normalise
 from gitkube.objects.schema import Schema, named_schema, schema_of
 from gitkube.objects.unknown import did_you_mean, prune, unknown_fields
-from gitkube.objects.validation import mismatches, validate
 from gitkube.objects.validation.fitting import fits
+from gitkube.objects.validation.validate import mismatches, validate
 from gitkube.objects.walk import Steps, steps_of, walk
 
 

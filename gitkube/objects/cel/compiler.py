@@ -1,0 +1,555 @@
+"""From a tree to closures: each node becomes a function of the frame, and is called, not interpreted.
+
+A frame is a list: the budget first, then a slot for each variable, then one for each name that a macro binds.
+What a straight piece of code costs is known when it is compiled, so it is paid at once: for the whole
+expression at its start, for the body of a macro at each turn. Only what depends on values is paid in between.
+
+Types are inferred as far as literals and functions tell (`dyn` is what is not known), which finds the
+mistakes that Kubernetes finds without a schema: unknown names and functions, and operands that can never fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gitkube.objects.cel import functions, operators, registry
+from gitkube.objects.cel.errors import CelEvaluationError, CelSyntaxError, no_such_overload
+from gitkube.objects.cel.fields import has_field, index_value, select_field, unescaped
+from gitkube.objects.cel.loops import LOOPS
+from gitkube.objects.cel.syntax import (
+    All,
+    Any_,
+    Bind,
+    Call,
+    Choice,
+    Has,
+    Index,
+    ListOf,
+    Literal,
+    Loop,
+    LoopKind,
+    MapOf,
+    Message,
+    Name,
+    Node,
+    OptionalMap,
+    Select,
+)
+from gitkube.objects.cel.values import NONE, HostObject, Optional, Type, type_name
+
+Frame = list[Any]
+Run = Callable[[Frame], Any]
+
+MAX_TREE_DEPTH = 150
+"""Nodes within nodes, each of which is a Python frame when it is evaluated."""
+_LIBRARIES = functions.LOADED
+_TYPES = {
+    "int": "int",
+    "uint": "uint",
+    "double": "double",
+    "bool": "bool",
+    "string": "string",
+    "bytes": "bytes",
+    "list": "list",
+    "map": "map",
+    "null_type": "null_type",
+    "type": "type",
+    "optional_type": "optional_type",
+    "google.protobuf.Timestamp": "google.protobuf.Timestamp",
+    "google.protobuf.Duration": "google.protobuf.Duration",
+    "kubernetes.Quantity": "kubernetes.Quantity",
+    "kubernetes.URL": "kubernetes.URL",
+    "net.IP": "net.IP",
+    "net.CIDR": "net.CIDR",
+}
+_STATIC_NAMES = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    run: Run
+    cost: int
+    """Units of one run, without what its loops and functions add."""
+    type: str = "dyn"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    run: Run
+    cost: int
+    type: str
+    slots: int
+    """Length of a frame."""
+    used: tuple[tuple[str, int], ...]
+    """Variables that the expression names, and their slots."""
+    loop_depth: int
+    """Macros within macros."""
+
+
+def compile_tree(
+    source: str, tree: Node, variables: frozenset[str], constructors: frozenset[str]
+) -> Compiled:
+    """
+    Args:
+        variables: names that will be bound.
+        constructors: first names of the messages that it may make, such as `Object`.
+
+    Raises:
+        CelSyntaxError: it names what is not there, or cannot be evaluated whatever the values are.
+    """
+    compiler = _Compiler(source, variables, constructors)
+    code = compiler.node(tree)
+    used = tuple(sorted(compiler.used.items()))
+    return Compiled(code.run, code.cost, code.type, compiler.slots, used, compiler.deepest_loop)
+
+
+class _Compiler:
+    def __init__(self, source: str, variables: frozenset[str], constructors: frozenset[str]) -> None:
+        self._source = source
+        self._variables = variables
+        self._constructors = constructors
+        self._local: dict[str, tuple[int, str]] = {}
+        self._depth = 0
+        self._loop_depth = 0
+        self.used: dict[str, int] = {}
+        self.slots = 1
+        self.deepest_loop = 0
+
+    def node(self, node: Node) -> Code:
+        self._depth += 1
+        if self._depth > MAX_TREE_DEPTH:
+            raise self._mistake(f"expression recursion limit exceeded: {MAX_TREE_DEPTH}", node)
+        try:
+            return self._dispatch(node)
+        finally:
+            self._depth -= 1
+
+    def _dispatch(self, node: Node) -> Code:
+        match node:
+            case Literal():
+                return self._literal(node)
+            case Name():
+                return self._name(node)
+            case Select():
+                return self._select(node)
+            case Has():
+                return self._has(node)
+            case Index():
+                return self._index(node)
+            case Call():
+                return self._call(node)
+            case All():
+                return self._logical(node.parts, False, "_&&_")
+            case Any_():
+                return self._logical(node.parts, True, "_||_")
+            case Choice():
+                return self._choice(node)
+            case ListOf():
+                return self._list(node)
+            case MapOf():
+                return self._map(node)
+            case Message():
+                return self._message(node)
+            case Loop():
+                return self._loop(node)
+            case Bind():
+                return self._bind(node)
+            case OptionalMap():
+                return self._optional_map(node)
+        raise self._mistake("unsupported expression", node)
+
+    # ------------------------------------------------------------------ names and fields
+
+    def _literal(self, node: Literal) -> Code:
+        value = node.value
+        return Code(lambda frame: value, 0, _static(value))
+
+    def _name(self, node: Name) -> Code:
+        name = node.name
+        if name in self._local:
+            slot, type = self._local[name]
+        elif name in self._variables:
+            slot, type = self._slot_of(name), "dyn"
+        elif name in _TYPES:
+            value = Type(_TYPES[name])
+            return Code(lambda frame: value, 0, "type")
+        else:
+            raise self._undeclared(name, node)
+        return Code(lambda frame: frame[slot], 1, type)
+
+    def _slot_of(self, variable: str) -> int:
+        slot = self.used.get(variable)
+        if slot is None:
+            slot = self.used[variable] = self._new_slot()
+        return slot
+
+    def _new_slot(self) -> int:
+        self.slots += 1
+        return self.slots - 1
+
+    def _is_variable(self, name: str) -> bool:
+        return name in self._local or name in self._variables
+
+    def _select(self, node: Select) -> Code:
+        if (dotted := self._namespaced(node)) in _TYPES:
+            value = Type(_TYPES[dotted])
+            return Code(lambda frame: value, 0, "type")
+        operand = self.node(node.operand)
+        self._check_selectable(operand, node)
+        run, field, plain = operand.run, node.field, unescaped(node.field)
+        if node.is_optional:
+
+            def optional(frame: Frame) -> Any:
+                value = run(frame)
+                if isinstance(value, Optional):
+                    if not value.has_value:
+                        return NONE
+                    value = value.value
+                if not has_field(value, field, plain):
+                    return NONE
+                return Optional(True, select_field(value, field, plain))
+
+            return Code(optional, operand.cost + 1, "optional_type")
+
+        def select(frame: Frame) -> Any:
+            value = run(frame)
+            if type(value) is dict and field in value:
+                return value[field]
+            return select_field(value, field, plain)
+
+        return Code(select, operand.cost + 1)
+
+    def _check_selectable(self, operand: Code, node: Node) -> None:
+        if operand.type in ("int", "uint", "double", "bool", "string", "bytes", "list", "null_type"):
+            raise self._mistake(f"type '{operand.type}' does not support field selection", node)
+
+    def _has(self, node: Has) -> Code:
+        operand = self.node(node.operand)
+        self._check_selectable(operand, node)
+        run, field, plain = operand.run, node.field, unescaped(node.field)
+        return Code(lambda frame: has_field(run(frame), field, plain), operand.cost + 1, "bool")
+
+    def _index(self, node: Index) -> Code:
+        operand, index = self.node(node.operand), self.node(node.index)
+        if operand.type not in ("dyn", "list", "map", "optional_type"):
+            raise self._no_overload("_[_]", (operand, index), node)
+        run, key, is_optional = operand.run, index.run, node.is_optional
+        result = "optional_type" if is_optional else "dyn"
+        return Code(
+            lambda frame: index_value(run(frame), key(frame), is_optional),
+            operand.cost + index.cost + 1,
+            result,
+        )
+
+    # ------------------------------------------------------------------ calls
+
+    def _call(self, node: Call) -> Code:
+        if node.target is None:
+            if (operator := operators.OPERATORS.get(node.function)) is not None:
+                return self._operator(node, operator)
+            return self._function(node, node.function, node.arguments, is_method=False)
+        namespace = self._namespaced(node.target)
+        if namespace and registry.find(f"{namespace}.{node.function}", False, len(node.arguments)):
+            return self._function(node, f"{namespace}.{node.function}", node.arguments, is_method=False)
+        if node.function in ("or", "orValue") and len(node.arguments) == 1:
+            return self._or_else(node, node.target)
+        return self._function(node, node.function, (node.target, *node.arguments), is_method=True)
+
+    def _namespaced(self, node: Node) -> str:
+        """`sets` or `google.protobuf` of a chain of names of which the first is no variable; else ""."""
+        if isinstance(node, Name):
+            return "" if self._is_variable(node.name) else node.name
+        if isinstance(node, Select) and not node.is_optional:
+            head = self._namespaced(node.operand)
+            return f"{head}.{node.field}" if head else ""
+        return ""
+
+    def _operator(self, node: Call, operator: operators.Operator) -> Code:
+        operands = [self.node(each) for each in node.arguments]
+        types = [operand.type for operand in operands]
+        result = operator.result_of(types)
+        if result is None:
+            raise self._no_overload(node.function, operands, node)
+        cost = sum(operand.cost for operand in operands) + 1
+        apply = operator.apply
+        first = operands[0].run
+        if len(operands) == 1:
+            return Code(lambda frame: apply(frame[0], first(frame)), cost, result)
+        second = operands[1].run
+        return Code(lambda frame: apply(frame[0], first(frame), second(frame)), cost, result)
+
+    def _function(self, node: Call, name: str, arguments: tuple[Node, ...], *, is_method: bool) -> Code:
+        found = registry.find(name, is_method, len(arguments))
+        if found is None and not (is_method and registry.is_host_method(name)):
+            if not registry.is_known(name):
+                raise self._undeclared(name, node)
+            codes = [self.node(each) for each in arguments]
+            raise self._no_overload(name, codes, node, is_method=is_method)
+        codes = [self.node(each) for each in arguments]
+        if found is not None and not found.accepts([code.type for code in codes]):
+            raise self._no_overload(name, codes, node, is_method=is_method)
+        runs = [code.run for code in codes]
+        cost = sum(code.cost for code in codes) + 1
+        if found is None:
+
+            def ask(frame: Frame) -> Any:
+                receiver, *values = [run(frame) for run in runs]
+                if not isinstance(receiver, HostObject):
+                    raise no_such_overload()
+                return receiver.call(name, values)
+
+            return Code(ask, cost)
+        call = found.call
+        result = "dyn" if registry.is_host_method(name) else found.result
+        return Code(lambda frame: call(frame[0], [run(frame) for run in runs]), cost, result)
+
+    def _or_else(self, node: Call, target: Node) -> Code:
+        operand, other = self.node(target), self.node(node.arguments[0])
+        if operand.type not in ("dyn", "optional_type"):
+            raise self._no_overload(node.function, (operand, other), node, is_method=True)
+        run, alternative, is_value = operand.run, other.run, node.function == "orValue"
+
+        def or_else(frame: Frame) -> Any:
+            value = run(frame)
+            if not isinstance(value, Optional):
+                raise no_such_overload()
+            if not value.has_value:
+                return alternative(frame)
+            return value.value if is_value else value
+
+        cost = operand.cost + other.cost + 1
+        return Code(or_else, cost, "dyn" if is_value else "optional_type")
+
+    # ------------------------------------------------------------------ logic
+
+    def _logical(self, parts: tuple[Node, ...], decisive: bool, sign: str) -> Code:
+        codes = [self.node(part) for part in parts]
+        if any(code.type not in ("bool", "dyn") for code in codes):
+            raise self._no_overload(sign, codes[:2], parts[0])
+        runs = [code.run for code in codes]
+
+        def logical(frame: Frame) -> bool:
+            # The decisive value wins over an error, wherever it stands.
+            failure: CelEvaluationError | None = None
+            for run in runs:
+                try:
+                    value = run(frame)
+                except CelEvaluationError as error:
+                    failure = failure or error
+                    continue
+                if value is decisive:
+                    return bool(value)
+                if not isinstance(value, bool):
+                    failure = failure or no_such_overload()
+            if failure is not None:
+                raise failure
+            return not decisive
+
+        return Code(logical, sum(code.cost for code in codes), "bool")
+
+    def _choice(self, node: Choice) -> Code:
+        condition, yes, no = self.node(node.condition), self.node(node.yes), self.node(node.no)
+        if condition.type not in ("bool", "dyn"):
+            raise self._no_overload("_?_:_", (condition, yes, no), node)
+        if yes.type != no.type and "dyn" not in (yes.type, no.type):
+            raise self._no_overload("_?_:_", (condition, yes, no), node)
+        test, on_true, on_false = condition.run, yes.run, no.run
+
+        def choose(frame: Frame) -> Any:
+            value = test(frame)
+            if value is True:
+                return on_true(frame)
+            if value is False:
+                return on_false(frame)
+            raise no_such_overload()
+
+        result = yes.type if yes.type == no.type else "dyn"
+        return Code(choose, condition.cost + max(yes.cost, no.cost), result)
+
+    # ------------------------------------------------------------------ making things
+
+    def _list(self, node: ListOf) -> Code:
+        items = [(self.node(item), is_optional) for item, is_optional in node.items]
+        cost = sum(code.cost for code, _ in items) + len(items) + 1
+        if not any(is_optional for _, is_optional in items):
+            runs = [code.run for code, _ in items]
+            return Code(lambda frame: [run(frame) for run in runs], cost, "list")
+        pairs = [(code.run, is_optional) for code, is_optional in items]
+
+        def make(frame: Frame) -> list[Any]:
+            made: list[Any] = []
+            for run, is_optional in pairs:
+                _keep(run(frame), is_optional, made.append)
+            return made
+
+        return Code(make, cost, "list")
+
+    def _map(self, node: MapOf) -> Code:
+        entries = [
+            (self.node(key), self.node(value), is_optional) for key, value, is_optional in node.entries
+        ]
+        cost = sum(key.cost + value.cost for key, value, _ in entries) + len(entries) + 1
+        parts = [(key.run, value.run, is_optional) for key, value, is_optional in entries]
+
+        def make(frame: Frame) -> dict[Any, Any]:
+            made: dict[Any, Any] = {}
+            for key_run, value_run, is_optional in parts:
+                key = key_run(frame)
+                if not isinstance(key, str | int):
+                    raise CelEvaluationError(f"unsupported key type: {type_name(key)}")
+                if key in made:
+                    raise CelEvaluationError(f"duplicate key in map literal: {key}")
+
+                def put(value: Any, key: Any = key) -> None:
+                    made[key] = value
+
+                _keep(value_run(frame), is_optional, put)
+            return made
+
+        return Code(make, cost, "map")
+
+    def _message(self, node: Message) -> Code:
+        if node.type.split(".", 1)[0] not in self._constructors:
+            raise self._undeclared(node.type, node)
+        fields = [(unescaped(name), self.node(value), optional) for name, value, optional in node.fields]
+        cost = sum(value.cost for _, value, _ in fields) + len(fields) + 1
+        parts = [(name, value.run, is_optional) for name, value, is_optional in fields]
+
+        def make(frame: Frame) -> dict[str, Any]:
+            made: dict[str, Any] = {}
+            for name, run, is_optional in parts:
+
+                def put(value: Any, name: str = name) -> None:
+                    made[name] = value
+
+                _keep(run(frame), is_optional, put)
+            return made
+
+        return Code(make, cost, node.type.split(".", 1)[0])
+
+    # ------------------------------------------------------------------ binding names
+
+    def _loop(self, node: Loop) -> Code:
+        over = self.node(node.range)
+        if over.type not in ("dyn", "list", "map"):
+            why = (
+                f"expression of type '{over.type}' cannot be range of a comprehension "
+                "(must be list, map, or dynamic)"
+            )
+            raise self._mistake(why, node)
+        self._loop_depth += 1
+        self.deepest_loop = max(self.deepest_loop, self._loop_depth)
+        slots = [self._new_slot() for _ in node.variables]
+        with _Binding(self._local, dict(zip(node.variables, slots, strict=True))):
+            condition = self.node(node.condition) if node.condition is not None else None
+            body = self.node(node.body)
+        self._loop_depth -= 1
+        for part in (condition, body if node.kind in _TESTS else None):
+            if part is not None and part.type not in ("bool", "dyn"):
+                why = f"expected type 'bool' but found '{part.type}'"
+                raise self._mistake(why, node.body)
+        turn_cost = body.cost + (condition.cost if condition else 0) + 2
+        run = LOOPS[node.kind](over.run, slots, body.run, condition.run if condition else None, turn_cost)
+        return Code(run, over.cost + 1, _LOOP_RESULTS[node.kind])
+
+    def _bind(self, node: Bind) -> Code:
+        value = self.node(node.value)
+        slot = self._new_slot()
+        with _Binding(self._local, {node.name: slot}, value.type):
+            body = self.node(node.body)
+        run, then = value.run, body.run
+
+        def bind(frame: Frame) -> Any:
+            frame[slot] = run(frame)
+            return then(frame)
+
+        return Code(bind, value.cost + body.cost + 1, body.type)
+
+    def _optional_map(self, node: OptionalMap) -> Code:
+        operand = self.node(node.operand)
+        slot = self._new_slot()
+        with _Binding(self._local, {node.name: slot}):
+            body = self.node(node.body)
+        run, then, is_flat = operand.run, body.run, node.is_flat
+
+        def mapped(frame: Frame) -> Any:
+            value = run(frame)
+            if not isinstance(value, Optional):
+                raise no_such_overload()
+            if not value.has_value:
+                return NONE
+            frame[slot] = value.value
+            made = then(frame)
+            if not is_flat:
+                return Optional(True, made)
+            if not isinstance(made, Optional):
+                raise no_such_overload()
+            return made
+
+        return Code(mapped, operand.cost + body.cost + 1, "optional_type")
+
+    # ------------------------------------------------------------------ mistakes
+
+    def _mistake(self, why: str, node: Node) -> CelSyntaxError:
+        return CelSyntaxError(why, self._source, node.at)
+
+    def _undeclared(self, name: str, node: Node) -> CelSyntaxError:
+        return self._mistake(f"undeclared reference to '{name}' (in container '')", node)
+
+    def _no_overload(
+        self, function: str, operands: list[Code] | tuple[Code, ...], node: Node, *, is_method: bool = False
+    ) -> CelSyntaxError:
+        types = [operand.type for operand in operands]
+        shown = f"{types[0]}.({', '.join(types[1:])})" if is_method else f"({', '.join(types)})"
+        return self._mistake(f"found no matching overload for '{function}' applied to '{shown}'", node)
+
+
+_TESTS = (LoopKind.ALL, LoopKind.EXISTS, LoopKind.EXISTS_ONE, LoopKind.FILTER)
+_LOOP_RESULTS = {
+    LoopKind.ALL: "bool",
+    LoopKind.EXISTS: "bool",
+    LoopKind.EXISTS_ONE: "bool",
+    LoopKind.MAP: "list",
+    LoopKind.FILTER: "list",
+    LoopKind.TRANSFORM_LIST: "list",
+    LoopKind.TRANSFORM_MAP: "map",
+    LoopKind.TRANSFORM_MAP_ENTRY: "map",
+}
+
+
+class _Binding:
+    """Names that are bound while a body is compiled; what they hid comes back after it."""
+
+    def __init__(self, local: dict[str, tuple[int, str]], names: dict[str, int], type: str = "dyn") -> None:
+        self._local = local
+        self._names = names
+        self._type = type
+        self._hidden: dict[str, tuple[int, str]] = {}
+
+    def __enter__(self) -> None:
+        for name, slot in self._names.items():
+            if name in self._local:
+                self._hidden[name] = self._local[name]
+            self._local[name] = (slot, self._type)
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._names:
+            del self._local[name]
+        self._local.update(self._hidden)
+
+
+def _static(value: Any) -> str:
+    name = type_name(value)
+    return _STATIC_NAMES.get(name, name)
+
+
+def _keep(value: Any, is_optional: bool, keep: Callable[[Any], None]) -> None:
+    """Put a value where it belongs, or nothing when it is an empty `?optional`."""
+    if not is_optional:
+        keep(value)
+    elif not isinstance(value, Optional):
+        raise no_such_overload()
+    elif value.has_value:
+        keep(value.value)
