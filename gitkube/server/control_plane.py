@@ -45,6 +45,7 @@ from gitkube.gitops.source import make_repository
 from gitkube.gitops.sync import Sync
 from gitkube.objects.kinds import LEASE
 from gitkube.scheduler.scheduler import Scheduler
+from gitkube.server.api_endpoints import ApiEndpoints
 from gitkube.server.app import RENEWAL_CHECK_S, HttpServer, create_app
 from gitkube.server.audit.log import AuditLog
 from gitkube.server.audit.policy import default_policy, read_policy
@@ -92,6 +93,10 @@ class _Parts:
     controllers: Controllers
     replica: Replica
     server: HttpServer
+
+    def api_urls(self) -> list[str]:
+        """Of all controllers, as they have told them."""
+        return [url for one in self.controllers.members for url in one.client_urls]
 
     def api_address(self) -> tuple[str, int]:
         """Where our own API is reached from this machine."""
@@ -382,6 +387,7 @@ class ControlPlane:
             truth=parts.replica,
             registry=parts.api.registry,
         )
+        endpoints = ApiEndpoints(client("apiserver"), parts.api_urls, clock=self._clock)
         log.info("leading", term=term)
         await self._forwards.off()
         self._streams.leader, self._sync = fleet, sync
@@ -393,6 +399,7 @@ class ControlPlane:
                 loops.create_task(scheduler.run(), name="scheduler")
                 loops.create_task(fleet.run(), name="fleet")
                 loops.create_task(sync.run(), name="gitops")
+                loops.create_task(endpoints.run(), name="api-endpoints")
         finally:
             self._streams.leader = self._sync = None
             parts.replica.follow()
