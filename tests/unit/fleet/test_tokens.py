@@ -14,6 +14,7 @@ import pytest
 from gitkube import wire
 from gitkube.api.errors import StatusError
 from gitkube.clock import rfc3339
+from gitkube.fleet import tokens
 from gitkube.fleet.api_bridge import ApiBridge
 from gitkube.fleet.tokens import CHECK_S, PodTokens
 from gitkube.node.api_door import ApiDoor
@@ -98,20 +99,24 @@ async def test_a_host_gets_the_tokens_of_its_own_pods_bound_to_each(world: World
 
 
 async def test_a_token_is_renewed_when_four_fifths_of_its_life_are_over(world: World) -> None:
-    world.pods["ant"] = [pod("a", {"expirationSeconds": 1000})]
+    world.pods["ant"] = [pod("a", {"expirationSeconds": 100})]
     await world.tokens.prepare(["ant"])
-    await world.clock.advance(800 - 2 * CHECK_S)
-    assert world.section() == {"uid-a": {"1000:": "token-1"}}
+    await world.clock.advance(80 - 2 * CHECK_S)
+    assert world.section() == {"uid-a": {"100:": "token-1"}}
     world.changed.clear()
     await world.clock.advance(3 * CHECK_S)
-    assert world.section() == {"uid-a": {"1000:": "token-2"}} and world.changed == ["ant"]
+    assert world.section() == {"uid-a": {"100:": "token-2"}} and world.changed == ["ant"]
 
 
-async def test_one_that_holds_for_long_is_renewed_after_a_day(world: World) -> None:
+async def test_one_that_holds_for_long_is_renewed_after_a_day(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "RENEW_AFTER_S", 40.0)  # a shorter day
     world.pods["ant"] = [pod("a", {"expirationSeconds": 30 * 86400})]
     await world.tokens.prepare(["ant"])
-    for _ in range(25):
-        await world.clock.advance(3600.0)
+    await world.clock.advance(20.0)
+    assert list(world.section()["uid-a"].values()) == ["token-1"]
+    await world.clock.advance(40.0)
     assert list(world.section()["uid-a"].values()) == ["token-2"]
 
 
