@@ -176,10 +176,10 @@ async def linked(api: Callable[[], tuple[str, int]]) -> AsyncIterator[tuple[wire
 
 
 @contextlib.asynccontextmanager
-async def door(link: wire.Connection | None) -> AsyncIterator[ApiDoor]:
+async def door(link: wire.Connection | None, network: str = "127.0.0.0/8") -> AsyncIterator[ApiDoor]:
     made = ApiDoor(lambda: link, port=0)
     running = asyncio.create_task(made.run())
-    made.move("127.0.0.1")
+    made.move("127.0.0.1", network)
     async with asyncio.timeout(10):
         while not made.port:  # noqa: ASYNC110 - the port is a plain fact, nobody waits for it elsewhere
             await asyncio.sleep(0.01)
@@ -214,6 +214,16 @@ async def test_what_a_pod_says_reaches_the_api_and_the_answer_the_pod(tmp_path: 
         answers = await asyncio.gather(*(ask(text) for text in texts))
     server.close()
     assert answers == [text.upper() + b"BYE" for text in texts]
+
+
+async def test_only_this_hosts_own_pods_are_let_through() -> None:
+    server = await asyncio.start_server(shout, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()[:2]
+    async with linked(lambda: address) as (link, _), door(link, "192.0.2.0/24") as made, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        assert await reader.read() == b""
+        writer.close()
+    server.close()
 
 
 async def test_without_a_control_side_or_its_api_a_connection_ends_at_once() -> None:
