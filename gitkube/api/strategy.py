@@ -143,8 +143,12 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         _note_stored_version(obj, is_of_status=subresource == "status")
     if kind is DAEMON_SET:
         _count_template(obj, old)
+
+
+def count_generation(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    """Count, in place, that the wish is another one; after admission, which may put back what was changed."""
     if subresource != "status" and has_generation(kind) and _wish(kind, obj) != _wish(kind, old):
-        metadata["generation"] = int(before.get("generation") or 0) + 1
+        obj["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
 
 
 def normalise(kind: Kind, obj: Object) -> None:

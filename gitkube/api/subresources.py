@@ -180,7 +180,7 @@ def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptio
     """What the `deleteOptions` of a policy/v1 Eviction ask for."""
     given = (eviction.get("metadata") or {}).get("name")
     if given not in (None, "", name):
-        raise errors.bad_request(f"name in URL does not match name in Eviction object: {name} and {given}")
+        raise errors.bad_request("name in URL does not match name in Eviction object")
     return parse_delete_options(eviction.get("deleteOptions") or {})
 
 
@@ -211,6 +211,17 @@ def parse_delete_options(body: Object) -> DeleteOptions:
         str(preconditions.get("uid") or ""),
         str(preconditions.get("resourceVersion") or ""),
     )
+
+
+def delete_options_document(options: DeleteOptions) -> Object:
+    """The fields of a `v1.DeleteOptions` that say the same, for those who are asked about a deletion."""
+    preconditions = {"uid": options.uid, "resourceVersion": options.resource_version}
+    given = {key: value for key, value in preconditions.items() if value}
+    return {
+        **({"gracePeriodSeconds": options.grace_period_s} if options.grace_period_s is not None else {}),
+        **({"preconditions": given} if given else {}),
+        **({"propagationPolicy": options.propagation.value} if options.propagation is not None else {}),
+    }
 
 
 def _check_kind(body: Object, api_version: str, kind: str) -> None:

@@ -13,11 +13,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gitkube.api.errors import StatusError
 from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
 from gitkube.server.answers import json_answer, text_answer
-from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
+from gitkube.server.negotiation import YAML, check_document, is_json, not_acceptable, parse_accept
 from gitkube.server.paths import unknown_path
 
 _READ_WRITE = ("get", "patch", "update")
@@ -102,7 +101,7 @@ class Discovery:
             StatusError: 406.
         """
         for offer in parse_accept(request.headers.get("Accept", "*/*")):
-            if not is_json(offer.type):
+            if not is_json(offer.type) and offer.type != YAML:
                 continue
             version = offer.parameters.get("v", "")
             if offer.parameters.get("as") == "APIGroupDiscoveryList":
@@ -136,7 +135,7 @@ class Discovery:
         Raises:
             StatusError: 404, 406.
         """
-        _refuse_other_than_json(request)
+        check_document(request.headers.get("Accept", ""))
         kinds = [kind for kind in self._kinds if (kind.group, kind.version) == (group, version)]
         if not kinds:
             if group and group not in self._groups:
@@ -180,14 +179,6 @@ class Discovery:
 
 def _rank(group: str) -> tuple[int, str]:
     return (_GROUP_ORDER.index(group) if group in _GROUP_ORDER else len(_GROUP_ORDER), group)
-
-
-def _refuse_other_than_json(request: web.Request) -> None:
-    header = request.headers.get("Accept")
-    if header and not any(is_json(offer.type) for offer in parse_accept(header)):
-        raise StatusError(
-            406, "NotAcceptable", "only the following media types are accepted: application/json"
-        )
 
 
 def _versions(kinds: Iterable[Kind], group: str) -> list[str]:

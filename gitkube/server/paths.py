@@ -1,9 +1,9 @@
 """URL paths to what they name: a kind, perhaps a namespace, a name, a subresource.
 
 The grammar is Kubernetes': `/api/v1` or `/apis/GROUP/VERSION`, then
-`[namespaces/NS/]PLURAL[/NAME[/SUBRESOURCE]]`. Parts are split before they are percent-decoded, so that an
-encoded slash can never become a separator. What follows `/proxy` is another server's path, and is left as it
-is.
+`[watch/][namespaces/NS/]PLURAL[/NAME[/SUBRESOURCE]]`; the first is an old way to ask for a watch, which is
+deprecated and still served. Parts are split before they are percent-decoded, so that an encoded slash can
+never become a separator. What follows `/proxy` is another server's path, and is left as it is.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Target:
     name: str = ""
     """"" is the collection."""
     subresource: str = ""
+    is_watch: bool = False
+    """It is asked for a watch by the path alone."""
     rest: str = ""
     """Of a proxy: the path behind it, as it was sent, with its first slash; "" when there is none."""
 
@@ -62,6 +64,11 @@ def parse_path(raw_path: str, registry: Registry = _BUILT_IN) -> Target | GroupV
         raise unknown_path()
     if not rest:
         return GroupVersion(group, version)
+    if rest[0] == "watch" and len(rest) > 1:
+        target = _resource(registry, group, version, rest[1:])
+        if target.subresource or "watch" not in target.kind.verbs:
+            raise unknown_path()
+        return replace(target, is_watch=True)
     target = _resource(registry, group, version, rest)
     return replace(target, rest=rest_of_proxy) if rest_of_proxy else target
 

@@ -43,7 +43,7 @@ from gitkube.objects.kinds import (
 )
 from gitkube.objects.types import Object
 from gitkube.server import queries
-from gitkube.server.answers import add_warnings, json_answer, status_answer
+from gitkube.server.answers import add_warnings, json_answer
 from gitkube.server.bodies import content_type, parse_json, parse_yaml, read_body, read_object, read_value
 from gitkube.server.forms import Shaper
 from gitkube.server.negotiation import wanted_form
@@ -96,9 +96,8 @@ class Resources:
         try:
             response = await handler(request, target, context)
         except StatusError as error:
-            if not context.warnings:
-                raise
-            response = status_answer(request, error)
+            error.warnings = context.warnings
+            raise
         if context.warnings and not response.prepared:
             add_warnings(response, context.warnings)
         return response
@@ -119,6 +118,8 @@ class Resources:
             return {"GET": self._get_subresource, "PUT": self._update, "PATCH": self._patch}.get(
                 method, self._not_allowed
             )
+        if target.is_watch:
+            return self._watches.handle if method == "GET" else self._not_allowed
         if method == "PUT" and target.kind.custom is not None and not target.name:
             raise bad_request("name must be provided")
         if (
@@ -128,9 +129,8 @@ class Resources:
         ):
             return self._create  # of custom resources, the name in a path counts for nothing here
         if target.name:
-            is_watch = method == "GET" and queries.flag(request.query, "watch")
             return {
-                "GET": self._watches.handle if is_watch else self._get,
+                "GET": self._get,
                 "PUT": self._update,
                 "PATCH": self._patch,
                 "DELETE": self._delete,
@@ -187,7 +187,8 @@ class Resources:
     # ------------------------------------------------------------------ writing
 
     async def _create(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
-        form = wanted_form(request.headers.get("Accept", ""))
+        is_kept = target.kind not in QUESTIONS
+        form = wanted_form(request.headers.get("Accept", ""), has_table=is_kept)
         obj = await read_object(request, context)
         created = await self._verbs.create(context, target.kind, target.namespace, obj)
         answer = self._shaper.one(target.kind, created, form, _include(request))
@@ -316,7 +317,7 @@ def _apply_body(body: bytes, context: Context) -> Object:
 
 
 async def _delete_body(request: web.Request, context: Context) -> Object | None:
-    if not request.can_read_body or not await read_body(request):
+    if not await read_body(request):
         return None
     body = await read_value(request, context)
     if body is not None and not isinstance(body, dict):

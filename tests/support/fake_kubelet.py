@@ -21,7 +21,7 @@ class FakeKubelet:
         self._client = client
         self._clock = clock
         self._start_s = start_s
-        self._stop_s = stop_s
+        self.stop_s = stop_s
         self._addresses = itertools.count(2)
         self._busy: set[tuple[str, str]] = set()
         self._wake = asyncio.Event()
@@ -116,7 +116,7 @@ class FakeKubelet:
                 raise
 
     async def _stop(self, pod: Object) -> None:
-        await self._clock.sleep(self._stop_s)
+        await self._clock.sleep(self.stop_s)
         try:
             await self._client.delete(
                 POD, meta.name(pod), meta.namespace(pod), grace_period_s=0, uid=meta.uid(pod)
