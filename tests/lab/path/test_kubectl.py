@@ -120,11 +120,10 @@ def test_files_are_copied_into_a_pod_and_out_of_it(shop: DemoCluster, tmp_path: 
 def test_a_debugger_looks_at_the_processes_of_a_pod(shop: DemoCluster) -> None:
     name = a_pod(shop)
     image = "--image=registry.lab:5000/busybox:1"
-    said = shop.kubectl(
-        "-n", "shop", "debug", name, image, "--target=main", "-c", "look", "-i", "--",
-        "sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline; cat", stdin="typed",
-    )  # fmt: skip
-    assert "typed" in said or "typed" in shop.kubectl("-n", "shop", "logs", name, "-c", "look")
+    # Its input stays open behind the one who typed, so it ends by itself.
+    script = "tr '\\0' ' ' < /proc/1/cmdline; read line; echo read $line"
+    debug = ("debug", name, image, "--target=main", "-c", "look", "-i", "--", "sh", "-c", script)
+    assert "read typed" in shop.kubectl("-n", "shop", *debug, stdin="typed\n")
     assert "httpd" in shop.kubectl("-n", "shop", "logs", name, "-c", "look")
     path = "jsonpath={.status.ephemeralContainerStatuses[*].name}"
     assert shop.kubectl("-n", "shop", "get", "pod", name, "-o", path) == "look"
