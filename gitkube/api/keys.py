@@ -14,7 +14,10 @@ REGISTRY_PREFIX = b"/registry/"
 RANGES_PREFIX = b"/registry/ranges/"
 RING_KEY = b"/registry/gitkube.dev/sealing/ring"
 """Which keys Secrets are sealed under (`sealing.py`)."""
-_NO_OBJECTS = tuple(f"/registry/gitkube.dev/{part}/".encode() for part in ("sealing", "joining", "branches"))
+_NO_OBJECTS = (
+    RANGES_PREFIX,
+    *(f"/registry/gitkube.dev/{part}/".encode() for part in ("sealing", "joining", "branches")),
+)
 """Records of others below the same root, which are no objects of any kind."""
 
 
