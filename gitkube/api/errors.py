@@ -28,6 +28,8 @@ class StatusError(Exception):
         self.message = message
         self.details = details
         self.retry_after_s = retry_after_s
+        self.warnings: list[str] = []
+        """What the client is warned of besides."""
 
     def to_status(self) -> dict[str, Any]:
         """The `v1.Status` object that clients get."""
@@ -38,7 +40,7 @@ class StatusError(Exception):
             "status": "Failure",
             "message": self.message,
         }
-        if self.reason:
+        if self.reason:  # a webhook may refuse without one
             status["reason"] = self.reason
         details = dict(self.details or {})
         if self.retry_after_s is not None:
@@ -76,6 +78,14 @@ def is_already_exists(error: BaseException) -> bool:
 def is_gone(error: BaseException) -> bool:
     """The resourceVersion is too old: list again."""
     return isinstance(error, StatusError) and error.code == 410
+
+
+def is_outage(error: StatusError) -> bool:
+    """Nothing can be asked of the API now: the same request may be made again later.
+
+    A webhook that fails is none, although it answers 500: it stops this object, and others go on.
+    """
+    return error.code == 429 or (error.code >= 500 and error.reason != "InternalError")
 
 
 def bad_request(message: str) -> StatusError:
@@ -120,6 +130,12 @@ def invalid(group: str, kind: str, name: str, causes: Sequence[dict[str, str]]) 
 
 def gone(message: str) -> StatusError:
     return StatusError(410, "Expired", message)
+
+
+def internal(message: str) -> StatusError:
+    """500, in the form that Kubernetes gives what went wrong at the server's side."""
+    text = f"Internal error occurred: {message}"
+    return StatusError(500, "InternalError", text, details={"causes": [{"message": message}]})
 
 
 def unavailable(message: str, retry_after_s: int = 1) -> StatusError:

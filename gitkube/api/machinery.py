@@ -14,6 +14,8 @@ from typing import Any
 
 import structlog
 
+from gitkube.api.admission.extensions import ExtensionRules
+from gitkube.api.admission.matching import served_versions
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
@@ -21,12 +23,16 @@ from gitkube.api.custom.definitions import Definitions
 from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.jwt import SigningKey
 from gitkube.api.local import LocalClient
+from gitkube.api.policies.mutating import MutatingPolicies
+from gitkube.api.policies.validating import ValidatingPolicies
 from gitkube.api.rbac.authorizer import Rbac
 from gitkube.api.rbac.escalation import Escalation
 from gitkube.api.rbac.reconcile import ensure_default_roles
 from gitkube.api.settings import ApiSettings
 from gitkube.api.tokens import Tokens
 from gitkube.api.verbs import Verbs
+from gitkube.api.webhooks.caller import WebhookCaller
+from gitkube.api.webhooks.dispatch import Webhooks
 from gitkube.clock import Clock
 from gitkube.objects import meta
 from gitkube.objects.kinds import (
@@ -81,6 +87,9 @@ class Api:
         self.authorizer = Rbac(self.cache)
         self._rng = rng
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))
+        self.webhooks = WebhookCaller(self.cache, rng)
+        """Calls webhooks; whoever can reach the pods sets `webhooks.services.forward`."""
+        self._extensions = self._make_extensions()
         self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
         self.verbs = self.verbs_over(store)
         self.definitions = Definitions(
@@ -99,7 +108,20 @@ class Api:
             authorizer=self.authorizer,
             escalation=Escalation(self.authorizer),
             tokens=self.tokens,
+            extensions=self._extensions,
         )
+
+    def _make_extensions(self) -> ExtensionRules:
+        webhooks = Webhooks(
+            self.cache,
+            self.webhooks,
+            rng=self._rng,
+            authorizer=self.authorizer,
+            versions=served_versions,
+        )
+        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
+        validating = ValidatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
+        return ExtensionRules(webhooks, mutating, validating)
 
     @property
     def is_ready(self) -> bool:
@@ -111,11 +133,14 @@ class Api:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.cache.run(), name="api-cache")
-            tasks.create_task(self._make_first_objects(), name="api-first-objects")
-            tasks.create_task(self.definitions.follow(), name="api-definitions-informer")
-            tasks.create_task(self.definitions.run(), name="api-definitions")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.cache.run(), name="api-cache")
+                tasks.create_task(self._make_first_objects(), name="api-first-objects")
+                tasks.create_task(self.definitions.follow(), name="api-definitions-informer")
+                tasks.create_task(self.definitions.run(), name="api-definitions")
+        finally:
+            await self.webhooks.close()
 
     def client(self, user: User) -> LocalClient:
         """A client that acts as `user`."""

@@ -39,6 +39,10 @@ class Context:
     """The verb by which it asks, where it is done by another one."""
     warnings: list[str] = field(default_factory=list)
     """Filled by the verbs; the HTTP server sends each as a Warning header."""
+    audit_annotations: dict[str, str] = field(default_factory=dict)
+    """Filled by admission: what webhooks and policies note for the audit log."""
+    named_manager: str = ""
+    """The manager if the client named one, else "": what others are told of the request's options."""
 
 
 @dataclass(frozen=True, slots=True)

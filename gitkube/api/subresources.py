@@ -194,6 +194,17 @@ def parse_delete_options(body: Object) -> DeleteOptions:
     )
 
 
+def delete_options_document(options: DeleteOptions) -> Object:
+    """The fields of a `v1.DeleteOptions` that say the same, for those who are asked about a deletion."""
+    preconditions = {"uid": options.uid, "resourceVersion": options.resource_version}
+    given = {key: value for key, value in preconditions.items() if value}
+    return {
+        **({"gracePeriodSeconds": options.grace_period_s} if options.grace_period_s is not None else {}),
+        **({"preconditions": given} if given else {}),
+        **({"propagationPolicy": options.propagation.value} if options.propagation is not None else {}),
+    }
+
+
 def _merged(pod: Object, metadata: Object, field: str) -> Object:
     given = metadata.get(field)
     return {field: {**(pod["metadata"].get(field) or {}), **given}} if given else {}

@@ -16,12 +16,18 @@ from gitkube.objects.types import Object
 
 
 class Authorizing(VerbsApi, Protocol):
-    """`VerbsApi`, and the question whether somebody may."""
+    """`VerbsApi`, and the questions whether somebody may."""
 
     def authorize(
         self, context: Context, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = ""
     ) -> None:
         """Raises `StatusError` 403 unless the user may do this."""
+        ...
+
+    async def admit_connect(
+        self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, options: Object
+    ) -> None:
+        """Raises `StatusError` when a webhook or a policy refuses the connection."""
         ...
 
 
@@ -38,3 +44,15 @@ class PodAccess:
         """
         self._verbs.authorize(context, verb, POD, namespace, name, subresource)
         return await self._verbs.get(dataclasses.replace(context, user=self._reader), POD, namespace, name)
+
+    async def admit(self, context: Context, pod: Object, subresource: str, options: Object) -> None:
+        """Ask webhooks and policies about a connection to the pod.
+
+        Args:
+            options: a document such as PodExecOptions.
+
+        Raises:
+            StatusError: it is refused.
+        """
+        namespace, name = str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"])
+        await self._verbs.admit_connect(context, POD, namespace, name, subresource, options)

@@ -53,7 +53,9 @@ def text_answer(text: str, *, status: int = 200) -> web.Response:
 
 def status_answer(request: web.Request, error: StatusError) -> web.Response:
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
-    return json_answer(request, error.to_status(), status=error.code, headers=headers)
+    response = json_answer(request, error.to_status(), status=error.code, headers=headers)
+    add_warnings(response, error.warnings)
+    return response
 
 
 def accepts_gzip(request: web.Request) -> bool:

@@ -134,6 +134,7 @@ class ControlPlane:
                     signing_key=SigningKey.derived_from(pki.shared_secret()),
                     fixed_tokens=tokens,
                 )
+                api.webhooks.services.forward = self._streams.port_forward
                 tasks.create_task(api.run(), name="api")
                 await api.wait_ready()
                 note_joined(settings.data_dir)

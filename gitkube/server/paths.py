@@ -73,7 +73,7 @@ def _resource(registry: Registry, group: str, version: str, parts: list[str]) ->
     if kind is None or len(parts) > 3:
         raise unknown_path()
     if subresource and subresource not in kind.subresources:
-        if kind.custom is not None and subresource in ("status", "scale"):
+        if kind.custom is not None:
             raise not_found(kind.group, kind.plural, name)  # as of an object that is not there
         raise unknown_path()
     if namespace and not kind.namespaced:

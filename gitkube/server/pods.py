@@ -64,6 +64,9 @@ class PodEndpoints:
         if self._relay is not None and self._relay.is_needed(request):
             with self._lifetime.long_request():
                 return await self._relay.pass_on(request)
+        await self._access.admit(
+            context, pod, target.subresource, connect_options(request.query, target.subresource)
+        )
         if target.subresource == "portforward":
             return await self._port_forward(request, pod)
         return await self._command(request, pod, target.subresource)
@@ -202,8 +205,7 @@ def exec_options(query: Mapping[str, str], container: str) -> ExecOptions:
     Raises:
         StatusError: 400.
     """
-    get_all = getattr(query, "getall", None)
-    command = list(get_all("command", [])) if get_all else [query["command"]] if "command" in query else []
+    command = _all(query, "command")
     if len(command) > MAX_COMMAND_WORDS:
         raise bad_request(f"a command has at most {MAX_COMMAND_WORDS} words")
     tty = queries.flag(query, "tty")
@@ -211,6 +213,29 @@ def exec_options(query: Mapping[str, str], container: str) -> ExecOptions:
     if not wants_any:
         raise bad_request("you must specify at least one of stdin, stdout, stderr")
     return ExecOptions(container, tuple(command), stdin=queries.flag(query, "stdin"), tty=tty)
+
+
+def _all(query: queries.Query, name: str) -> list[str]:
+    """All values of a parameter that may be given several times."""
+    get_all = getattr(query, "getall", None)
+    return list(get_all(name, [])) if get_all else [query[name]] if name in query else []
+
+
+def connect_options(query: queries.Query, subresource: str) -> Object:
+    """The query as the document that webhooks and policies get to see."""
+    word = {"exec": "PodExecOptions", "attach": "PodAttachOptions"}.get(subresource, "PodPortForwardOptions")
+    options: Object = {"kind": word, "apiVersion": "v1"}
+    if subresource == "portforward":
+        ports = [int(port) for port in _all(query, "ports") if port.isdigit() and len(port) < 6]
+        return {**options, "ports": ports} if ports else options
+    for name in ("stdin", "stdout", "stderr", "tty"):
+        if queries.flag(query, name):
+            options[name] = True
+    if query.get("container"):
+        options["container"] = query["container"]
+    if subresource == "exec":
+        options["command"] = _all(query, "command")[:MAX_COMMAND_WORDS]
+    return options
 
 
 def _require_websocket(

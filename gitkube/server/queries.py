@@ -70,6 +70,7 @@ def request_context(query: Query, user: User, user_agent: str, method: str = "PO
     return Context(
         user=user,
         field_manager=manager or manager_of(user_agent) or "unknown",
+        named_manager=manager,
         dry_run=dry_run == "All",
         field_validation=field_validation,
     )

@@ -43,7 +43,7 @@ from gitkube.objects.kinds import (
 )
 from gitkube.objects.types import Object
 from gitkube.server import queries
-from gitkube.server.answers import add_warnings, json_answer, status_answer
+from gitkube.server.answers import add_warnings, json_answer
 from gitkube.server.bodies import content_type, parse_json, parse_yaml, read_body, read_object, read_value
 from gitkube.server.forms import Shaper
 from gitkube.server.negotiation import wanted_form
@@ -92,9 +92,8 @@ class Resources:
         try:
             response = await handler(request, target, context)
         except StatusError as error:
-            if not context.warnings:
-                raise
-            response = status_answer(request, error)
+            error.warnings = context.warnings
+            raise
         if context.warnings and not response.prepared:
             add_warnings(response, context.warnings)
         return response

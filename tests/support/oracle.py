@@ -27,7 +27,9 @@ from gitkube.clock import SystemClock
 from gitkube.server.app import create_app
 from tests.support.oracle_comparison import Bindings, Comparison
 from tests.support.oracle_newer import in_newer_versions
+from tests.support.oracle_webhook import asked_since, in_the_old_form, recorded_of, set_up
 from tests.support.real_api import real_api
+from tests.support.webhook_server import WebhookServer
 
 ROOT = Path(__file__).parents[1] / "oracle"
 ADMIN_TOKEN = "admin-token-of-the-replay"
@@ -168,26 +170,39 @@ class Connection:
 class Replay:
     """One case on one server."""
 
-    def __init__(self, connection: Connection, case: Case) -> None:
+    def __init__(self, connection: Connection, case: Case, webhook: WebhookServer) -> None:
         self._connection = connection
         self._case = case
-        self._bindings = Bindings({"server": "api.test", "admin-token": ADMIN_TOKEN})
+        self._webhook = webhook
+        known = {
+            "server": "api.test",
+            "admin-token": ADMIN_TOKEN,
+            "webhook": f"127.0.0.1:{webhook.port}",
+            "webhook-ca": webhook.ca_bundle,
+        }
+        self._bindings = Bindings(known)
 
     async def difference(self, *, may_retry: bool) -> str:
         """The first difference, or "" when every answer is the recorded one."""
         needs = self._case.get("needs", [])
-        if "webhook" in needs:
-            return "a webhook server is needed"
         if "compaction" in needs:
             return "the store is to be compacted in between"
+        set_up(self._webhook, self._case, self._bindings.fill)
         if found := await self._prepare():
             return found
         for number, step in enumerate(self._case["steps"]):
             request = f"step {number} {step['method']} {step['path']}"
             request += f"?{step['query']}" if step.get("query") else ""
             if found := await self._play(step, min(step.get("retry_s", 0), _MAX_RETRY_S) * may_retry):
+                await self._clean_up(self._case["steps"][number + 1 :])
                 return f"{request} | {found}"
         return ""
+
+    async def _clean_up(self, steps: list[Step]) -> None:
+        """Take away what a case has made that is over too soon, so that others do not see it."""
+        for step in steps:
+            if step["method"] == "DELETE":
+                await self._once(step, self._bindings.copy())
 
     async def _prepare(self) -> str:
         namespace = self._case.get("namespace")
@@ -232,7 +247,20 @@ class Replay:
         target += f"?{bindings.fill(step['query'])}" if step.get("query") else ""
         auth = str(bindings.fill(step.get("auth", "admin")))
         answer = await self._send(step["method"], target, headers, body, auth)
-        return self._judge(step, answer, bindings)
+        return self._judge(step, answer, bindings) or self._judge_asked(step, bindings)
+
+    def _judge_asked(self, step: Step, bindings: Bindings) -> str:
+        """How what the webhooks were asked differs from what they were."""
+        recorded, given = recorded_of(step), asked_since(self._webhook)
+        if "webhook_requests" not in step:
+            return ""
+        if len(recorded) != len(given):
+            paths = [each["path"] for each in given]
+            return f"webhooks: {[each['path'] for each in recorded]} were asked, {paths} are"
+        comparison = Comparison(bindings, (), True, "")
+        given = in_the_old_form(recorded, given)
+        difference = comparison.first_difference(recorded, given)
+        return f"asked of a webhook: {difference[:700]}" if difference else ""
 
     async def _send(
         self, method: str, target: str, headers: dict[str, str], body: bytes | None, auth: str = "admin"

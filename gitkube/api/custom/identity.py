@@ -70,4 +70,6 @@ def _other(kind: Kind, obj: Object, field: str, given: object, wanted: str) -> e
         "message": f'Invalid value: "{given}": must be {wanted}',
         "field": field,
     }
-    return errors.invalid(kind.group, str(obj.get("kind") or kind.kind), name, [cause])
+    # The refusal names what the body claims to be.
+    group = str(obj.get("apiVersion")).rpartition("/")[0]
+    return errors.invalid(group, str(obj.get("kind")), name, [cause])

@@ -14,7 +14,7 @@ from gitkube.clock import parse_rfc3339
 from gitkube.objects import meta
 from gitkube.objects.custom.jsonpath import JsonPath, JsonPathError, parse
 from gitkube.objects.tables.columns import Cells, Column, Table
-from gitkube.objects.tables.durations import human_duration
+from gitkube.objects.tables.durations import UNKNOWN, human_duration
 from gitkube.objects.types import Object
 
 _CREATED = (
@@ -25,6 +25,8 @@ _CREATED = (
 _DEFAULT = (
     {"name": "Age", "type": "date", "description": _CREATED, "jsonPath": ".metadata.creationTimestamp"},
 )
+_NO_VALUE = "<no value>"
+"""Of a null, as Go prints it."""
 NAME = Column(
     "Name",
     description="Name must be unique within a namespace. Is required when creating resources, although some "
@@ -64,14 +66,19 @@ def _table(described: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _cell(kind: str, path: JsonPath, obj: Object, now_s: float) -> Any:
-    value = path.first(obj)
-    if value is None:
+    found = path.find(obj)
+    if not found:
         return None
+    value = found[0]
+    if value is None:
+        return _NO_VALUE if kind == "string" else None
     if kind == "string":
         if isinstance(value, bool):
             return "true" if value else "false"
         return (
-            value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+            value
+            if isinstance(value, str)
+            else json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
         )
     if kind == "date":
         return _age(value, now_s) if isinstance(value, str) else None
@@ -83,6 +90,8 @@ def _cell(kind: str, path: JsonPath, obj: Object, now_s: float) -> Any:
 
 
 def _age(text: str, now_s: float) -> str:
+    if not text:
+        return UNKNOWN
     try:
         return human_duration(now_s - parse_rfc3339(text))
     except ValueError:

@@ -21,7 +21,7 @@ def check_lists(causes: Causes, schema: Schema | None, value: Any, path: str = "
     if isinstance(value, dict):
         for field, item in value.items():
             if isinstance(item, dict | list):
-                check_lists(causes, schema.child(field), item, f"{path}.{field}" if path else field)
+                check_lists(causes, schema.declared(field), item, f"{path}.{field}" if path else field)
     elif isinstance(value, list):
         if schema.list_type in ("set", "map"):
             _check_twice(causes, schema, value, path)

@@ -27,9 +27,9 @@ def pruned(schema: Schema, value: Any) -> Any:
         return prune_value(schema, value)
     if isinstance(value, dict):
         result: dict[str, Any] = {}
-        keeps = schema.keeps_unknown or "additionalProperties" in schema.raw
+        keeps = schema.keeps_all
         for field, item in value.items():
-            child = schema.child(field)
+            child = schema.declared(field)
             if child is not None:
                 result[field] = pruned(child, item) if isinstance(item, dict | list) else item
             elif keeps:
@@ -49,9 +49,9 @@ def unknown_paths(schema: Schema, value: Any, path: str = "") -> Iterator[str]:
                 yield f"{path}.{node.path}" if path else node.path
         return
     if isinstance(value, dict):
-        keeps = schema.keeps_unknown or "additionalProperties" in schema.raw
+        keeps = schema.keeps_all
         for field, item in value.items():
-            child = schema.child(field)
+            child = schema.declared(field)
             place = f"{path}.{field}" if path else field
             if child is None:
                 if not keeps:
@@ -69,7 +69,7 @@ def drop_nulls(schema: Schema, value: Any) -> None:
         return
     if isinstance(value, dict):
         for field in list(value):
-            child = schema.child(field)
+            child = schema.declared(field)
             if not isinstance(child, CustomSchema):
                 continue
             if value[field] is None:

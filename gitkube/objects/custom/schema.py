@@ -33,17 +33,27 @@ _TYPE_META: Mapping[str, Any] = {
 class CustomSchema(Schema):
     """One node of a structural schema that somebody wrote."""
 
-    __slots__ = ("has_defaults", "has_embedded", "is_embedded", "keeps_unknown", "nullable", "rules")
+    __slots__ = (
+        "has_defaults",
+        "has_embedded",
+        "is_embedded",
+        "is_root",
+        "keeps_unknown",
+        "nullable",
+        "rules",
+    )
 
     def __init__(self, raw: Mapping[str, Any], *, name: str = "", base: Schema | None = None) -> None:
         if raw.get(EMBEDDED):
             raw = _with_type_meta(raw)
         super().__init__(raw, name=name, base=base)
-        # Of built-in kinds this word means a value that is owned as one; here fields that are kept without
-        # being declared are owned one by one, as Kubernetes does it.
+        # Of built-in kinds this word means a value that is owned as one; here declared fields are owned one
+        # by one, and what is kept without being declared as one each.
         self.preserve_unknown = False
         self.keeps_unknown: bool = raw.get(PRESERVE) is True
         """Whether fields that are not declared are kept."""
+        self.is_root = False
+        """Of whole objects. What is kept here without being declared is owned field by field."""
         self.is_embedded: bool = bool(raw.get(EMBEDDED))
         self.nullable: bool = bool(raw.get("nullable"))
         self.has_defaults: bool = _has(raw, "default")
@@ -53,13 +63,29 @@ class CustomSchema(Schema):
         self.rules: tuple[Mapping[str, Any], ...] = tuple(raw.get("x-kubernetes-validations") or ())
         if not self.list_type and "array" in self.types:
             self.list_type = "atomic"
-        if self.map_type == "" and self.keeps_unknown and self.int_or_string:
-            self.map_type = "atomic"
+        if not self.types:
+            self.map_type = self.map_type or "atomic"
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no field is unknown here: what is not declared is kept."""
+        return self.keeps_unknown or "additionalProperties" in self._raw
+
+    def declared(self, field: str) -> Schema | None:
+        """The schema of a field that is declared, by its name or as any value of a map."""
+        found = self.properties.get(field)
+        return found if found is not None else self.additional_properties
+
+    def child(self, field: str) -> Schema | None:
+        found = self.declared(field)
+        return _ANY if found is None and self.keeps_all and not self.is_root else found
 
 
 def root_schema(raw: Mapping[str, Any]) -> CustomSchema:
     """The schema of whole objects, of a version's `openAPIV3Schema`."""
-    return CustomSchema(_with_type_meta(raw))
+    schema = CustomSchema(_with_type_meta(raw))
+    schema.is_root = True
+    return schema
 
 
 def restrictions_on_metadata(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -83,3 +109,7 @@ def _has(raw: Any, word: str) -> bool:
         return True
     below = [raw.get("items"), raw.get("additionalProperties"), *(raw.get("properties") or {}).values()]
     return any(_has(child, word) for child in below)
+
+
+_ANY = CustomSchema({PRESERVE: True, "nullable": True})
+"""Of what is kept without being declared."""

@@ -73,7 +73,8 @@ def _unreadable_embedded(schema: Schema | None, value: Any, path: str) -> str:
         if path and schema.is_embedded and (wrong := _unreadable_field(value)):
             return f"{path}.{wrong}"
         below = [
-            (schema.child(field), item, f"{path}.{field}" if path else field) for field, item in value.items()
+            (schema.declared(field), item, f"{path}.{field}" if path else field)
+            for field, item in value.items()
         ]
     else:
         return ""
@@ -116,7 +117,7 @@ def _check_embedded(causes: Causes, schema: Schema | None, value: Any, path: str
             _check_one_embedded(causes, value, path)
         for field, item in value.items():
             if isinstance(item, dict | list):
-                _check_embedded(causes, schema.child(field), item, f"{path}.{field}" if path else field)
+                _check_embedded(causes, schema.declared(field), item, f"{path}.{field}" if path else field)
 
 
 def _check_one_embedded(causes: Causes, value: dict[str, Any], path: str) -> None:

@@ -140,7 +140,7 @@ def server_side_apply(
     current = _without_managers(current)
     try:
         merged = merge(current, applied, schema)
-        claimed = recursive_difference(_owned(fields_of(applied, schema)), _reset_fields(subresource))
+        claimed = recursive_difference(_owned(fields_of(applied, schema)), _reset_fields(kind, subresource))
         identity = manager_id(manager, APPLY, kind.api_version, subresource)
         last = managers.get(identity)
         managers[identity] = Entry(claimed, kind.api_version, now)
@@ -156,7 +156,8 @@ def server_side_apply(
         if conflicts:
             raise ConflictError(conflicts)
     managers = _take_from_others(managers, identity, changes)
-    if last is not None and last.fields == claimed and _is_nothing(changes):
+    is_same = last is not None and last.fields == claimed and last.api_version == kind.api_version
+    if last is not None and is_same and _is_nothing(changes):
         managers[identity] = last
     entries = write_managers(fold_old_updates(managers))
     metadata = dict(merged.get("metadata") or {})
@@ -296,11 +297,12 @@ def _bare(kind: Kind, applied: Object) -> Object:
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {}}
 
 
-def _reset_fields(subresource: str) -> FieldSet:
+def _reset_fields(kind: Kind, subresource: str) -> FieldSet:
     """What a write through this door cannot change and so cannot own."""
     if subresource == "status":
         return {"f:spec": {}}
-    return {"f:status": {}}
+    # Of a custom resource without that subresource, the status is a field as any other.
+    return {} if kind.custom is not None and "status" not in kind.subresources else {"f:status": {}}
 
 
 def _is_nothing(changes: Comparison) -> bool:

@@ -57,8 +57,11 @@ metadata: {{name: it}}
 TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
     "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
-    "ClusterRoleBinding", "ReplicationController", "CronJob", "ResourceQuota",
-    "PodDisruptionBudget", "CustomResourceDefinition",
+    "ReplicationController", "CronJob", "ResourceQuota",
+    "PodDisruptionBudget",
+    "ClusterRoleBinding", "CustomResourceDefinition", "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 }  # fmt: skip
 WARNED = {
     "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
