@@ -28,8 +28,14 @@ from gitkube.api.reads import parse_version
 from gitkube.api.refusals import apply_conflict, check_deletion_fields, check_version_given
 from gitkube.api.requests import Context, DeleteOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.api.strategy import count_templates, is_unchanged, prepare_for_create, prepare_for_update
-from gitkube.api.subresources import delete_options_document, scale_of, with_scale
+from gitkube.api.strategy import (
+    count_generation,
+    count_templates,
+    is_unchanged,
+    prepare_for_create,
+    prepare_for_update,
+)
+from gitkube.api.subresources import check_part, delete_options_document, scale_of, with_scale
 from gitkube.api.transactions import Write, put, remove
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
@@ -166,9 +172,11 @@ class Decisions:
         obj = request.obj
         self._escalation.check(context.user, kind, namespace, obj, old)
         allocate(request)
+        count_generation(kind, obj, old, subresource)
         has_changed = not is_unchanged(obj, old) or self._is_stale(kind, namespace, name)
         if has_changed:
             validated(kind, obj, old)
+            check_part(kind, obj, old, subresource)
             judge(request)
         await self._validate(request)
         if not has_changed:

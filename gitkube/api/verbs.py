@@ -23,6 +23,7 @@ from gitkube.api.eviction import add_to_deletion, budget_after
 from gitkube.api.expiry import ExpiringLease
 from gitkube.api.patching import apply_patch
 from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.rbac.nodes import check_node_made, check_node_token
 from gitkube.api.reads import Reads, selected_name
 from gitkube.api.refusals import check_served, check_uid, refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
@@ -49,6 +50,8 @@ from gitkube.store.protocol import NO_LEASE, Store
 
 _BODIES = {"binding": ("v1", "Binding"), "eviction": ("policy/v1", "Eviction")}
 """apiVersion and kind of what is sent to a subresource, when it does not say."""
+READ_SUBRESOURCES = ("status", "scale", "approval", "ephemeralcontainers", "resize")
+WRITTEN_SUBRESOURCES = ("", "finalize", *READ_SUBRESOURCES)
 
 
 class Verbs:
@@ -87,13 +90,15 @@ class Verbs:
         return await self._reads.get(kind, namespace, name, resource_version)
 
     async def list(self, context: Context, kind: Kind, namespace: str, options: ListOptions) -> ObjectList:
-        self.authorize(context, "list", kind, namespace, selected_name(options.field_selector))
+        name, selector = selected_name(options.field_selector), options.field_selector
+        self.authorize(context, "list", kind, namespace, name, field_selector=selector)
         return await self._reads.list(kind, namespace, options)
 
     async def watch(
         self, context: Context, kind: Kind, namespace: str, options: WatchOptions
     ) -> AsyncIterator[Item]:
-        self.authorize(context, "watch", kind, namespace, selected_name(options.field_selector))
+        name, selector = selected_name(options.field_selector), options.field_selector
+        self.authorize(context, "watch", kind, namespace, name, field_selector=selector)
         async for item in self._reads.watch(kind, namespace, options):
             yield item
 
@@ -101,7 +106,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
         self.authorize(context, "get", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("status", "scale", "approval"))
+        check_served(kind, subresource, READ_SUBRESOURCES)
         obj = await self._reads.get(kind, namespace, name)
         return scale_of(kind, obj) if subresource == "scale" else obj
 
@@ -114,6 +119,7 @@ class Verbs:
         check_identity(kind, accepted, namespace, "")
         if accepted["metadata"].get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
+        check_node_made(context.user, accepted)
         accepted = fill_defaults(kind, accepted)
         write = await self._write(
             context,
@@ -126,7 +132,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         self.authorize(context, "update", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
             if kind.namespaced:
                 check_scale(obj, name)
@@ -154,7 +160,7 @@ class Verbs:
         subresource: str = "",
     ) -> Object:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
 
             def patched_scale(scale: Object) -> Object:
@@ -186,7 +192,7 @@ class Verbs:
         subresource: str = "",
     ) -> tuple[Object, bool]:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "approval"))
+        check_served(kind, subresource, ("", *READ_SUBRESOURCES))
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":
@@ -255,6 +261,7 @@ class Verbs:
                 Verb.CREATE, context, kind, namespace, name, subresource, request
             )
             await self._cache.reach_current()
+            check_node_token(context.user, self._cache, namespace, name, request)
             return answer_request(self._tokens, self._cache, namespace, name, request)
         word = _BODIES[subresource]
         body = await self._decide.admit_body(
@@ -376,6 +383,8 @@ class Verbs:
         namespace: str,
         name: str = "",
         subresource: str = "",
+        *,
+        field_selector: str = "",
     ) -> None:
         """Raises `StatusError` 403 unless the user may do this."""
         user = context.user
@@ -383,7 +392,7 @@ class Verbs:
         if kind is NAMESPACE and name:
             namespace = name  # a namespace is a thing of its own: a Role in it may open it
         attributes = Attributes(
-            user, verb, kind.group, kind.version, kind.plural, subresource, namespace, name
+            user, verb, kind.group, kind.version, kind.plural, subresource, namespace, name, field_selector
         )
         decision = self._authorizer.decide(attributes)
         if not decision.allowed:

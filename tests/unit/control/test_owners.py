@@ -144,3 +144,23 @@ async def test_the_account_of_a_namespace_comes_again(cluster: Cluster) -> None:
     await cluster.client.delete(SERVICE_ACCOUNT, "default", "shop")
     await cluster.clock.advance(1)
     await cluster.client.get(SERVICE_ACCOUNT, "default", "shop")
+
+
+async def in_a_circle(cluster: Cluster, *names: str) -> None:
+    """ConfigMaps each of which is owned by the one before, the first by the last; all block their owner."""
+    made = [await cluster.client.create(CONFIG_MAP, owned(name)) for name in names]
+    for one, owner in zip(made, [made[-1], *made], strict=False):
+        references = [{**owned("", owner)["metadata"]["ownerReferences"][0], "blockOwnerDeletion": True}]
+        await cluster.patch(CONFIG_MAP, meta.name(one), {"metadata": {"ownerReferences": references}})
+
+
+async def test_a_circle_of_owners_goes_when_one_of_them_is_deleted_in_the_foreground(
+    cluster: Cluster,
+) -> None:
+    await cluster.start_all()
+    await in_a_circle(cluster, "one", "two", "three")
+    await cluster.clock.advance(1)
+    assert len(await cluster.all(CONFIG_MAP)) == 3
+    await cluster.client.delete(CONFIG_MAP, "one", "default", propagation=Propagation.FOREGROUND)
+    await cluster.clock.advance(5)
+    assert [meta.name(one) for one in await cluster.all(CONFIG_MAP)] == []

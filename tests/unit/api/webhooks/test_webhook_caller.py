@@ -24,6 +24,7 @@ from gitkube.api.webhooks.caller import WebhookCaller, WebhookCallError
 from gitkube.clock import SystemClock
 from gitkube.objects.kinds import ENDPOINT_SLICE, POD, SERVICE, Kind
 from gitkube.objects.types import Object
+from tests.support.tcp_session import TcpSession
 from tests.support.webhook_server import WebhookServer, after, saying, self_signed, webhook_server
 
 LONG_S = 20.0
@@ -183,28 +184,6 @@ async def test_who_speaks_no_tls_is_not_spoken_with(caller: WebhookCaller) -> No
 
 
 # ------------------------------------------------------------------------------------------------- services
-
-
-class TcpSession:
-    """A forwarded connection, as a host's link would carry it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self.result: dict[str, Any] | None = None
-
-    async def read(self) -> tuple[int, bytes] | None:
-        data = await self._reader.read(65536)
-        return (1, data) if data else None
-
-    async def write(self, channel: int, data: bytes) -> None:
-        if data:
-            self._writer.write(data)
-            await self._writer.drain()
-
-    async def close(self, result: dict[str, Any]) -> None:
-        self.result = result
-        self._writer.close()
 
 
 def known(caller: WebhookCaller, kind: Kind, name: str, **rest: Any) -> None:
