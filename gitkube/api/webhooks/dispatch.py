@@ -17,9 +17,9 @@ import structlog
 
 from gitkube.api.admission.bindings import Lazy, bindings_of
 from gitkube.api.admission.conditions import REQUEST_UNITS, ConditionError
-from gitkube.api.admission.matching import Versions
 from gitkube.api.admission.request import AdmissionRequest
 from gitkube.api.admission.rewriting import apply_operations
+from gitkube.api.admission.versions import Versions
 from gitkube.api.authorization import Authorizer
 from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, bad_request, forbidden, internal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from gitkube.api.machinery import Api
 from gitkube.api.requests import Context
 from gitkube.objects.kinds import (
     CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
     MUTATING_ADMISSION_POLICY,
     MUTATING_ADMISSION_POLICY_BINDING,
@@ -280,6 +282,55 @@ async def test_a_wrong_expression_is_refused_when_it_is_written(
     causes = (error.details or {})["causes"]
     assert [cause["field"] for cause in causes] == [field]
     assert why in causes[0]["message"]
+
+
+async def test_custom_resources_are_judged_in_the_version_that_a_rule_names(api: Api) -> None:
+    client = api.client(ADMIN)
+    versions = [
+        {
+            "name": name,
+            "served": True,
+            "storage": name == "v1",
+            "schema": {
+                "openAPIV3Schema": {
+                    "type": "object",
+                    "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer"}}}},
+                }
+            },
+        }
+        for name in ("v1", "v2")
+    ]
+    names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
+    spec = {"group": "example.org", "scope": "Namespaced", "names": names, "versions": versions}
+    definition = thing(CUSTOM_RESOURCE_DEFINITION, "things.example.org", spec=spec)
+    await client.create(CUSTOM_RESOURCE_DEFINITION, definition)
+    async with asyncio.timeout(20):
+        while (kind := api.registry.by_resource("example.org", "v2", "things")) is None:
+            await asyncio.sleep(0.02)
+    rules = {
+        "apiGroups": ["example.org"],
+        "apiVersions": ["v1"],
+        "resources": ["things"],
+        "operations": ["*"],
+    }
+    await validating(
+        api,
+        "object.apiVersion == 'example.org/v1' && request.requestKind.version == 'v2'",
+        "object.spec.size < 5",
+        matchConstraints={"resourceRules": [rules]},
+    )
+    await mutating(
+        api,
+        "Object{metadata: Object.metadata{labels: {'size': string(object.spec.size)}}}",
+        matchConstraints={"resourceRules": [rules]},
+    )
+    made = await client.create(kind, thing(kind, "small", spec={"size": 1}))
+    assert made["apiVersion"] == "example.org/v2"
+    assert made["metadata"]["labels"] == {"size": "1"}
+    assert (
+        "object.spec.size < 5"
+        in (await refusal(client.create(kind, thing(kind, "large", spec={"size": 9})))).message
+    )
 
 
 # --------------------------------------------------------------------------------------------------- mutating
