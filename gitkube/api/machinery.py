@@ -19,6 +19,7 @@ from gitkube.api.admission.versions import Versions
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
+from gitkube.api.custom.conversion import Conversion
 from gitkube.api.custom.definitions import Definitions
 from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.flow_control import ensure_flow_control
@@ -97,6 +98,7 @@ class Api:
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))
         self.webhooks = WebhookCaller(self.cache, rng)
         """Calls webhooks; whoever can reach the pods sets `webhooks.services.forward`."""
+        self.cache.conversion = Conversion(self.webhooks, rng)
         self._extensions = self._make_extensions()
         self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
         self.verbs = self.verbs_over(store)
