@@ -23,9 +23,10 @@ from sortedcontainers import SortedDict
 
 from gitkube.api.custom.views import KindView
 from gitkube.api.errors import StatusError, gone, unavailable
-from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, Place, parse_key
+from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
+from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
-from gitkube.api.stored import decode, document_of
+from gitkube.api.stored import StoredObject, decode, document_of
 from gitkube.clock import Clock
 from gitkube.objects.custom.definition import is_established, with_storage
 from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION as _DEFINITIONS
@@ -38,6 +39,7 @@ from gitkube.store.protocol import (
     CompactedError,
     Event,
     EventType,
+    KeyValue,
     Revision,
     Store,
     StoreError,
@@ -269,12 +271,15 @@ class WatchCache:
         clock: Clock,
         settings: ApiSettings,
         registry: Registry | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
         """
         Args:
             registry: is told of every definition of a kind; None makes one of its own.
         """
         self._store = store
+        self.sealing = sealing
+        """How Secrets lie in the store; None leaves them open."""
         self.registry = registry if registry is not None else Registry()
         self._views: dict[tuple[str, str, str], KindView] = {}
         """Group, version and plural of a custom kind -> its objects."""
@@ -387,6 +392,8 @@ class WatchCache:
                 await self._clock.sleep(_RETRY_S)
 
     async def _load(self) -> None:
+        if self.sealing is not None:
+            await self.sealing.load(self._store)
         # Of custom kinds nothing is known before their definitions have been read, so everything is kept.
         loaded: dict[tuple[str, str], dict[Key, Object]] = {}
         self.allocations = {}
@@ -400,9 +407,9 @@ class WatchCache:
                     self._record_allocation(kv.key, is_delete=False)
                     continue
                 place = parse_key(kv.key)
-                if place is not None:
+                if place is not None and (obj := self._decoded(kv)) is not None:
                     objects = loaded.setdefault((place.group, place.plural), {})
-                    objects[key_of(place.namespace, place.name)] = decode(kv)
+                    objects[key_of(place.namespace, place.name)] = obj
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
@@ -432,6 +439,9 @@ class WatchCache:
         if not kv.key.startswith(REGISTRY_PREFIX):
             return None
         is_delete = event.type is EventType.DELETE
+        if kv.key == RING_KEY and self.sealing is not None and not is_delete:
+            self.sealing.take_ring(kv)
+            return None
         if kv.key.startswith(RANGES_PREFIX):
             self._record_allocation(kv.key, is_delete=is_delete)
             return None
@@ -440,10 +450,13 @@ class WatchCache:
         if cache is None or place is None:
             return None
         previous = cache.get(place.name, place.namespace)
+        obj = None if is_delete else self._decoded(kv)
         if cache.kind is _DEFINITIONS:
-            self._define(place.name, None if is_delete else decode(kv), kv.mod_revision)
+            self._define(place.name, obj, kv.mod_revision)
         if not is_delete:
-            cache.record(CacheEvent(place, decode(kv), previous, kv.mod_revision, False))
+            if obj is None:
+                return None
+            cache.record(CacheEvent(place, obj, previous, kv.mod_revision, False))
         elif previous is not None:
             last = _with_version(previous, kv.mod_revision)
             cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
@@ -478,6 +491,26 @@ class WatchCache:
                 base.wake()
                 if not made:
                     del self._kinds[kind.group, kind.plural]
+
+    def decode(self, kv: KeyValue) -> StoredObject:
+        """The object of a stored value; its version is the revision that wrote it.
+
+        Raises:
+            SealError: it is sealed and cannot be opened.
+        """
+        value = kv.value if self.sealing is None else self.sealing.open(kv.key, kv.value)
+        return decode(value, kv.mod_revision)
+
+    def _decoded(self, kv: KeyValue) -> StoredObject | None:
+        """As `decode`; a record that somebody has changed or moved is said and left out, so that it stops
+        nothing but itself. A key that is missing stops us: all Secrets would be gone at once."""
+        try:
+            return self.decode(kv)
+        except MissingKeyError:
+            raise
+        except SealError as error:
+            log.error("sealed_record_refused", key=kv.key.decode(errors="replace"), error=str(error))
+            return None
 
     def _record_allocation(self, key: bytes, *, is_delete: bool) -> None:
         range_name, _, item = key[len(RANGES_PREFIX) :].decode().partition("/")

@@ -14,7 +14,8 @@ import random
 import uuid
 
 from gitkube.api import errors
-from gitkube.api.admission.chain import admit, allocate
+from gitkube.api.admission.chain import admit, allocate, judge
+from gitkube.api.admission.quotas import charge_for
 from gitkube.api.admission.request import AdmissionRequest, Extensions, Verb
 from gitkube.api.authorization import ANONYMOUS
 from gitkube.api.cache import WatchCache
@@ -27,8 +28,14 @@ from gitkube.api.reads import parse_version
 from gitkube.api.refusals import apply_conflict, check_deletion_fields, check_version_given
 from gitkube.api.requests import Context, DeleteOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.api.strategy import count_templates, is_unchanged, prepare_for_create, prepare_for_update
-from gitkube.api.subresources import delete_options_document, scale_of, with_scale
+from gitkube.api.strategy import (
+    count_generation,
+    count_templates,
+    is_unchanged,
+    prepare_for_create,
+    prepare_for_update,
+)
+from gitkube.api.subresources import check_part, delete_options_document, scale_of, with_scale
 from gitkube.api.transactions import Write, put, remove
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
@@ -108,6 +115,7 @@ class Decisions:
         self._escalation.check(context.user, kind, namespace, obj, None)
         allocate(request)
         validated(kind, obj, None)
+        judge(request)
         await self._validate(request)
         if (present := self._cache.of(kind).get(name, namespace)) is not None:
             error = errors.already_exists(kind.group, kind.plural, name)
@@ -119,6 +127,7 @@ class Decisions:
             write.compares.append(check_definition_lives(kind, self._cache))
         write.compares += request.compares
         write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
         return write
 
     async def update(
@@ -163,9 +172,12 @@ class Decisions:
         obj = request.obj
         self._escalation.check(context.user, kind, namespace, obj, old)
         allocate(request)
+        count_generation(kind, obj, old, subresource)
         has_changed = not is_unchanged(obj, old) or self._is_stale(kind, namespace, name)
         if has_changed:
             validated(kind, obj, old)
+            check_part(kind, obj, old, subresource)
+            judge(request)
         await self._validate(request)
         if not has_changed:
             return Write(old)
@@ -179,6 +191,7 @@ class Decisions:
         write = put(kind, namespace, obj, old)
         write.compares += request.compares
         write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
         return write
 
     async def delete(

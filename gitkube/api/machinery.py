@@ -28,7 +28,9 @@ from gitkube.api.policies.mutating import MutatingPolicies
 from gitkube.api.policies.validating import ValidatingPolicies
 from gitkube.api.rbac.authorizer import Rbac
 from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.rbac.nodes import Nodes
 from gitkube.api.rbac.reconcile import ensure_default_roles
+from gitkube.api.sealing import Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.api.tokens import Tokens
 from gitkube.api.verbs import Verbs
@@ -70,12 +72,14 @@ class Api:
         kinds: tuple[Kind, ...] = BUILT_IN,
         signing_key: SigningKey | None = None,
         fixed_tokens: Mapping[str, User] | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
         """
         Args:
             signing_key: signs the tokens of ServiceAccounts, the same on every controller; None makes one
                 that no other server knows.
             fixed_tokens: token -> user.
+            sealing: how Secrets lie in the store; None leaves them open.
         """
         self.settings = settings or ApiSettings()
         self.kinds = kinds
@@ -84,8 +88,11 @@ class Api:
         self._clock = clock
         self.registry = Registry(kinds)
         """All kinds that are served at the moment, those of definitions among them."""
-        self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings, registry=self.registry)
-        self.authorizer = Rbac(self.cache)
+        self.cache = WatchCache(
+            store, kinds, clock=clock, settings=self.settings, registry=self.registry, sealing=sealing
+        )
+        self._rbac = Rbac(self.cache)
+        self.authorizer = Nodes(self.cache, self._rbac)
         self._rng = rng
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))
         self.webhooks = WebhookCaller(self.cache, rng)
@@ -107,7 +114,7 @@ class Api:
             rng=self._rng,
             settings=self.settings,
             authorizer=self.authorizer,
-            escalation=Escalation(self.authorizer),
+            escalation=Escalation(self._rbac),
             tokens=self.tokens,
             extensions=self._extensions,
         )

@@ -21,8 +21,8 @@ from gitkube.api.client import ObjectList
 from gitkube.api.custom.views import KindView
 from gitkube.api.keys import kind_prefix
 from gitkube.api.requests import ListOptions, WatchOptions
+from gitkube.api.sealing import SealError
 from gitkube.api.settings import ApiSettings
-from gitkube.api.stored import decode
 from gitkube.objects import meta
 from gitkube.objects.fields import FieldSelectorError, parse_field_selector
 from gitkube.objects.kinds import Kind
@@ -212,7 +212,11 @@ class Reads:
             for kv in page.kvs:
                 seen += 1
                 last = kv.key[len(prefix) :]
-                obj = self._seen(kind, decode(kv))
+                try:
+                    obj = self._seen(kind, self._cache.decode(kv))
+                except SealError as error:
+                    # Its key was retired since, or somebody has changed it.
+                    raise errors.gone(f"the list of that time cannot be read any more: {error}") from error
                 if matches is None or matches(obj):
                     items.append(obj)
                 if len(items) == limit:

@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 
 from gitkube.objects.types import Object
-from gitkube.store.protocol import KeyValue
 
 _HEAD = re.compile(rb'\{"apiVersion":"[^"\\]*","kind":"[^"\\]*","metadata":\{(?!\})')
 
@@ -62,11 +61,11 @@ class StoredObject(dict[str, Any]):
         return self._document[self._metadata_start : self._metadata_end]
 
 
-def decode(kv: KeyValue) -> StoredObject:
+def decode(value: bytes, revision: int) -> StoredObject:
     """The object of a stored value; its version is the revision that wrote it."""
-    obj: Object = orjson.loads(kv.value)
-    obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
-    return StoredObject(obj, kv.value)
+    obj: Object = orjson.loads(value)
+    obj["metadata"]["resourceVersion"] = str(revision)
+    return StoredObject(obj, value)
 
 
 def encode(obj: Object) -> bytes:

@@ -4,15 +4,18 @@ A decision is a function of what the cache shows now; its transaction compares t
 If it does not, the cache is awaited and the decision made again. A refusal is only given from a cache that
 is known to be current, so nobody is told "not found" or "conflict" from stale memory. Where deciding asks
 others (webhooks), the cache is made current first, so that they are asked once only, unless the object was
-changed meanwhile. A write is answered when the cache has it, so whoever wrote reads what he wrote.
+changed meanwhile. A write is answered when the cache has it, so whoever wrote reads what he wrote. Writes
+that are charged to the same quota take turns, from the charge until the cache has it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+from gitkube.api.admission.quotas import Charge
 from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
@@ -50,6 +53,8 @@ class Write:
     is_creation: bool = False
     is_rewritten: bool = False
     """The object that goes was changed once more, so that its last version is a new one."""
+    charge: Charge | None = None
+    """What it takes from the namespace's quotas in the same transaction."""
     place: tuple[Kind, str] | None = None
     """Kind and namespace of what is put."""
 
@@ -80,11 +85,27 @@ def _unchanged(key: bytes, old: Object | None) -> Compare:
     return Compare(key, Target.MOD, Op.EQUAL, int(old["metadata"]["resourceVersion"]))
 
 
+@dataclass(slots=True)
+class _Lane:
+    """A lock with the number of those who hold it or wait for it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
+def _charge(write: Write) -> None:
+    if write.charge is not None:
+        compares, operations = write.charge.take()
+        write.compares += compares
+        write.operations += operations
+
+
 class Transactor:
     def __init__(self, store: Store, cache: WatchCache, settings: ApiSettings) -> None:
         self._store = store
         self._cache = cache
         self._settings = settings
+        self._lanes: dict[str, _Lane] = {}
 
     async def run(
         self,
@@ -121,14 +142,23 @@ class Transactor:
                 await self._cache.reach_current()
                 is_current = True
                 continue
-            if dry_run:
-                return write
             if lease != NO_LEASE:
                 write.operations = [
                     replace(each, lease=lease) if isinstance(each, Put) else each for each in write.operations
                 ]
-            result = await self._commit(write)
-            await self._cache.wait_for(result.revision)
+            async with self._turn(write.charge):
+                try:
+                    _charge(write)
+                except StatusError:
+                    if is_current:
+                        raise
+                    await self._cache.reach_current()
+                    is_current = True
+                    continue
+                if dry_run:
+                    return write
+                result = await self._commit(write)
+                await self._cache.wait_for(result.revision)
             if result.succeeded:
                 if write.is_end and not write.is_rewritten:
                     return write
@@ -142,6 +172,30 @@ class Transactor:
             retry_after_s=1,
         )
 
+    @contextlib.asynccontextmanager
+    async def _turn(self, charge: Charge | None) -> AsyncIterator[None]:
+        """Alone in the charge's lane."""
+        if charge is None:
+            yield
+            return
+        lane = self._lanes.setdefault(charge.lane, _Lane())
+        lane.users += 1
+        try:
+            try:
+                async with asyncio.timeout(self._settings.store_timeout_s):
+                    await lane.lock.acquire()
+            except TimeoutError as error:
+                text = f"too many writes to namespace {charge.lane} wait for its quota; try again"
+                raise unavailable(text) from error
+            try:
+                yield
+            finally:
+                lane.lock.release()
+        finally:
+            lane.users -= 1
+            if not lane.users:
+                del self._lanes[charge.lane]
+
     def _as_stored(self, write: Write, version: str) -> Object:
         """What was written, with its version: the cache's own when nobody has written since."""
         metadata = write.result["metadata"]
@@ -153,9 +207,12 @@ class Transactor:
         return {**write.result, "metadata": {**metadata, "resourceVersion": version}}
 
     async def _commit(self, write: Write) -> TxnResult:
+        compares, operations = write.compares, write.operations
+        if (sealing := self._cache.sealing) is not None:
+            compares, operations = sealing.sealed(compares, operations)
         try:
             async with asyncio.timeout(self._settings.store_timeout_s):
-                return await self._store.txn(write.compares, write.operations)
+                return await self._store.txn(compares, operations)
         except InvalidRequestError as error:
             raise StatusError(
                 413, "RequestEntityTooLarge", f"the object cannot be stored: {error}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from gitkube.api import errors
@@ -18,9 +19,11 @@ from gitkube.api.cache import Item, WatchCache
 from gitkube.api.client import ObjectList, PatchType
 from gitkube.api.decisions import Decisions
 from gitkube.api.decoding import accept, accept_patched, check_identity, fill_defaults
+from gitkube.api.eviction import add_to_deletion, budget_after
 from gitkube.api.expiry import ExpiringLease
 from gitkube.api.patching import apply_patch
 from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.rbac.nodes import check_node_made, check_node_token
 from gitkube.api.reads import Reads, selected_name
 from gitkube.api.refusals import check_served, check_uid, refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
@@ -39,7 +42,7 @@ from gitkube.api.tokens import Tokens
 from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
-from gitkube.objects.kinds import EVENT, NAMESPACE, POD, TOKEN_REQUEST, Kind
+from gitkube.objects.kinds import EVENT, NAMESPACE, POD, POD_DISRUPTION_BUDGET, TOKEN_REQUEST, Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
@@ -47,6 +50,8 @@ from gitkube.store.protocol import NO_LEASE, Store
 
 _BODIES = {"binding": ("v1", "Binding"), "eviction": ("policy/v1", "Eviction")}
 """apiVersion and kind of what is sent to a subresource, when it does not say."""
+READ_SUBRESOURCES = ("status", "scale", "approval", "ephemeralcontainers", "resize")
+WRITTEN_SUBRESOURCES = ("", "finalize", *READ_SUBRESOURCES)
 
 
 class Verbs:
@@ -85,13 +90,15 @@ class Verbs:
         return await self._reads.get(kind, namespace, name, resource_version)
 
     async def list(self, context: Context, kind: Kind, namespace: str, options: ListOptions) -> ObjectList:
-        self.authorize(context, "list", kind, namespace, selected_name(options.field_selector))
+        name, selector = selected_name(options.field_selector), options.field_selector
+        self.authorize(context, "list", kind, namespace, name, field_selector=selector)
         return await self._reads.list(kind, namespace, options)
 
     async def watch(
         self, context: Context, kind: Kind, namespace: str, options: WatchOptions
     ) -> AsyncIterator[Item]:
-        self.authorize(context, "watch", kind, namespace, selected_name(options.field_selector))
+        name, selector = selected_name(options.field_selector), options.field_selector
+        self.authorize(context, "watch", kind, namespace, name, field_selector=selector)
         async for item in self._reads.watch(kind, namespace, options):
             yield item
 
@@ -99,7 +106,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
         self.authorize(context, "get", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("status", "scale", "approval"))
+        check_served(kind, subresource, READ_SUBRESOURCES)
         obj = await self._reads.get(kind, namespace, name)
         return scale_of(kind, obj) if subresource == "scale" else obj
 
@@ -112,6 +119,7 @@ class Verbs:
         check_identity(kind, accepted, namespace, "")
         if accepted["metadata"].get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
+        check_node_made(context.user, accepted)
         accepted = fill_defaults(kind, accepted)
         write = await self._write(
             context,
@@ -124,7 +132,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         self.authorize(context, "update", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
             if kind.namespaced:
                 check_scale(obj, name)
@@ -152,7 +160,7 @@ class Verbs:
         subresource: str = "",
     ) -> Object:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
 
             def patched_scale(scale: Object) -> Object:
@@ -184,7 +192,7 @@ class Verbs:
         subresource: str = "",
     ) -> tuple[Object, bool]:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "approval"))
+        check_served(kind, subresource, ("", *READ_SUBRESOURCES))
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":
@@ -253,6 +261,7 @@ class Verbs:
                 Verb.CREATE, context, kind, namespace, name, subresource, request
             )
             await self._cache.reach_current()
+            check_node_token(context.user, self._cache, namespace, name, request)
             return answer_request(self._tokens, self._cache, namespace, name, request)
         word = _BODIES[subresource]
         body = await self._decide.admit_body(
@@ -265,8 +274,7 @@ class Verbs:
             {"apiVersion": word[0], "kind": word[1], **body},
         )
         if subresource == "eviction":
-            options = eviction_options(body, namespace, name)
-            await self._delete(context, POD, namespace, name, options, is_admitted=True)
+            await self._evict(context, namespace, name, body)
             return _success(201)
 
         async def decide() -> Write:
@@ -316,6 +324,20 @@ class Verbs:
         write = await self._write(context, kind, decide)
         return write.result, write.is_end
 
+    async def _evict(self, context: Context, namespace: str, name: str, eviction: Object) -> None:
+        options = eviction_options(eviction, namespace, name)
+        if (eviction.get("deleteOptions") or {}).get("dryRun"):
+            context = replace(context, dry_run=True)
+
+        async def decide() -> Write:
+            pod, now_s = self._decide.existing(POD, namespace, name), self._clock.now()
+            budgets = (one for _, one in self._cache.of(POD_DISRUPTION_BUDGET).select(namespace))
+            budget = budget_after(pod, budgets, now_s)
+            write = await self._decide.delete(context, POD, namespace, name, options, is_admitted=True)
+            return add_to_deletion(write, pod, budget, now_s)
+
+        await self._write(context, POD, decide)
+
     async def _update_scale(
         self, context: Context, kind: Kind, namespace: str, name: str, change: Callable[[Object], Object]
     ) -> Object:
@@ -361,6 +383,8 @@ class Verbs:
         namespace: str,
         name: str = "",
         subresource: str = "",
+        *,
+        field_selector: str = "",
     ) -> None:
         """Raises `StatusError` 403 unless the user may do this."""
         user = context.user
@@ -368,7 +392,7 @@ class Verbs:
         if kind is NAMESPACE and name:
             namespace = name  # a namespace is a thing of its own: a Role in it may open it
         attributes = Attributes(
-            user, verb, kind.group, kind.version, kind.plural, subresource, namespace, name
+            user, verb, kind.group, kind.version, kind.plural, subresource, namespace, name, field_selector
         )
         decision = self._authorizer.decide(attributes)
         if not decision.allowed:

@@ -1,4 +1,8 @@
-"""`gitkube lab`: pretend hosts on this machine, and faults for them."""
+"""`gitkube lab`: pretend hosts on this machine, and faults for them.
+
+A directory holds a lab of one kind: hosts in namespaces of their own, or hollow ones; what it holds decides
+which of the two classes a command speaks with.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from gitkube.cli.hollow import hollow_arguments, hollow_options
 
 # `gitkube.lab` is imported in the commands: `gitkube --help` shall not wait for it.
 
@@ -27,7 +33,7 @@ _directory = click.option(
 
 @click.group(epilog="Example:  sudo gitkube lab up --hosts 3")
 def lab() -> None:
-    """Pretend hosts on this machine: real sshd, disks, networks and WireGuard. Needs root."""
+    """Pretend hosts on this machine: real sshd, disks, networks. Needs root, except for --hollow."""
 
 
 @lab.command(epilog="Example:  sudo gitkube lab up --hosts 5 --dir /srv/lab")
@@ -37,11 +43,29 @@ def lab() -> None:
     type=click.IntRange(min=1, max=5),
     help="How many. With 1 the lab starts none: run gitkube serve.  [default: as it is, or 1]",
 )
+@hollow_options
 @_directory
-def up(hosts: int | None, controllers: int | None, directory: Path) -> None:
-    """Make the lab, or bring back whatever of it is missing."""
-    with _lab(directory) as it:
-        status = it.up(hosts, controllers)
+def up(
+    hosts: int | None,
+    controllers: int | None,
+    hollow: int | None,
+    delays_ms: dict[str, int],
+    directory: Path,
+) -> None:
+    """Make the lab, or bring back whatever of it is missing.
+
+    With --hollow the hosts are pretended altogether, and the control side is started, too.
+    """
+    is_hollow = hollow is not None or _is_hollow(directory)
+    if is_hollow and (hosts or controllers):
+        raise click.UsageError("a hollow lab has --hollow N hosts and one controller")
+    if delays_ms and not is_hollow:
+        raise click.UsageError("--hollow-…-ms is for --hollow N")
+    with _lab(directory, is_hollow=is_hollow) as it:
+        status = it.up(hollow, hollow_arguments(delays_ms)) if is_hollow else it.up(hosts, controllers)
+    if is_hollow:
+        click.echo(f"{len(status.hosts)} hollow hosts on · kubeconfig: {directory / 'kubeconfig'}")
+        return
     click.echo(f"{len(status.hosts)} hosts on · inventory: {directory / 'inventory.yaml'}")
     if status.controllers:
         click.echo(f"{len(status.controllers)} controllers on · kubeconfig: {directory / 'kubeconfig'}")
@@ -73,7 +97,8 @@ def status(output: str, directory: Path) -> None:
             click.echo(f"{host.name:<6} {host.state:<4} {host.address:<13} zone {host.zone}")
         for one in seen.controllers:
             click.echo(f"{one.name:<6} {one.state:<4} {one.address:<13} {one.url}")
-        click.echo(f"registry {seen.registry or 'off'} · this machine is {seen.machine_address}")
+        if not _is_hollow(directory):
+            click.echo(f"registry {seen.registry or 'off'} · this machine is {seen.machine_address}")
     if not seen.exists or any(one.state != "on" for one in (*seen.hosts, *seen.controllers)):
         raise SystemExit(1)
 
@@ -110,10 +135,17 @@ _fault("cut", "Pull out the network cable of HOST (or controller); it runs on al
 _fault("join", "Put the network cable of HOST (or controller) back.", "is joined")
 
 
+def _is_hollow(directory: Path) -> bool:
+    from gitkube.lab.hollow import HollowLab
+
+    return HollowLab.is_in(directory)
+
+
 @contextmanager
-def _lab(directory: Path) -> Iterator[Any]:
+def _lab(directory: Path, *, is_hollow: bool | None = None) -> Iterator[Any]:
     """The lab of a directory; its progress is printed with the seconds it took, its errors in one line."""
     from gitkube.lab.errors import LabError
+    from gitkube.lab.hollow import HollowLab
     from gitkube.lab.lab import Lab
 
     begun = time.monotonic()
@@ -122,6 +154,7 @@ def _lab(directory: Path) -> Iterator[Any]:
         click.echo(f"{time.monotonic() - begun:5.1f} s  {sentence}")
 
     try:
-        yield Lab(directory, progress=tell)
+        kind = HollowLab if (_is_hollow(directory) if is_hollow is None else is_hollow) else Lab
+        yield kind(directory, progress=tell)
     except LabError as error:
         raise click.ClickException(str(error)) from error

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gitkube.cli.hollow import hollow_options, hollow_settings
 from gitkube.cli.shared import default_data_dir
 
 if TYPE_CHECKING:
+    from gitkube.fleet.hosts import Inventory
     from gitkube.server.settings import ControlPlaneSettings
+    from gitkube.sim.hollow.hosts import HollowHosts
 
 
 @click.command(
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
 @click.option(
     "--inventory",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
     help="The hosts: gitkube's form or an Ansible YAML inventory.",
 )
+@hollow_options
 @click.option(
     "--repo",
     type=click.Path(file_okay=False, path_type=Path),
@@ -80,6 +83,37 @@ if TYPE_CHECKING:
     help="Fixed tokens, lines of token,user,uid,groups. Give it to every controller.",
 )
 @click.option(
+    "--encrypt",
+    multiple=True,
+    metavar="KIND",
+    help="A kind that lies encrypted in the store, beside Secrets, such as configmaps; may be repeated. "
+    "none: not even Secrets. Tell every controller the same.",
+)
+@click.option(
+    "--audit-log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write who asks what of the API, as lines of JSON (audit.k8s.io/v1).",
+)
+@click.option(
+    "--audit-policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="What is written: an audit.k8s.io/v1 Policy.  [default: metadata of all but health checks]",
+)
+@click.option(
+    "--audit-log-size",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="MIB",
+    help="The audit log is put aside at this size, and begun anew.",
+)
+@click.option(
+    "--audit-log-keep", type=click.IntRange(min=0), default=10, show_default=True, metavar="FILES",
+    help="Of those that were put aside, so many stay.",
+)  # fmt: skip
+@click.option(
     "--eviction-after",
     type=click.IntRange(min=0),
     default=300,
@@ -92,7 +126,9 @@ if TYPE_CHECKING:
 )
 def serve(
     data_dir: Path,
-    inventory: Path,
+    inventory: Path | None,
+    hollow: int | None,
+    delays_ms: dict[str, int],
     repo: Path | None,
     branch: str,
     listen: str,
@@ -105,16 +141,31 @@ def serve(
     force_new_cluster: bool,
     etcd_listen: str,
     token_file: Path | None,
+    encrypt: tuple[str, ...],
+    audit_log: Path | None,
+    audit_policy: Path | None,
+    audit_log_size: int,
+    audit_log_keep: int,
     eviction_after: int,
     log_format: str | None,
 ) -> None:
     """Run the control plane: API, controllers, scheduler, fleet links and git. Needs no root."""
     host, port = _address(listen)
-    from gitkube.server.settings import ControlPlaneSettings, SettingsError, check_settings
+    from gitkube.server.settings import CLUSTER_CIDR, ControlPlaneSettings, SettingsError, check_settings
 
+    hosts: HollowHosts | None = None
+    where: Path | Inventory
+    if inventory is not None and hollow is None:
+        where = inventory
+    elif hollow is not None and inventory is None:
+        hosts = _hollow_hosts(hollow, delays_ms, data_dir)
+        where = hosts.inventory()
+    else:
+        raise click.UsageError("give the hosts: --inventory FILE, or --hollow N for pretend ones")
     settings = ControlPlaneSettings(
         data_dir=data_dir,
-        inventory=inventory,
+        inventory=where,
+        cluster_cidr=hosts.cluster_cidr if hosts is not None else CLUSTER_CIDR,
         repository=repo or data_dir / "repo.git",
         branch=branch,
         listen_host=host,
@@ -128,6 +179,11 @@ def serve(
         door_listen=etcd_listen,
         join=join,
         token_file=token_file,
+        encrypt=encrypt,
+        audit_log=audit_log,
+        audit_policy=audit_policy,
+        audit_log_bytes=audit_log_size * 1024 * 1024,
+        audit_log_kept=audit_log_keep,
         force_new_cluster=force_new_cluster,
     )
     try:
@@ -135,7 +191,20 @@ def serve(
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     _configure_logs(log_format or ("text" if sys.stderr.isatty() else "json"))
-    raise SystemExit(_run(settings))
+    raise SystemExit(_run(settings, hosts))
+
+
+def _hollow_hosts(count: int, delays_ms: dict[str, int], data_dir: Path) -> HollowHosts:
+    from gitkube.clock import SystemClock
+    from gitkube.sim.hollow.hosts import HollowHosts
+
+    return HollowHosts(
+        count,
+        settings=hollow_settings(delays_ms),
+        clock=SystemClock(),
+        faults=data_dir / "hollow.json",
+        disk=data_dir / "hollow-ended.jsonl",
+    )
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -177,7 +246,7 @@ def _without_controls(logger: Any, method: str, event: MutableMapping[str, Any])
     return event
 
 
-def _run(settings: ControlPlaneSettings) -> int:
+def _run(settings: ControlPlaneSettings, hosts: HollowHosts | None) -> int:
     import asyncio
     import signal
 
@@ -194,7 +263,11 @@ def _run(settings: ControlPlaneSettings) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)
-        await ControlPlane(settings).run(lambda url: log.info("ready", url=url))
+        plane = ControlPlane(settings, dialer=hosts)
+        async with asyncio.TaskGroup() as tasks:
+            if hosts is not None:
+                tasks.create_task(hosts.run(), name="hollow-hosts")
+            await plane.run(lambda url: log.info("ready", url=url))
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

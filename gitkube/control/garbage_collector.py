@@ -4,9 +4,10 @@ An object whose owners are all gone is deleted. Whether an owner is gone is aske
 the copy may lag, and a wrong "gone" would delete what somebody needs. An owner is its uid, not its name.
 
 *Foreground*: an object being deleted with the finalizer `foregroundDeletion` waits for the dependents that
-block it (`blockOwnerDeletion`); they are deleted first, then the finalizer is taken off. *Orphan*: the
-dependents' references to the object are removed, then the finalizer. *Background*: the object went at once,
-and its dependents are found here afterwards.
+block it (`blockOwnerDeletion`); they are deleted first, then the finalizer is taken off. Where a dependent of
+a dependent is itself being deleted so, the wait may run in a circle: that reference is made non-blocking.
+*Orphan*: the dependents' references to the object are removed, then the finalizer. *Background*: the object
+went at once, and its dependents are found here afterwards.
 Source: Kubernetes' garbage collector.
 """
 
@@ -106,7 +107,15 @@ class GarbageCollector:
             if owners.gone or owners.waiting:
                 await self._set_owners(item, obj, owners.solid)
             return
-        if owners.waiting and self._dependents(item.uid):
+        dependents = self._dependents(item.uid) if owners.waiting else []
+        if any(_is_in_foreground(dependent) for _, dependent in dependents):
+            # Perhaps no circle, only a diamond; not to block is right for that, too.
+            references = [{**one, "blockOwnerDeletion": False} for one in meta.owner_references(obj)]
+            unblocked = await self._set_owners(item, obj, references)
+            if unblocked is None:
+                return
+            obj = unblocked
+        if dependents:
             propagation = Propagation.FOREGROUND
         elif ORPHAN_FINALIZER in meta.finalizers(obj):
             propagation = Propagation.ORPHAN
@@ -133,11 +142,7 @@ class GarbageCollector:
             owner = await self._owner(obj, reference)
             if owner is None:
                 owners.gone.append(reference)
-            elif (
-                meta.is_deleting(owner)
-                and FOREGROUND_FINALIZER in meta.finalizers(owner)
-                and reference.get("blockOwnerDeletion")
-            ):
+            elif _is_in_foreground(owner) and reference.get("blockOwnerDeletion"):
                 owners.waiting.append(reference)
             else:
                 owners.solid.append(reference)
@@ -171,7 +176,10 @@ class GarbageCollector:
         ]
         if blocking:
             for kind, dependent in blocking:
-                self._enqueue(kind, dependent)
+                # One that waits for its own dependents is looked at when those go; to ask for it here would
+                # send a circle of them round and round.
+                if not _is_in_foreground(dependent):
+                    self._enqueue(kind, dependent)
             return
         await self._remove_finalizer(item, obj, FOREGROUND_FINALIZER)
 
@@ -181,22 +189,24 @@ class GarbageCollector:
             await self._set_owners(_item(kind, dependent), dependent, kept)
         await self._remove_finalizer(item, obj, ORPHAN_FINALIZER)
 
-    async def _set_owners(self, item: Item, obj: Object, owners: Sequence[OwnerReference]) -> None:
-        await self._patch(item, obj, {"ownerReferences": list(owners) or None})
+    async def _set_owners(self, item: Item, obj: Object, owners: Sequence[OwnerReference]) -> Object | None:
+        return await self._patch(item, obj, {"ownerReferences": list(owners) or None})
 
     async def _remove_finalizer(self, item: Item, obj: Object, finalizer: str) -> None:
         left = [one for one in meta.finalizers(obj) if one != finalizer]
         await self._patch(item, obj, {"finalizers": left or None})
 
-    async def _patch(self, item: Item, obj: Object, metadata: Object) -> None:
+    async def _patch(self, item: Item, obj: Object, metadata: Object) -> Object | None:
+        """The object as it is then; None when it is gone."""
         preconditions = {"uid": item.uid, "resourceVersion": meta.resource_version(obj)}
         try:
-            await self._client.patch(
+            return await self._client.patch(
                 item.kind, item.name, item.namespace, {"metadata": preconditions | metadata}
             )
         except StatusError as error:
             if not is_not_found(error):
                 raise
+            return None
 
     def _dependents(self, uid: str) -> list[tuple[Kind, Object]]:
         return [
@@ -254,6 +264,11 @@ class _Handler:
 
 def _item(kind: Kind, obj: Object) -> Item:
     return Item(kind, meta.namespace(obj), meta.name(obj), meta.uid(obj))
+
+
+def _is_in_foreground(obj: Object) -> bool:
+    """Whether it is being deleted and waits for its dependents."""
+    return meta.is_deleting(obj) and FOREGROUND_FINALIZER in meta.finalizers(obj)
 
 
 def _owner_uids(obj: Object) -> list[str]:

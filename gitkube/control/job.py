@@ -1,8 +1,9 @@
 """Runs pods until enough of them have succeeded.
 
-A look: count what has ended (`job_status.py`), decide whether the Job is over; if not, create what is missing
-(not before the pause that failures ask for) or delete what is too much. A Job that is over stops its last
-pods, keeps them for their logs, and goes itself when its time to live has passed.
+A look: claim the pods that are ours, count what has ended (`job_status.py`), decide whether the Job is over
+(`job_endings.py`); if not, create what is missing (not before the pause that failures ask for) or delete what
+is too much. A Job that is over stops its last pods, keeps them for their logs, and goes itself when its time
+to live has passed. One that `managedBy` gives to somebody else is left alone.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ from gitkube.api.client import Propagation
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.clock import rfc3339
 from gitkube.control import job_status
+from gitkube.control.claims import claim
 from gitkube.control.context import BY_CONTROLLER, Context, Controller, controller_key
 from gitkube.control.expectations import UNSEEN_RETRY_S, Expectations
-from gitkube.control.job_status import Ending, Tally
+from gitkube.control.job_endings import Ending, ending
+from gitkube.control.job_failures import FAILURES, IGNORED_FAILURES, INDEX, has_limit_per_index
+from gitkube.control.job_status import Tally
 from gitkube.control.pod_control import create_pods, delete_pods, pod_from_template
 from gitkube.objects import conditions, meta, pods
 from gitkube.objects.kinds import JOB, POD
+from gitkube.objects.labels import selector_of
 from gitkube.objects.types import Object
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
+MANAGER = "kubernetes.io/job-controller"
+"""What `managedBy` calls this controller."""
 _LEGACY_LABELS = {"job-name": JOB_NAME, "controller-uid": CONTROLLER_UID}
 
 
@@ -46,37 +53,61 @@ class JobController(Controller):
         if job is None:
             self._expectations.forget(key)
             return None
-        if meta.is_deleting(job):
+        if meta.is_deleting(job) or job["spec"].get("managedBy", MANAGER) != MANAGER:
             return None
         if (finished_s := finished_at_s(job)) is not None:
             return await self._expire(job, finished_s)
-        owned = self._pods.by_index(BY_CONTROLLER, controller_key(namespace, meta.uid(job)))
+        owned = await self._owned(job)
         active = [pod for pod in owned if pods.is_active(pod)]
+        leaving = job_status.terminating(owned)
         now = self.clock.now()
         done = job_status.tally(job, owned)
         if not self._expectations.are_met(key):
             return UNSEEN_RETRY_S  # what was done last is not visible yet; its event brings us back sooner
-        over = job_status.ending(job, done, active, now)
-        pause_s = job_status.backoff_left_s(owned, now)
+        over = ending(job, done, active, now)
         # Totals first: what is counted must be on record before anything is deleted or created on its base.
-        await self._write_status(job, done, active, over)
+        await self._write_status(job, new_status(job, done, active, leaving, over, now), over)
         if over is not None:
             await self._stop(job, active)
             return None
-        await self._scale(job, done, active, may_create=pause_s <= 0)
-        waits = [one for one in (pause_s or None, job_status.deadline_left_s(job, now)) if one is not None]
+        if has_limit_per_index(job):
+            pause_s = job_status.index_backoff_left_s(done, now)
+            may_create = True
+        else:
+            pause_s = job_status.backoff_left_s(owned, now) or None
+            may_create = pause_s is None
+        await self._scale(job, done, active, leaving, may_create=may_create)
+        waits = [one for one in (pause_s, job_status.deadline_left_s(job, now)) if one is not None]
         return min(waits) + 0.1 if waits else None
 
-    async def _scale(self, job: Object, done: Tally, active: Sequence[Object], *, may_create: bool) -> None:
+    async def _owned(self, job: Object) -> list[Object]:
+        """The Job's pods, after taking orphans that its selector means and letting go of what it does not."""
+        namespace = meta.namespace(job)
+        own = self._pods.by_index(BY_CONTROLLER, controller_key(namespace, meta.uid(job)))
+        if job["spec"].get("selector") is None:
+            return own
+        orphans = self._pods.by_index(BY_CONTROLLER, controller_key(namespace, ""))
+        selector = selector_of(job["spec"]["selector"])
+        return await claim(self.client, JOB, job, POD, selector, [*own, *orphans])
+
+    async def _scale(
+        self,
+        job: Object,
+        done: Tally,
+        active: Sequence[Object],
+        leaving: Sequence[Object],
+        *,
+        may_create: bool,
+    ) -> None:
         wanted = job_status.wanted_active(job, done, len(active))
-        missing = min(wanted - len(active), self.context.settings.burst_replicas)
+        taken = [*active, *leaving] if job_status.waits_for_the_last(job) else active
+        missing = min(wanted - len(taken), self.context.settings.burst_replicas)
         if missing > 0 and may_create:
-            await create_pods(
-                self.client, self._events, self._expectations, job, new_pods(job, done, active, missing)
-            )
-        elif missing < 0:
+            made = new_pods(job, done, taken, missing, self.clock.now())
+            await create_pods(self.client, self._events, self._expectations, job, made)
+        elif wanted < len(active):
             doomed = sorted(active, key=lambda pod: (pods.is_ready(pod), -meta.created_at_s(pod)))
-            await self._stop(job, doomed[:-missing])
+            await self._stop(job, doomed[: len(active) - wanted])
 
     async def _stop(self, job: Object, doomed: Sequence[Object]) -> None:
         if doomed:
@@ -102,11 +133,7 @@ class JobController(Controller):
                 raise
         return None
 
-    async def _write_status(
-        self, job: Object, done: Tally, active: Sequence[Object], over: Ending | None
-    ) -> None:
-        now = self.clock.now()
-        wanted = new_status(job, done, active, over, now)
+    async def _write_status(self, job: Object, wanted: dict[str, Any], over: Ending | None) -> None:
         before = job.get("status") or {}
         if all(before.get(key) == value for key, value in wanted.items()):
             return
@@ -115,27 +142,54 @@ class JobController(Controller):
             "status": wanted,
         }
         await self.client.patch(JOB, meta.name(job), meta.namespace(job), patch, subresource="status")
-        if over is not None:
+        await self._tell(job, {**job, "status": wanted}, over)
+
+    async def _tell(self, before: Object, after: Object, over: Ending | None) -> None:
+        """The events of a status that changed."""
+        if over is not None and finished_at_s(after) is not None:
             if over.is_complete:
-                await self._events.event(job, "Normal", "Completed", "Job completed")
+                await self._events.event(before, "Normal", "Completed", "Job completed")
             else:
-                await self._events.event(job, "Warning", over.reason, over.message)
+                await self._events.event(before, "Warning", over.reason, over.message)
+        was, now = (conditions.status_of(one, "Suspended") for one in (before, after))
+        if now == conditions.TRUE and was != now:
+            await self._events.event(before, "Normal", "Suspended", "Job suspended")
+        elif was == conditions.TRUE and now == conditions.FALSE:
+            await self._events.event(before, "Normal", "Resumed", "Job resumed")
 
     def _on_pod(self, before: Object | None, after: Object | None) -> None:
-        pod = after if after is not None else before
-        assert pod is not None
-        controller = meta.controller_of(pod)
-        if controller is None or controller.get("kind") != JOB.kind:
+        owner, owner_before = _owner_key(after), _owner_key(before)
+        if owner_before is not None and owner_before != owner:
+            assert before is not None
+            self._expectations.deleted(owner_before, meta.uid(before))
+            self.queue.add(owner_before)
+        if after is None:
             return
-        key = meta.key_of(meta.namespace(pod), str(controller["name"]))
+        if owner is None:
+            if meta.controller_of(after) is None:
+                self._enqueue_adopters(after)
+            return
         if before is None:
-            self._expectations.created(key)
-        if after is None or meta.is_deleting(pod):
-            self._expectations.deleted(key, meta.uid(pod))
-        self.queue.add(key)
+            self._expectations.created(owner)
+        if meta.is_deleting(after):
+            self._expectations.deleted(owner, meta.uid(after))
+        self.queue.add(owner)
+
+    def _enqueue_adopters(self, pod: Object) -> None:
+        """An orphan: every Job that its labels fit may want it."""
+        for job in self._jobs.list(meta.namespace(pod)):
+            if selector_of(job["spec"].get("selector")).matches(meta.labels(pod)):
+                self.enqueue(job)
 
 
-def new_pods(job: Object, done: Tally, active: Sequence[Object], count: int) -> list[Object]:
+def _owner_key(pod: Object | None) -> str | None:
+    controller = meta.controller_of(pod) if pod is not None else None
+    if pod is None or controller is None or controller.get("kind") != JOB.kind:
+        return None
+    return meta.key_of(meta.namespace(pod), str(controller["name"]))
+
+
+def new_pods(job: Object, done: Tally, taken: Sequence[Object], count: int, now_s: float) -> list[Object]:
     """Pods to create, labelled so that people find them, and numbered in an indexed Job."""
     template = job["spec"]["template"]
     labels = {JOB_NAME: meta.name(job), CONTROLLER_UID: meta.uid(job)}
@@ -147,11 +201,11 @@ def new_pods(job: Object, done: Tally, active: Sequence[Object], count: int) -> 
     }
     if not job_status.is_indexed(job):
         return [pod_from_template(job, template) for _ in range(count)]
-    indexes = job_status.missing_indexes(job, done, active, count)
-    return [_indexed(job, pod_from_template(job, template), index) for index in indexes]
+    indexes = job_status.missing_indexes(job, done, taken, count, now_s)
+    return [_indexed(job, done, pod_from_template(job, template), index) for index in indexes]
 
 
-def _indexed(job: Object, pod: Object, index: int) -> Object:
+def _indexed(job: Object, done: Tally, pod: Object, index: int) -> Object:
     metadata, spec = pod["metadata"], pod["spec"]
     variable = {"name": "JOB_COMPLETION_INDEX", "value": str(index)}
 
@@ -162,20 +216,31 @@ def _indexed(job: Object, pod: Object, index: int) -> Object:
     if spec.get("initContainers"):
         new_spec["initContainers"] = [with_index(one) for one in spec["initContainers"]]
     new_spec.setdefault("hostname", f"{meta.name(job)}-{index}")
+    annotations = {INDEX: str(index)}
+    if has_limit_per_index(job):
+        failures = done.failures.get(index)
+        annotations[FAILURES] = str(failures.counted if failures else 0)
+        if failures and failures.ignored:
+            annotations[IGNORED_FAILURES] = str(failures.ignored)
     return {
         **pod,
         "metadata": {
             **metadata,
             "generateName": f"{meta.name(job)}-{index}-",
-            "labels": {**metadata.get("labels", {}), job_status.INDEX: str(index)},
-            "annotations": {**metadata.get("annotations", {}), job_status.INDEX: str(index)},
+            "labels": {**metadata.get("labels", {}), INDEX: str(index)},
+            "annotations": {**metadata.get("annotations", {}), **annotations},
         },
         "spec": new_spec,
     }
 
 
 def new_status(
-    job: Object, done: Tally, active: Sequence[Object], over: Ending | None, now_s: float
+    job: Object,
+    done: Tally,
+    active: Sequence[Object],
+    leaving: Sequence[Object],
+    over: Ending | None,
+    now_s: float,
 ) -> dict[str, Any]:
     """What is seen of a Job. None takes a field away."""
     before = job.get("status") or {}
@@ -184,6 +249,7 @@ def new_status(
     status: dict[str, Any] = {
         "active": 0 if is_stopped else len(active),
         "ready": 0 if is_stopped else sum(pods.is_ready(pod) for pod in active),
+        "terminating": len(leaving) + (len(active) if is_stopped else 0),
         "succeeded": done.succeeded,
         "failed": done.failed,
         "uncountedTerminatedPods": {
@@ -194,17 +260,28 @@ def new_status(
     }
     if job_status.is_indexed(job):
         status["completedIndexes"] = job_status.format_indexes(done.completed_indexes)
+        if has_limit_per_index(job):
+            status["failedIndexes"] = job_status.format_indexes(done.failed_indexes)
     found = _with_suspended(job, conditions.conditions(job), now_s)
     if over is not None:
-        for type_ in ("SuccessCriteriaMet", "Complete") if over.is_complete else ("FailureTarget", "Failed"):
+        is_final = not active and not leaving
+        for type_ in _condition_types(over, is_final=is_final):
             condition = conditions.make(type_, True, over.reason, over.message)
             condition["lastProbeTime"] = rfc3339(now_s)
-            found = conditions.with_condition(found, condition, now_s)
-        if over.is_complete:
+            if conditions.find(found, type_) is None:
+                found = conditions.with_condition(found, condition, now_s)
+        if over.is_complete and is_final:
             status["completionTime"] = rfc3339(now_s)
     if found or before.get("conditions"):
         status["conditions"] = found
     return status
+
+
+def _condition_types(over: Ending, *, is_final: bool) -> tuple[str, ...]:
+    """The decision, and the end once the last pod is gone."""
+    if over.is_complete:
+        return ("SuccessCriteriaMet", "Complete") if is_final else ("SuccessCriteriaMet",)
+    return ("FailureTarget", "Failed") if is_final else ("FailureTarget",)
 
 
 def _with_suspended(

@@ -1,4 +1,4 @@
-"""The arithmetic of Jobs: what has been done, how many pods should run, whether it is over. Pure.
+"""The arithmetic of Jobs: what has been done, and how many pods should run. Pure.
 
 A pod that ended is counted once and for ever: the status keeps the totals, and beside them the uids of
 counted pods that still exist (in `uncountedTerminatedPods`, the field Kubernetes has for this bookkeeping). A
@@ -11,13 +11,20 @@ Invariant: succeeded and failed never go down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from gitkube.control.job_failures import (
+    Action,
+    IndexFailures,
+    failures_by_index,
+    has_limit_per_index,
+    index_of,
+    verdict,
+)
 from gitkube.objects import meta, pods
 from gitkube.objects.types import Object
 
-INDEX = "batch.kubernetes.io/job-completion-index"
 FIRST_BACKOFF_S = 10.0
 MAX_BACKOFF_S = 600.0
 MAX_REMEMBERED = 10_000
@@ -33,57 +40,55 @@ class Tally:
     counted_succeeded: tuple[str, ...]
     counted_failed: tuple[str, ...]
     completed_indexes: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Why a Job is over."""
-
-    is_complete: bool
-    reason: str
-    message: str
+    failed_indexes: frozenset[int] = frozenset()
+    """Indexes that are not tried again."""
+    failures: Mapping[int, IndexFailures] = field(default_factory=dict)
+    """Of each index that has a limit of its own."""
+    fatal: str = ""
+    """Why a rule of the podFailurePolicy ends the Job."""
 
 
 def tally(job: Object, owned: Sequence[Object]) -> Tally:
     """Bring the stored totals up to date with the pods there are."""
     status = job.get("status") or {}
     counted = status.get("uncountedTerminatedPods") or {}
-    succeeded = _count(status.get("succeeded"), counted.get("succeeded"), owned, "Succeeded")
-    failed = _count(status.get("failed"), counted.get("failed"), owned, "Failed")
-    if is_indexed(job):
-        done = parse_indexes(status.get("completedIndexes") or "")
-        done |= {index for pod in owned if pods.phase(pod) == "Succeeded" and (index := index_of(pod)) >= 0}
-        done = {index for index in done if index < (completions(job) or 0)}
-        return Tally(len(done), failed[0], succeeded[1], failed[1], frozenset(done))
-    return Tally(succeeded[0], failed[0], succeeded[1], failed[1])
+    ended_well = [pod for pod in owned if pods.phase(pod) == "Succeeded"]
+    ended_badly = sorted((pod for pod in owned if pods.phase(pod) == "Failed"), key=finished_at_s)
+    verdicts = [verdict(job, pod) for pod in ended_badly]
+    to_count = [
+        pod for pod, one in zip(ended_badly, verdicts, strict=True) if one.action is not Action.IGNORE
+    ]
+    fatal = next((one.message for one in verdicts if one.action is Action.FAIL_JOB), "")
+    succeeded, counted_succeeded = _count(status.get("succeeded"), counted.get("succeeded"), ended_well)
+    failed, counted_failed = _count(status.get("failed"), counted.get("failed"), to_count)
+    if not is_indexed(job):
+        return Tally(succeeded, failed, counted_succeeded, counted_failed, fatal=fatal)
+    done = parse_indexes(status.get("completedIndexes") or "")
+    done |= {index for pod in ended_well if (index := index_of(pod)) >= 0}
+    done = {index for index in done if index < (completions(job) or 0)}
+    failures: dict[int, IndexFailures] = {}
+    given_up: set[int] = set()
+    if has_limit_per_index(job):
+        failures = failures_by_index(job, ended_badly, map(finished_at_s, ended_badly))
+        given_up = parse_indexes(status.get("failedIndexes") or "")
+        given_up |= {index for index, one in failures.items() if one.is_over}
+    return Tally(
+        len(done),
+        failed,
+        counted_succeeded,
+        counted_failed,
+        frozenset(done),
+        frozenset(given_up - done),
+        failures,
+        fatal,
+    )
 
 
-def _count(
-    total: Any, counted: Iterable[str] | None, owned: Sequence[Object], phase: str
-) -> tuple[int, tuple[str, ...]]:
+def _count(total: Any, counted: Iterable[str] | None, ended: Sequence[Object]) -> tuple[int, tuple[str, ...]]:
     known = set(counted or ())
-    ended = [meta.uid(pod) for pod in owned if pods.phase(pod) == phase]
-    fresh = sum(uid not in known for uid in ended)
-    return int(total or 0) + fresh, tuple(sorted(ended)[:MAX_REMEMBERED])
-
-
-def ending(job: Object, done: Tally, active: Sequence[Object], now_s: float) -> Ending | None:
-    """Whether the Job is over, and why."""
-    spec = job["spec"]
-    limit = spec.get("backoffLimit", 6)
-    if done.failed > limit or _has_restarted_too_often(job, active, limit):
-        return Ending(False, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
-    deadline_left = deadline_left_s(job, now_s)
-    if deadline_left is not None and deadline_left <= 0:
-        return Ending(False, "DeadlineExceeded", "Job was active longer than specified deadline")
-    wanted = completions(job)
-    if wanted is None:
-        is_complete = done.succeeded > 0 and not active
-    else:
-        is_complete = done.succeeded >= wanted
-    if is_complete:
-        return Ending(True, "CompletionsReached", "Reached expected number of succeeded pods")
-    return None
+    uids = [meta.uid(pod) for pod in ended]
+    fresh = sum(uid not in known for uid in uids)
+    return int(total or 0) + fresh, tuple(sorted(uids)[:MAX_REMEMBERED])
 
 
 def wanted_active(job: Object, done: Tally, active: int) -> int:
@@ -96,12 +101,27 @@ def wanted_active(job: Object, done: Tally, active: int) -> int:
     if wanted is None:
         # A work queue: once one pod has found it empty, no new ones are started.
         return min(active, parallelism) if done.succeeded else parallelism
-    return min(parallelism, max(wanted - done.succeeded, 0))
+    return min(parallelism, max(wanted - done.succeeded - len(done.failed_indexes), 0))
 
 
-def missing_indexes(job: Object, done: Tally, active: Sequence[Object], count: int) -> list[int]:
-    """The first indexes that are neither done nor under way."""
-    under_way = {index_of(pod) for pod in active}
+def terminating(owned: Iterable[Object]) -> list[Object]:
+    """Pods that are being deleted and have not ended yet."""
+    return [pod for pod in owned if meta.is_deleting(pod) and not pods.is_terminal(pod)]
+
+
+def waits_for_the_last(job: Object) -> bool:
+    """Whether a pod is replaced only when it has ended, not when it is being deleted."""
+    return bool(job["spec"].get("podReplacementPolicy") == "Failed")
+
+
+def missing_indexes(job: Object, done: Tally, taken: Sequence[Object], count: int, now_s: float) -> list[int]:
+    """The first indexes that are neither done, nor given up, nor under way, and have waited long enough.
+
+    Args:
+        taken: pods whose indexes are under way.
+    """
+    under_way = {index_of(pod) for pod in taken} | done.failed_indexes
+    under_way |= {index for index, one in done.failures.items() if _index_ready_s(one) > now_s}
     found: list[int] = []
     for index in range(completions(job) or 0):
         if len(found) >= count:
@@ -118,8 +138,25 @@ def backoff_left_s(owned: Sequence[Object], now_s: float) -> float:
     recent = [at for at in failures if at > last_success]
     if not recent:
         return 0.0
-    pause_s = min(FIRST_BACKOFF_S * 2.0 ** min(len(recent) - 1, 16), MAX_BACKOFF_S)
-    return max(max(recent) + pause_s - now_s, 0.0)
+    return max(max(recent) + _pause_s(len(recent)) - now_s, 0.0)
+
+
+def index_backoff_left_s(done: Tally, now_s: float) -> float | None:
+    """When the next index that waits may be tried again; None: none waits."""
+    waits = [
+        _index_ready_s(one) - now_s
+        for index, one in done.failures.items()
+        if index not in done.failed_indexes and index not in done.completed_indexes
+    ]
+    return min((left_s for left_s in waits if left_s > 0), default=None)
+
+
+def _index_ready_s(failures: IndexFailures) -> float:
+    return failures.last_s + _pause_s(max(failures.counted + failures.ignored, 1))
+
+
+def _pause_s(failures: int) -> float:
+    return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 16), MAX_BACKOFF_S)
 
 
 def finished_at_s(pod: Object) -> float:
@@ -165,12 +202,6 @@ def is_suspended(job: Object) -> bool:
     return bool(job["spec"].get("suspend"))
 
 
-def index_of(pod: Object) -> int:
-    """A pod's completion index; -1 without."""
-    text = meta.annotations(pod).get(INDEX, "")
-    return int(text) if text.isdigit() else -1
-
-
 def parse_indexes(text: str) -> set[int]:
     """`1,3-5,7` as numbers."""
     found: set[int] = set()
@@ -196,7 +227,7 @@ def format_indexes(indexes: Iterable[int]) -> str:
     return ",".join(parts)
 
 
-def _has_restarted_too_often(job: Object, active: Sequence[Object], limit: int) -> bool:
+def has_restarted_too_often(job: Object, active: Sequence[Object], limit: int) -> bool:
     """With restartPolicy OnFailure a pod never fails; its containers' restarts count instead."""
     template: Mapping[str, Any] = (job["spec"].get("template") or {}).get("spec") or {}
     if template.get("restartPolicy") != "OnFailure":

@@ -16,9 +16,12 @@ import structlog
 
 from gitkube.api.client import Client
 from gitkube.clock import Clock
+from gitkube.control.certificate_signer import CertificateSigner
 from gitkube.control.cluster_role_aggregation import ClusterRoleAggregationController
 from gitkube.control.context import Context
+from gitkube.control.cronjob import CronJobController
 from gitkube.control.deployment import DeploymentController
+from gitkube.control.disruption import DisruptionController
 from gitkube.control.endpointslice import EndpointSliceController
 from gitkube.control.garbage_collector import GarbageCollector
 from gitkube.control.job import JobController
@@ -27,8 +30,11 @@ from gitkube.control.node_ipam import NodeIpamController
 from gitkube.control.node_lifecycle import NodeLifecycleController
 from gitkube.control.pod_gc import PodGarbageCollector
 from gitkube.control.replicaset import ReplicaSetController
+from gitkube.control.replication_controller import ReplicationControllerController
+from gitkube.control.resource_quota import ResourceQuotaController
 from gitkube.control.service_account import ServiceAccountController
 from gitkube.control.settings import ControlSettings
+from gitkube.control.storage_protection import ClaimProtectionController, VolumeProtectionController
 from gitkube.control.taint_eviction import TaintEvictionController
 from gitkube.objects.registry import Registry
 
@@ -95,14 +101,21 @@ class Manager:
 CONTROLLERS: tuple[type, ...] = (
     DeploymentController,
     ReplicaSetController,
+    ReplicationControllerController,
     EndpointSliceController,
     JobController,
+    CronJobController,
     NodeIpamController,
     NodeLifecycleController,
     TaintEvictionController,
     NamespaceController,
     ServiceAccountController,
+    ResourceQuotaController,
+    DisruptionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
     ClusterRoleAggregationController,
+    CertificateSigner,
     GarbageCollector,
     PodGarbageCollector,
 )

@@ -1,8 +1,9 @@
 """Empties a namespace that is being deleted, and then lets it go.
 
-Every namespaced kind is listed live (a copy may lag) and deleted; as long as something is left, the status
-says what, so that a namespace that hangs says on whom it waits. When nothing is left, the finalizer
-`kubernetes` is taken off `spec.finalizers`, which ends it.
+Every namespaced kind is listed live (a copy may lag) and deleted: pods first, and nothing else before they
+are gone, so that what protects them (NetworkPolicies) or what they write to does not go from under them. As
+long as something is left, the status says what, so that a namespace that hangs says on whom it waits. When
+nothing is left, the finalizer `kubernetes` is taken off `spec.finalizers`, which ends it.
 Source: Kubernetes' namespaced resources deleter.
 """
 
@@ -16,7 +17,7 @@ from gitkube.api.client import Propagation
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.control.context import Context, Controller
 from gitkube.objects import conditions, meta
-from gitkube.objects.kinds import EVENT, NAMESPACE, Kind
+from gitkube.objects.kinds import EVENT, NAMESPACE, POD, Kind
 from gitkube.objects.types import Object
 
 FINALIZER = "kubernetes"
@@ -48,13 +49,15 @@ class NamespaceController(Controller):
         if namespace is None or not meta.is_deleting(namespace):
             return None
         remaining = Remaining()
-        # Events last: deleting the others makes some.
-        for kind in sorted(self.context.registry.stored, key=lambda kind: kind is EVENT):
-            if kind.namespaced:
-                await self._empty(kind, key, remaining)
+        await self._empty(POD, key, remaining)
+        if not remaining.kinds and not remaining.failures:
+            # Events last: deleting the others makes some.
+            for kind in sorted(self.context.registry.stored, key=lambda kind: kind is EVENT):
+                if kind.namespaced and kind is not POD:
+                    await self._empty(kind, key, remaining)
         await self._write_status(namespace, remaining)
         if remaining.kinds or remaining.failures:
-            return POD_RETRY_S if "pods" in remaining.kinds else RETRY_S
+            return POD_RETRY_S if _counted_as(POD) in remaining.kinds else RETRY_S
         await self._finalize(key, meta.uid(namespace))
         return None
 
@@ -70,7 +73,7 @@ class NamespaceController(Controller):
             remaining.failures.append(f"{kind}: {error.message}")
             return
         for obj in listing.items:
-            remaining.kinds[str(kind)] += 1
+            remaining.kinds[_counted_as(kind)] += 1
             remaining.finalizers.update(meta.finalizers(obj))
 
     async def _delete(self, kind: Kind, obj: Object) -> None:
@@ -114,6 +117,11 @@ class NamespaceController(Controller):
             self.enqueue(after)
 
 
+def _counted_as(kind: Kind) -> str:
+    """Kubernetes writes the dot before the group also where there is none: `pods.`."""
+    return f"{kind.plural}.{kind.group}"
+
+
 def status_conditions(namespace: Object, remaining: Remaining, now_s: float) -> list[dict[str, Any]]:
     """What the status says of a pass, in Kubernetes' words."""
     present = conditions.conditions(namespace)
@@ -124,6 +132,18 @@ def status_conditions(namespace: Object, remaining: Remaining, now_s: float) -> 
         f"{name} in {count} resource instances" for name, count in sorted(remaining.finalizers.items())
     )
     for condition in (
+        conditions.make(
+            "NamespaceDeletionDiscoveryFailure",
+            False,
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
+        conditions.make(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            False,
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
         conditions.make(
             "NamespaceDeletionContentFailure",
             bool(remaining.failures),

@@ -19,17 +19,20 @@ from gitkube.control.expectations import UNSEEN_RETRY_S, Expectations
 from gitkube.control.pod_control import create_pods, delete_pods, pod_from_template
 from gitkube.control.ranking import pods_to_delete
 from gitkube.objects import conditions, meta, pods
-from gitkube.objects.kinds import POD, REPLICA_SET
+from gitkube.objects.kinds import POD, REPLICA_SET, Kind
 from gitkube.objects.labels import Selector, selector_of
 from gitkube.objects.types import Object
 
 
 class ReplicaSetController(Controller):
+    """Keeps the count for ReplicaSets, and for a kind that differs only in how it writes its selector."""
+
     name = "replicaset-controller"
+    kind: Kind = REPLICA_SET
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._replica_sets = context.informer(REPLICA_SET)
+        self._replica_sets = context.informer(self.kind)
         self._pods = context.informer(POD)
         self._expectations = Expectations(context.clock)
         self._events = context.recorder(self.name)
@@ -43,10 +46,9 @@ class ReplicaSetController(Controller):
         if replica_set is None:
             self._expectations.forget(key)
             return None
-        selector = selector_of(replica_set["spec"].get("selector"))
-        owned = await claim(
-            self.client, REPLICA_SET, replica_set, POD, selector, self._candidates(replica_set)
-        )
+        selector = self.selector(replica_set)
+        candidates = self._candidates(replica_set)
+        owned = await claim(self.client, self.kind, replica_set, POD, selector, candidates)
         active = [pod for pod in owned if pods.is_active(pod)]
         failure: StatusError | None = None
         has_seen_all = self._expectations.are_met(key)
@@ -55,11 +57,16 @@ class ReplicaSetController(Controller):
                 await self._scale(replica_set, active)
             except StatusError as error:
                 failure = error
-        await self._write_status(replica_set, active, selector, failure)
+        leaving = sum(meta.is_deleting(pod) and not pods.is_terminal(pod) for pod in owned)
+        await self._write_status(replica_set, active, leaving, failure)
         if failure is not None:
             raise failure
         again_s = next_availability_s(replica_set, active, self.clock.now())
         return again_s if has_seen_all else min(again_s or UNSEEN_RETRY_S, UNSEEN_RETRY_S)
+
+    def selector(self, replica_set: Object) -> Selector:
+        """Which pods it counts as its own."""
+        return selector_of(replica_set["spec"].get("selector"))
 
     def _candidates(self, replica_set: Object) -> list[Object]:
         namespace = meta.namespace(replica_set)
@@ -99,16 +106,18 @@ class ReplicaSetController(Controller):
         self,
         replica_set: Object,
         active: Sequence[Object],
-        selector: Selector,
+        leaving: int,
         failure: StatusError | None,
     ) -> None:
         status = new_status(replica_set, active, failure, self.clock.now())
+        if self.kind is REPLICA_SET:  # a ReplicationController has no such field
+            status["terminatingReplicas"] = leaving
         if status == _comparable(replica_set.get("status") or {}, status):
             return
         patch = {"metadata": {"uid": meta.uid(replica_set)}, "status": status}
         try:
             await self.client.patch(
-                REPLICA_SET,
+                self.kind,
                 meta.name(replica_set),
                 meta.namespace(replica_set),
                 patch,
@@ -149,14 +158,14 @@ class ReplicaSetController(Controller):
 
     def _owner_key(self, pod: Object) -> str | None:
         controller = meta.controller_of(pod)
-        if controller is None or controller.get("kind") != REPLICA_SET.kind:
+        if controller is None or controller.get("kind") != self.kind.kind:
             return None
         return meta.key_of(meta.namespace(pod), str(controller["name"]))
 
     def _enqueue_adopters(self, pod: Object) -> None:
         """An orphan: every ReplicaSet that its labels fit may want it."""
         for replica_set in self._replica_sets.list(meta.namespace(pod)):
-            if selector_of(replica_set["spec"].get("selector")).matches(meta.labels(pod)):
+            if self.selector(replica_set).matches(meta.labels(pod)):
                 self.enqueue(replica_set)
 
 

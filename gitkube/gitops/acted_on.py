@@ -39,21 +39,19 @@ _ACTED_ON = frozenset(
         kinds.CLUSTER_ROLE_BINDING, kinds.CUSTOM_RESOURCE_DEFINITION, kinds.MUTATING_WEBHOOK_CONFIGURATION,
         kinds.VALIDATING_WEBHOOK_CONFIGURATION, kinds.MUTATING_ADMISSION_POLICY,
         kinds.MUTATING_ADMISSION_POLICY_BINDING, kinds.VALIDATING_ADMISSION_POLICY,
-        kinds.VALIDATING_ADMISSION_POLICY_BINDING, kinds.FLOW_SCHEMA, kinds.PRIORITY_LEVEL_CONFIGURATION,
+        kinds.VALIDATING_ADMISSION_POLICY_BINDING, kinds.REPLICATION_CONTROLLER, kinds.CRON_JOB,
+        kinds.RESOURCE_QUOTA, kinds.POD_DISRUPTION_BUDGET, kinds.FLOW_SCHEMA,
+        kinds.PRIORITY_LEVEL_CONFIGURATION,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""
 _KEPT: Mapping[Kind, str] = {
-    kinds.POD_DISRUPTION_BUDGET: "evictions do not ask it yet",
-    kinds.RESOURCE_QUOTA: "the namespace is not held to it yet",
     kinds.RUNTIME_CLASS: "its overhead and scheduling count, but hosts run every pod with crun",
 }
 """Kinds that are taken although nothing acts on them: nobody is worse off for it."""
 _INSTEAD: Mapping[Kind, str] = {
     kinds.STATEFUL_SET: "use a Deployment with one replica and a hostPath volume",
     kinds.DAEMON_SET: "use a Deployment with a topology spread over hosts",
-    kinds.CRON_JOB: "use a Job",
-    kinds.REPLICATION_CONTROLLER: "use a Deployment",
     kinds.HORIZONTAL_POD_AUTOSCALER: "set replicas in the Deployment",
     kinds.HORIZONTAL_POD_AUTOSCALER_V1: "set replicas in the Deployment",
     kinds.INGRESS: "use a Service of type NodePort",

@@ -68,7 +68,7 @@ def health_of(kind: Kind, obj: Object | None, related: Related) -> Health:
         return Health(WAITING, "being deleted")
     if kind == kinds.DEPLOYMENT:
         return deployment_health(obj, related.replica_sets(obj), related.pods)
-    if kind == kinds.REPLICA_SET:
+    if kind in (kinds.REPLICA_SET, kinds.REPLICATION_CONTROLLER):
         return replica_set_health(obj, related.pods(obj))
     if kind == kinds.JOB:
         return job_health(obj, related.pods(obj))

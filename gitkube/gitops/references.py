@@ -21,7 +21,7 @@ Steps = tuple[str | int, ...]
 SURE_LIKENESS = 0.75
 """A selector so near to a template's labels is a slip, whatever else the commit would have held."""
 WELL_KNOWN_CONFIG_MAPS = frozenset({"kube-root-ca.crt"})
-_HAS_TEMPLATE = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB)
+_HAS_TEMPLATE = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.REPLICATION_CONTROLLER, kinds.JOB)
 
 
 def reference_problems(entries: Sequence[Entry], *, is_complete: bool) -> list[Problem]:
@@ -44,6 +44,11 @@ def pod_template_of(kind: Kind, obj: Object) -> tuple[Steps, Mapping[str, Any]] 
         template = (obj.get("spec") or {}).get("template")
         if isinstance(template, dict):
             return ("spec", "template"), template
+    if kind == kinds.CRON_JOB:
+        job = (obj.get("spec") or {}).get("jobTemplate") or {}
+        template = (job.get("spec") or {}).get("template") if isinstance(job, dict) else None
+        if isinstance(template, dict):
+            return ("spec", "jobTemplate", "spec", "template"), template
     return None
 
 

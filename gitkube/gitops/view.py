@@ -30,10 +30,17 @@ WATCHED: tuple[Kind, ...] = (
     kinds.SERVICE,
     kinds.DEPLOYMENT,
     kinds.REPLICA_SET,
+    kinds.REPLICATION_CONTROLLER,
     kinds.JOB,
     kinds.POD,
 )
-WITH_HEALTH = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.POD)
+WITH_HEALTH = (
+    kinds.DEPLOYMENT,
+    kinds.REPLICA_SET,
+    kinds.REPLICATION_CONTROLLER,
+    kinds.JOB,
+    kinds.POD,
+)
 
 
 class View:

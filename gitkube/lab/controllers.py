@@ -116,7 +116,7 @@ class LabController:
         deadline = time.monotonic() + timeout_s
         while not self.answers():
             if self.pid is None or time.monotonic() > deadline:
-                last = _tail(self.log)
+                last = tail(self.log)
                 raise LabError(
                     f"{self.layout.name} does not come up; its last words are in {self.log}:\n{last}"
                 )
@@ -124,11 +124,7 @@ class LabController:
 
     def answers(self) -> bool:
         """Whether its API is ready."""
-        try:
-            with _direct.open(f"{self.layout.url}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
+        return answers(self.layout.url)
 
     def kill(self) -> bool:
         """A power cut: `serve` and its member end at once.
@@ -158,7 +154,16 @@ def gitkube(*words: str) -> list[str]:
     return [sys.executable, "-m", "gitkube.cli.main", *words]
 
 
-def _tail(path: Path, lines: int = 10) -> str:
+def answers(url: str) -> bool:
+    """Whether the API at this URL is ready."""
+    try:
+        with _direct.open(f"{url}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def tail(path: Path, lines: int = 10) -> str:
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
 

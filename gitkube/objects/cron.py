@@ -2,13 +2,16 @@
 
 Minute, hour, day of month, month, day of week. A field is a list of ranges, each with an optional step:
 `*`, `5`, `1-5`, `*/15`, `10-40/10`, `mon-fri`. The sentences of `schedule_error` are those of robfig/cron v3,
-which Kubernetes uses, because people search for them.
+which Kubernetes uses, because people search for them; `next_start_s` walks as its `SpecSchedule.Next` does:
+month, day, hour and minute are moved on in turn until all fit, in absolute time, so an hour that a clock
+skips has no start and one that it shows twice has two.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -33,6 +36,104 @@ _BOUNDS = (
     _Bounds(1, 12, _MONTHS),
     _Bounds(0, 6, _WEEKDAYS),
 )
+
+
+_DESCRIBED = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_HORIZON_YEARS = 5
+"""A schedule without a start in so many years (30 February) has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When something is to start. Either the five sets, or a constant pause in seconds."""
+
+    minutes: frozenset[int] = frozenset()
+    hours: frozenset[int] = frozenset()
+    days: frozenset[int] = frozenset()
+    months: frozenset[int] = frozenset()
+    weekdays: frozenset[int] = frozenset()
+    """0 is Sunday."""
+    is_any_day: bool = False
+    """The day of the month or of the week is `*`: both must fit. Otherwise one of them is enough."""
+    pause_s: float = 0.0
+
+    def fits_day(self, moment: datetime) -> bool:
+        by_month, by_week = moment.day in self.days, moment.isoweekday() % 7 in self.weekdays
+        return (by_month and by_week) if self.is_any_day else (by_month or by_week)
+
+
+def parse_schedule(text: str) -> Schedule:
+    """The schedule that a text means.
+
+    Raises:
+        ValueError: it is none; the message is that of `schedule_error`.
+    """
+    if error := schedule_error(text):
+        raise ValueError(error)
+    if text.startswith(_EVERY):
+        found = re.finditer(r"([0-9.]+)(ns|us|µs|ms|s|m|h)", text.removeprefix(_EVERY))
+        total_s = sum(float(part[1]) * _UNITS_S[part[2]] for part in found)
+        return Schedule(pause_s=max(float(int(total_s)), 1.0))
+    fields = _DESCRIBED.get(text, text).split()
+    minutes, hours, days, months, weekdays = (
+        _numbers(field, bounds) for field, bounds in zip(fields, _BOUNDS, strict=True)
+    )
+    is_any_day = _is_any(fields[2]) or _is_any(fields[4])
+    return Schedule(minutes, hours, days, months, weekdays, is_any_day)
+
+
+def next_start_s(schedule: Schedule, after_s: float, zone: tzinfo = UTC) -> float | None:
+    """The first start after a moment, both in seconds since the epoch; None when there is none for years."""
+    if schedule.pause_s:
+        return float(int(after_s)) + schedule.pause_s
+    at_s = (int(after_s) // 60 + 1) * 60
+    last_year = datetime.fromtimestamp(at_s, zone).year + _HORIZON_YEARS
+    while True:
+        local = datetime.fromtimestamp(at_s, zone)
+        if local.year > last_year:
+            return None
+        if local.month not in schedule.months:
+            year, month = divmod(local.year * 12 + local.month, 12)
+            at_s = int(datetime(year, month + 1, 1, tzinfo=zone).timestamp())
+        elif not schedule.fits_day(local):
+            day = local.date() + timedelta(days=1)
+            at_s = int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
+        elif local.hour not in schedule.hours:
+            at_s += (60 - local.minute) * 60
+        elif local.minute not in schedule.minutes:
+            at_s += 60
+        else:
+            return float(at_s)
+
+
+def _is_any(field: str) -> bool:
+    """Whether a field is `*` somewhere in its list; with a step above 1 it is a choice."""
+    parts = (part.split("/") for part in field.split(","))
+    return any(part[0] in ("*", "?") and (len(part) == 1 or int(part[1]) == 1) for part in parts)
+
+
+def _numbers(field: str, bounds: _Bounds) -> frozenset[int]:
+    found: set[int] = set()
+    for part in filter(None, field.split(",")):
+        span, *steps = part.split("/")
+        ends = span.split("-")
+        if ends[0] in ("*", "?"):
+            low, high = bounds.low, bounds.high
+        else:
+            low, high = (int(_number(end, bounds) or 0) for end in (ends[0], ends[-1]))
+            if steps and len(ends) == 1:
+                high = bounds.high
+        found.update(range(low, high + 1, int(steps[0]) if steps else 1))
+    return frozenset(found)
 
 
 def schedule_error(text: str) -> str:

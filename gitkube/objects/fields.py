@@ -12,7 +12,22 @@ from functools import lru_cache
 from typing import Any
 
 from gitkube.objects.custom.jsonpath import simple_fields
-from gitkube.objects.kinds import EVENT, JOB, NAMESPACE, NODE, POD, REPLICA_SET, SECRET, SERVICE, Kind
+from gitkube.objects.kinds import (
+    CERTIFICATE_SIGNING_REQUEST,
+    CLUSTER_TRUST_BUNDLE,
+    EVENT,
+    JOB,
+    NAMESPACE,
+    NODE,
+    POD,
+    POD_CERTIFICATE_REQUEST,
+    REPLICA_SET,
+    REPLICATION_CONTROLLER,
+    RESOURCE_SLICE,
+    SECRET,
+    SERVICE,
+    Kind,
+)
 from gitkube.objects.types import Object
 
 MAX_TEXT = 64 * 1024
@@ -134,6 +149,15 @@ _SELECTABLE: Mapping[Kind, Mapping[str, Callable[[Object], str]]] = {
     SECRET: {"type": _at("type")},
     SERVICE: {"spec.clusterIP": _at("spec", "clusterIP"), "spec.type": _at("spec", "type")},
     REPLICA_SET: {"status.replicas": _number_at("status", "replicas")},
+    REPLICATION_CONTROLLER: {"status.replicas": _number_at("status", "replicas")},
+    CERTIFICATE_SIGNING_REQUEST: {"spec.signerName": _at("spec", "signerName")},
+    CLUSTER_TRUST_BUNDLE: {"spec.signerName": _at("spec", "signerName")},
+    POD_CERTIFICATE_REQUEST: {
+        "spec.signerName": _at("spec", "signerName"),
+        "spec.podName": _at("spec", "podName"),
+        "spec.nodeName": _at("spec", "nodeName"),
+    },
+    RESOURCE_SLICE: {"spec.nodeName": _at("spec", "nodeName"), "spec.driver": _at("spec", "driver")},
     JOB: {"status.successful": _number_at("status", "succeeded")},
     EVENT: {
         "involvedObject.kind": _at("involvedObject", "kind"),

@@ -17,6 +17,7 @@ from aiohttp import web
 from gitkube.api.machinery import Api
 from gitkube.api.streams import PodStreams
 from gitkube.clock import Clock, SystemClock
+from gitkube.server.audit.trail import Auditor, show_id
 from gitkube.server.bodies import MAX_BODY_BYTES
 from gitkube.server.cluster import ClusterEndpoints
 from gitkube.server.door import Door
@@ -51,6 +52,7 @@ def create_app(
     relay: Relay | None = None,
     cluster: ClusterEndpoints | None = None,
     store_metrics: StoreMetrics | None = None,
+    auditor: Auditor | None = None,
 ) -> web.Application:
     """The application; `api.run()` must be running for it to answer.
 
@@ -62,6 +64,7 @@ def create_app(
         relay: carries streams that another controller must serve; None where there is only one.
         cluster: what other controllers may ask, beside the API.
         store_metrics: shown behind the API's own.
+        auditor: keeps what is asked and answered; None keeps nothing.
     """
     busy = Busy()
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[busy.middleware])
@@ -73,7 +76,11 @@ def create_app(
         authenticate=authenticate or Authentication((api.tokens.user,)),
         relay=relay,
         store_metrics=store_metrics,
+        auditor=auditor,
     )
+    app.on_response_prepare.append(show_id)
+    if auditor is not None:
+        app.on_response_prepare.append(auditor.on_prepare)
     app[LIFETIME] = door.lifetime
     app[BUSY] = busy
     if cluster is not None:
@@ -126,8 +133,13 @@ class HttpServer:
     @property
     def url(self) -> str:
         """As clients on this machine write it, once `start` has returned."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        host = self.local_host
         return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
+
+    @property
+    def local_host(self) -> str:
+        """By which processes on this machine reach it."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
 
     async def start(self) -> None:
         """Listen; requests are served from now on. `run` or `stop` must follow.

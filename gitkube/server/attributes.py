@@ -55,4 +55,5 @@ def attributes_of(user: User, method: str, raw_path: str, query: Mapping[str, st
     elif not name and verb == "get":
         verb = "watch" if queries.flag(query, "watch") else "list"
         name = selected_name(query.get("fieldSelector", ""))
-    return Attributes(user, verb, group, version, resource, subresource, namespace, name)
+    selector = query.get("fieldSelector", "") if verb in ("list", "watch") else ""
+    return Attributes(user, verb, group, version, resource, subresource, namespace, name, selector)

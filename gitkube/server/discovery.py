@@ -24,6 +24,8 @@ _SUBRESOURCE_VERBS = {
     "status": _READ_WRITE,
     "scale": _READ_WRITE,
     "approval": _READ_WRITE,
+    "ephemeralcontainers": _READ_WRITE,
+    "resize": _READ_WRITE,
     "finalize": ("update",),
     "binding": ("create",),
     "eviction": ("create",),
@@ -32,6 +34,7 @@ _SUBRESOURCE_VERBS = {
     "exec": ("create", "get"),
     "attach": ("create", "get"),
     "portforward": ("create", "get"),
+    "proxy": ("create", "delete", "get", "patch", "update"),
 }
 _SUBRESOURCE_KINDS = {
     "scale": ("autoscaling", "v1", "Scale"),
@@ -203,10 +206,16 @@ def _subresource(kind: Kind, name: str) -> dict[str, Any]:
         "singularName": "",
         "namespaced": kind.namespaced,
     }
-    group, version, kind_name = _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
+    group, version, kind_name = _subresource_kind(kind, name)
     if group != kind.group:
         resource |= {"group": group, "version": version}
     return resource | {"kind": kind_name, "verbs": list(_SUBRESOURCE_VERBS[name])}
+
+
+def _subresource_kind(kind: Kind, name: str) -> tuple[str, str, str]:
+    if name == "proxy":
+        return kind.group, kind.version, f"{kind.kind}ProxyOptions"
+    return _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
 
 
 def _aggregated(kinds: Sequence[Kind], version: str) -> dict[str, Any]:
@@ -254,7 +263,7 @@ def _aggregated_resource(kind: Kind) -> dict[str, Any]:
 
 
 def _aggregated_subresource(kind: Kind, name: str) -> dict[str, Any]:
-    group, version, kind_name = _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
+    group, version, kind_name = _subresource_kind(kind, name)
     return {
         "subresource": name,
         "responseKind": {"group": group, "version": version, "kind": kind_name},

@@ -29,6 +29,7 @@ from gitkube.server import openid, queries
 from gitkube.server.access import PodAccess
 from gitkube.server.answers import compress, json_answer, should_compress, status_answer
 from gitkube.server.attributes import attributes_of
+from gitkube.server.audit.trail import REQUEST_ID, Auditor, Trail, audit_id
 from gitkube.server.bodies import LARGE_BODY_BYTES, read_body
 from gitkube.server.discovery import Discovery
 from gitkube.server.flow_schemas import FlowSchemas
@@ -44,6 +45,7 @@ from gitkube.server.negotiation import check_document
 from gitkube.server.openapi import OpenApi
 from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse_path, unknown_path
 from gitkube.server.pods import PodEndpoints
+from gitkube.server.proxy import ProxyEndpoints
 from gitkube.server.relay import Relay
 from gitkube.server.resources import Resources
 from gitkube.server.sending import is_large, send_large
@@ -54,7 +56,6 @@ log = structlog.get_logger()
 
 REQUEST_TIMEOUT_S = 60.0
 """For everything but watches and streams, as Kubernetes."""
-_ID_HEADER = "Audit-Id"
 _SCHEMA_HEADER = "X-Kubernetes-PF-FlowSchema-UID"
 _LEVEL_HEADER = "X-Kubernetes-PF-PriorityLevel-UID"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -71,6 +72,7 @@ class _Request:
     resource: str = ""
     subresource: str = ""
     is_long: bool = False
+    trail: Trail | None = None
 
 
 class Door:
@@ -86,6 +88,7 @@ class Door:
         authenticate: Authenticator,
         relay: Relay | None = None,
         store_metrics: StoreMetrics | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -96,12 +99,16 @@ class Door:
         verbs = Versions(api.verbs, api.authorizer, api.tokens)
         watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
-        self._resources = Resources(verbs, watches, pods, shaper)
+        proxy = ProxyEndpoints(api.verbs, streams, self.lifetime, rng, relay)
+        self._resources = Resources(verbs, watches, pods, proxy, shaper)
         self._discovery = Discovery(api.registry)
         self._openapi = OpenApi(api.registry)
         self._flow_schemas = FlowSchemas(api.cache)
         self._turns = Turns()
         self._metrics = Metrics(self.lifetime, store_metrics)
+        self._auditor = auditor
+        if auditor is not None:
+            auditor.count_in(self._metrics.count_audit_events)
         self._paths: dict[str, Callable[[web.Request], web.Response]] = {
             "/": self._index,
             "/api": lambda request: self._discovery.root(request, "api"),
@@ -117,8 +124,11 @@ class Door:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, whatever happens."""
         started = self._clock.monotonic()
-        request_id = f"{self._rng.getrandbits(128):032x}"
+        request_id = request[REQUEST_ID] = audit_id(request, self._rng)
         seen = _Request(request.method.lower() if request.method in _METHODS else "other")
+        if self._auditor is not None:
+            seen.trail = self._auditor.begin(request, request_id)
+        is_failure = False
         try:
             response = await self._answer(request, seen, request_id)
         except StatusError as error:
@@ -126,14 +136,18 @@ class Door:
         except TimeoutError:
             text = f"the request took longer than {REQUEST_TIMEOUT_S:.0f} s and was given up"
             response = status_answer(request, StatusError(504, "Timeout", text, retry_after_s=1))
-        except (ConnectionError, web.HTTPException):
+        except (ConnectionError, web.HTTPException, asyncio.CancelledError):
+            if seen.trail is not None:
+                seen.trail.abandoned()
             raise  # the client went away, or spoke no HTTP: aiohttp knows what to do
         except Exception:
+            is_failure = True
             log.exception("request_failed", method=request.method, path=request.path, request=request_id)
             text = f"the server failed on this request; its log says why, under request={request_id}"
             response = status_answer(request, StatusError(500, "InternalError", text))
+        if seen.trail is not None:
+            await seen.trail.complete(response, is_failure=is_failure)
         if not response.prepared:
-            response.headers[_ID_HEADER] = request_id
             if isinstance(response, web.Response) and should_compress(request, response):
                 await asyncio.to_thread(compress, response)
             if isinstance(response, web.Response) and is_large(response):
@@ -144,9 +158,12 @@ class Door:
     async def _answer(self, request: web.Request, seen: _Request, request_id: str) -> web.StreamResponse:
         raw_path = request.rel_url.raw_path
         path = raw_path.rstrip("/") or "/"
-        user = impersonated(self._authenticate(request) or ANONYMOUS, request.headers, self._api.authorizer)
+        asker = self._authenticate(request) or ANONYMOUS
+        if seen.trail is not None:
+            seen.trail.known(asker)
+        user = impersonated(asker, request.headers, self._api.authorizer)
         asked = attributes_of(user, request.method, raw_path, request.query)
-        self._authorize(asked)
+        self._authorize(asked, seen)
         if raw_path.startswith(("/api/", "/apis/")) and path not in ("/api", "/apis"):
             return await self._api_request(request, raw_path, asked, seen)
         if raw_path != "/" and raw_path.endswith("/") and path not in ("/api", "/apis", "/version"):
@@ -189,7 +206,7 @@ class Door:
         seen.verb = _verb(request.method, target, is_watch=is_watch)
         seen.group, seen.resource = target.kind.group, target.kind.plural
         seen.subresource = target.subresource
-        seen.is_long = is_watch or target.subresource in PodEndpoints.subresources
+        seen.is_long = is_watch or target.subresource in (*PodEndpoints.subresources, "proxy")
         if seen.is_long:
             return await self._resources.handle(request, target, asked.user)
         if request.can_read_body and (request.content_length or LARGE_BODY_BYTES) < LARGE_BODY_BYTES:
@@ -207,11 +224,13 @@ class Door:
         response.headers[_LEVEL_HEADER] = place.level_uid
         return response
 
-    def _authorize(self, asked: Attributes) -> None:
+    def _authorize(self, asked: Attributes, seen: _Request) -> None:
         """Refuse what the user may not do, before anything is looked up; the verbs ask again."""
-        if MASTERS_GROUP in asked.user.groups:
+        if MASTERS_GROUP in asked.user.groups and seen.trail is None:
             return
         decision = self._api.authorizer.decide(asked)
+        if seen.trail is not None:
+            seen.trail.judged(asked.user, decision)
         if not decision.allowed:
             raise refusal(asked, decision)
 

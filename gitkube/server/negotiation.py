@@ -98,8 +98,12 @@ def is_yaml_preferred(header: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def wanted_form(header: str) -> Form:
+def wanted_form(header: str, *, has_table: bool = True) -> Form:
     """The form that an Accept header asks for.
+
+    Args:
+        has_table: whether there is a table of what is asked for; there is none of an answer to a question,
+            such as a review of access.
 
     Raises:
         StatusError: 406, we can make none of them.
@@ -114,6 +118,8 @@ def wanted_form(header: str) -> Form:
             return WHOLE
         version = offer.parameters.get("v", "v1")
         is_meta = offer.parameters.get("g", "meta.k8s.io") == "meta.k8s.io"
+        if kind == As.TABLE.value and not has_table:
+            continue
         if kind in _FORMS and is_meta and version in ("v1", "v1beta1"):
             return Form(_FORMS[kind], version)
     raise not_acceptable()

@@ -49,6 +49,7 @@ from gitkube.server.forms import Shaper
 from gitkube.server.negotiation import wanted_form
 from gitkube.server.paths import Target, method_not_allowed
 from gitkube.server.pods import PodEndpoints
+from gitkube.server.proxy import ProxyEndpoints
 from gitkube.server.watches import Watches
 
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -71,10 +72,13 @@ Handler = Callable[[web.Request, Target, Context], Awaitable[web.StreamResponse]
 
 
 class Resources:
-    def __init__(self, verbs: VerbsApi, watches: Watches, pods: PodEndpoints, shaper: Shaper) -> None:
+    def __init__(
+        self, verbs: VerbsApi, watches: Watches, pods: PodEndpoints, proxy: ProxyEndpoints, shaper: Shaper
+    ) -> None:
         self._verbs = verbs
         self._watches = watches
         self._pods = pods
+        self._proxy = proxy
         self._shaper = shaper
 
     async def handle(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:
@@ -104,6 +108,8 @@ class Resources:
             return self._create if method == "POST" and not target.name else self._not_allowed
         if target.subresource in self._pods.subresources:
             return self._pods.handle
+        if target.subresource == "proxy":
+            return self._proxy.handle
         if target.subresource in _POST_SUBRESOURCES:
             return self._post_subresource if method == "POST" else self._not_allowed
         if target.subresource == "finalize":
@@ -181,7 +187,8 @@ class Resources:
     # ------------------------------------------------------------------ writing
 
     async def _create(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
-        form = wanted_form(request.headers.get("Accept", ""))
+        is_kept = target.kind not in QUESTIONS
+        form = wanted_form(request.headers.get("Accept", ""), has_table=is_kept)
         obj = await read_object(request, context)
         created = await self._verbs.create(context, target.kind, target.namespace, obj)
         answer = self._shaper.one(target.kind, created, form, _include(request))

@@ -434,3 +434,16 @@ def test_a_method_that_is_not_served_makes_no_series_of_its_own(call: Caller) ->
     text = call("GET", "/metrics").body.decode()
     assert "propfind" not in text.lower()
     assert 'verb="other"' in text
+
+
+def test_a_question_has_no_table_for_an_answer(call: Caller) -> None:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    assert call("POST", path, review, JSON).code == 201
+    refused = call("POST", path, review, {**JSON, "Accept": TABLE})
+    assert (refused.code, refused.json["reason"]) == (406, "NotAcceptable")
+    assert call("POST", path, review, {**JSON, "Accept": f"{TABLE}, application/json"}).code == 201

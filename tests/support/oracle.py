@@ -35,7 +35,7 @@ from tests.support.webhook_server import WebhookServer
 ROOT = Path(__file__).parents[1] / "oracle"
 ADMIN_TOKEN = "admin-token-of-the-replay"
 _ADMIN = User("admin", ("system:masters", "system:authenticated"), "admin")
-_SETTINGS = ApiSettings(service_cidr="10.96.0.0/16")
+_SETTINGS = ApiSettings(service_cidr="10.96.0.0/16", mounts_tokens=False)
 _ANSWER_WITHIN_S = 60.0
 _MAX_RETRY_S = 2.0
 

@@ -63,8 +63,6 @@ _NEWER_LABELS = {
     "batch.kubernetes.io/controller-uid",
     "batch.kubernetes.io/job-name",
 }
-_PROTECTED_CLAIM = ["kubernetes.io/pvc-protection"]
-_PROTECTED_VOLUME = ["kubernetes.io/pv-protection"]
 _IN_CRON_JOBS = _NEWER_DEFAULTS["Job"].keys() - {"generation"}
 
 
@@ -233,10 +231,8 @@ def _is_gone(kind: str, at: str, key: str, value: Any) -> bool:
         return True  # a Job selects by the label with a prefix now
     if key == "f:creationTimestamp":
         return True  # templates have none any more
-    if key == "currentReplicas" and kind == "HorizontalPodAutoscaler":
-        return bool(value == 0)  # left out when it is zero
-    # Chosen otherwise: a finalizer that no controller of ours takes off would hold its object for ever.
-    return key == "finalizers" and value in (_PROTECTED_CLAIM, _PROTECTED_VOLUME)
+    # Left out when it is zero.
+    return key == "currentReplicas" and kind == "HorizontalPodAutoscaler" and value == 0
 
 
 def without_subresources(entries: list[Any]) -> list[Any]:

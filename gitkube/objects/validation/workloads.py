@@ -10,6 +10,7 @@ from gitkube.objects import names
 from gitkube.objects.labels import SelectorError, selector_of
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
+from gitkube.objects.validation.jobs import check_job_policies
 from gitkube.objects.validation.pods import check_template
 from gitkube.objects.validation.selectors import check_label_selector, check_workload_selector
 
@@ -94,6 +95,7 @@ def check_job_spec(causes: Causes, spec: Mapping[str, Any], path: str) -> None:
     elif policy not in ("OnFailure", "Never"):
         causes.not_supported(f"{path}.template.spec.restartPolicy", policy, ("OnFailure", "Never"))
     _check_completion_mode(causes, spec, path)
+    check_job_policies(causes, spec, path)
     causes.one_of(
         f"{path}.podReplacementPolicy",
         spec.get("podReplacementPolicy"),
@@ -110,6 +112,7 @@ def check_job_update(causes: Causes, job: Object, old: Object) -> None:
         "completionMode",
         "podFailurePolicy",
         "backoffLimitPerIndex",
+        "successPolicy",
         "managedBy",
     ):
         if field == "template" and before.get("suspend") and not (old.get("status") or {}).get("startTime"):

@@ -59,11 +59,11 @@ TAKEN = {
     "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
     "ClusterRoleBinding", "CustomResourceDefinition", "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
-    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "FlowSchema",
-    "PriorityLevelConfiguration",
+    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ReplicationController", "CronJob",
+    "ResourceQuota", "PodDisruptionBudget", "FlowSchema", "PriorityLevelConfiguration",
 }  # fmt: skip
 WARNED = {
-    "PodDisruptionBudget", "ResourceQuota", "RuntimeClass",
+    "RuntimeClass",
 }  # fmt: skip
 
 
@@ -84,12 +84,13 @@ def test_a_kind_that_nothing_acts_on_is_refused_or_warned_of(judge: Judge, kind:
 
 
 def test_an_object_that_is_warned_of_is_applied_all_the_same(judge: Judge) -> None:
-    budget = """apiVersion: policy/v1
-kind: PodDisruptionBudget
+    runtime = """apiVersion: node.k8s.io/v1
+kind: RuntimeClass
 metadata: {name: web}
-spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
+handler: crun
 """
-    result = judge({"budget.yaml": budget})
+    result = judge({"runtime.yaml": runtime})
+    assert result.problems
     assert not result.has_errors
     assert [one.ref.name for one in result.objects] == ["web"]
 

@@ -153,3 +153,24 @@ def test_every_kind_can_be_selected_by_name() -> None:
     for kind in kinds.BUILT_IN:
         assert "metadata.name" in selectable_fields(kind)
         assert ("metadata.namespace" in selectable_fields(kind)) is kind.namespaced
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "obj"),
+    [
+        (
+            kinds.CERTIFICATE_SIGNING_REQUEST,
+            "spec.signerName=example.com/a",
+            {"spec": {"signerName": "example.com/a"}},
+        ),
+        (kinds.REPLICATION_CONTROLLER, "status.replicas=2", {"status": {"replicas": 2}}),
+        (kinds.RESOURCE_SLICE, "spec.driver=gpu", {"spec": {"driver": "gpu"}}),
+    ],
+)
+def test_a_kind_can_be_selected_by_the_fields_that_its_clients_ask_for(
+    kind: kinds.Kind, text: str, obj: dict[str, object]
+) -> None:
+    selector = parse_field_selector(text)
+    selector.check(kind)
+    assert selector.matches(kind, {"metadata": {"name": "it"}, **obj})
+    assert not selector.matches(kind, {"metadata": {"name": "other"}, "spec": {}, "status": {}})

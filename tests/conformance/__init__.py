@@ -1,0 +1,1 @@
+"""Conformance: what Kubernetes promises, asked of a live cluster over HTTP."""
