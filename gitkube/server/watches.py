@@ -78,6 +78,11 @@ class Watches:
                     await self._pump(response, items, first, writer)
             except TimeoutError:
                 pass  # its time is over: a clean end, after which clients watch again
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not self._lifetime.is_stopping or task is None:
+                    raise
+                task.uncancel()  # the server stops, and says so by a clean end as well
             async with asyncio.timeout(STALLED_AFTER_S):
                 await response.write_eof()
         except (_StalledError, TimeoutError):
