@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, Callable, NamedTuple, Protocol, TypedDict
 
 PROTOCOL_VERSION = 1
@@ -85,11 +85,17 @@ class ServicesDesired(TypedDict):
     endpointSlices: list[dict[str, Any]]
 
 
+class TokensDesired(TypedDict):
+    """Tokens for the pods bound to this host. Kept in memory only; a host that starts gets them again."""
+
+    tokens: dict[str, dict[str, str]]  # uid of the pod -> token_key of what it projects -> token
+
+
 class Desired(TypedDict):
     """One section of what the host should be, whole. `digest` is `digest_of(data)`."""
 
     type: str  # "desired"
-    section: str  # "network", "pods" or "services"
+    section: str  # "network", "pods", "services" or "tokens"
     term: int  # of the leader that sends it; a host refuses one older than it has seen
     revision: int  # of the store, for people who read logs
     digest: str
@@ -174,15 +180,31 @@ class Ping(TypedDict):
 
 PING_INTERVAL_S = 2.0
 
-# ---------------------------------------------------------------- streams, always opened by control
+# ---------------------------------------------------------------- streams, opened by control
 # {"kind": "logs", "pod": uid, "container", "follow", "tailLines", "sinceSeconds", "sinceTime",
 #  "timestamps", "previous", "limitBytes"}                     data on STDOUT
 # {"kind": "exec", "pod": uid, "container", "command": [..], "tty": bool, "stdin": bool}
 # {"kind": "attach", "pod": uid, "container", "tty": bool, "stdin": bool}
 # {"kind": "port-forward", "pod": uid, "port": int}            data on STDIN (in) and STDOUT (out)
 #
+# and one that the node opens, for a connection that a pod makes to the Service `kubernetes`:
+# {"kind": "api"}                                              data on STDIN (in) and STDOUT (out)
+#
 # An empty DATA payload on STDIN is its end. RESIZE carries {"Width": columns, "Height": rows}.
 # CLOSE carries {"exitCode": int} or {"error": sentence, "reason": word}, and ends both directions.
+
+
+DEFAULT_TOKEN_LIFETIME_S = 3600
+
+
+def token_lifetime_s(source: Mapping[str, Any]) -> int:
+    """How long the token of a `serviceAccountToken` source is to hold."""
+    return int(source.get("expirationSeconds") or DEFAULT_TOKEN_LIFETIME_S)
+
+
+def token_key(source: Mapping[str, Any]) -> str:
+    """By which both sides name what a `serviceAccountToken` source asks for."""
+    return f"{token_lifetime_s(source)}:{source.get('audience') or ''}"
 
 
 def digest_of(data: Any) -> str:
@@ -456,6 +478,54 @@ class Connection:
             raise WireError("the connection has ended")
         async with self._write_lock:
             await self._stream.write(encode(frame))
+
+
+async def join(
+    stream: Stream,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    outgoing: int,
+    incoming: int,
+) -> None:
+    """Carry bytes between a socket and a stream until both directions have ended, or one has broken.
+
+    Args:
+        outgoing, incoming: channels of the stream; an empty payload on one is its end.
+    """
+
+    async def up() -> None:
+        while True:
+            data = await reader.read(DATA_CHUNK_BYTES)
+            if stream.result is None:
+                await stream.write(outgoing, data)
+            if not data:
+                return
+
+    async def down() -> None:
+        while True:
+            item = await stream.read()
+            if item is None:
+                return
+            channel, data = item
+            if channel == incoming and data:
+                writer.write(data)
+                await writer.drain()
+            elif channel == incoming:
+                if writer.can_write_eof():
+                    writer.write_eof()
+                return
+
+    ways = {asyncio.ensure_future(up()), asyncio.ensure_future(down())}
+    try:
+        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        if stream.result is None and all(one.exception() is None for one in done):
+            await asyncio.wait(ways)
+    finally:
+        for way in ways:
+            way.cancel()
+        # Whatever broke, the other side sees its connection end; there is nothing more to say to it.
+        await asyncio.gather(*ways, return_exceptions=True)
 
 
 def _json(payload: bytes) -> dict[str, Any]:

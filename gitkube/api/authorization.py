@@ -47,6 +47,8 @@ class Attributes:
     subresource: str = ""
     namespace: str = ""
     name: str = ""
+    field_selector: str = ""
+    """Of a list or a watch, as it was sent."""
     path: str = ""
     """Of a request for something that is no resource, such as `/healthz`."""
 

@@ -14,17 +14,19 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
-import orjson
 import structlog
 from sortedcontainers import SortedDict
 
 from gitkube.api.custom.views import KindView
 from gitkube.api.errors import StatusError, gone, unavailable
-from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, Place, parse_key
+from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
+from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
+from gitkube.api.stored import StoredObject, decode, document_of
 from gitkube.clock import Clock
 from gitkube.objects.custom.definition import is_established, with_storage
 from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION as _DEFINITIONS
@@ -50,6 +52,9 @@ log = structlog.get_logger()
 _LOAD_PAGE = 1000
 """Keys read at once at the start: bounds the size of one answer of the store."""
 _RETRY_S = 0.2
+LAST_BOOKMARK_BEFORE_S = 2.0
+"""As Kubernetes: so long before its end a watch gets a last bookmark."""
+_ENDS_EVERY_S = 0.5
 Key = str
 """`namespace/name`, or `name` for cluster-scoped kinds: as the keys of the store, so that both sort alike."""
 Matcher = Callable[[Object], bool]
@@ -58,20 +63,17 @@ Matcher = Callable[[Object], bool]
 class Item:
     """A `WatchItem`: what one event is to those who watch it as one type."""
 
-    __slots__ = ("_encoded", "_event", "object", "type")
+    __slots__ = ("_encoded", "object", "type")
 
-    def __init__(self, type: str, object: Object, event: CacheEvent | None = None) -> None:
+    def __init__(self, type: str, object: Object) -> None:
         self.type = type
         self.object = object
-        self._event = event
         self._encoded: bytes | None = None
 
     @property
     def encoded(self) -> bytes:
         if self._encoded is None:
-            whole = self._event is not None and self._event.object is self.object
-            document = self._event.document if whole and self._event else orjson.dumps(self.object)
-            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document)
+            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document_of(self.object))
         return self._encoded
 
 
@@ -79,7 +81,6 @@ class CacheEvent:
     """A change of one object: PUT of `object` over `previous`, or, with `is_delete`, its end."""
 
     __slots__ = (
-        "_document",
         "_items",
         "_seen",
         "is_delete",
@@ -101,14 +102,7 @@ class CacheEvent:
         self.revision = revision
         self.is_delete = is_delete
         self._items: dict[str, Item] = {}
-        self._document: bytes | None = None
         self._seen: dict[KindView, CacheEvent] = {}
-
-    @property
-    def document(self) -> bytes:
-        if self._document is None:
-            self._document = orjson.dumps(self.object)
-        return self._document
 
     def item(self, matches: Matcher | None) -> Item | None:
         """What a watcher with this selector sees of the event, or None.
@@ -138,7 +132,7 @@ class CacheEvent:
     def _as(self, type: str) -> Item:
         item = self._items.get(type)
         if item is None:
-            item = self._items[type] = Item(type, self._seen_as(type), self)
+            item = self._items[type] = Item(type, self._seen_as(type))
         return item
 
     def _seen_as(self, type: str) -> Object:
@@ -222,14 +216,20 @@ class KindCache:
         matches: Matcher | None,
         *,
         bookmarks: bool,
+        timeout_s: float = 0.0,
         view: KindView | None = None,
     ) -> AsyncIterator[Item]:
         """Items from event number `position` on, for ever, or until the kind is served no more.
+
+        Args:
+            timeout_s: a bookmark is sent a moment before this is over, so that the watcher comes back with a
+                recent version; 0 for no such bookmark.
 
         Raises (while iterating):
             StatusError: 410, the watcher is too slow, or the cache had to be read anew.
         """
         epoch, tick = self._epoch, cache.bookmark_tick
+        last_bookmark_s = cache.wake_before_end(self, timeout_s) if bookmarks and timeout_s else math.inf
         while True:
             changed = self._changed
             while position < self._first + len(self._ring):
@@ -252,6 +252,10 @@ class KindCache:
                 tick = cache.bookmark_tick
                 yield bookmark(self.kind if view is None else view.kind, cache.revision)
                 continue
+            if cache.monotonic() >= last_bookmark_s:
+                last_bookmark_s = math.inf
+                yield bookmark(self.kind if view is None else view.kind, cache.revision)
+                continue
             if changed is self._changed:
                 await changed.wait()
 
@@ -267,12 +271,15 @@ class WatchCache:
         clock: Clock,
         settings: ApiSettings,
         registry: Registry | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
         """
         Args:
             registry: is told of every definition of a kind; None makes one of its own.
         """
         self._store = store
+        self.sealing = sealing
+        """How Secrets lie in the store; None leaves them open."""
         self.registry = registry if registry is not None else Registry()
         self._views: dict[tuple[str, str, str], KindView] = {}
         """Group, version and plural of a custom kind -> its objects."""
@@ -290,6 +297,8 @@ class WatchCache:
         self._synced = asyncio.Event()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waiter_count = itertools.count()
+        self._ends: list[tuple[float, int, KindCache]] = []
+        """When watchers are to have their last bookmark, soonest first; the number only breaks ties."""
         self._question = asyncio.Lock()
         self._asked = 0
         self._answered = 0
@@ -320,6 +329,7 @@ class WatchCache:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_store(), name="cache-follow")
             tasks.create_task(self._tick(), name="cache-bookmarks")
+            tasks.create_task(self._wake_at_ends(), name="cache-last-bookmarks")
 
     async def wait_for(self, revision: int) -> None:
         """Return when everything up to `revision` is in the cache.
@@ -382,6 +392,8 @@ class WatchCache:
                 await self._clock.sleep(_RETRY_S)
 
     async def _load(self) -> None:
+        if self.sealing is not None:
+            await self.sealing.load(self._store)
         # Of custom kinds nothing is known before their definitions have been read, so everything is kept.
         loaded: dict[tuple[str, str], dict[Key, Object]] = {}
         self.allocations = {}
@@ -395,9 +407,9 @@ class WatchCache:
                     self._record_allocation(kv.key, is_delete=False)
                     continue
                 place = parse_key(kv.key)
-                if place is not None:
+                if place is not None and (obj := self._decoded(kv)) is not None:
                     objects = loaded.setdefault((place.group, place.plural), {})
-                    objects[key_of(place.namespace, place.name)] = decode(kv)
+                    objects[key_of(place.namespace, place.name)] = obj
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
@@ -427,6 +439,9 @@ class WatchCache:
         if not kv.key.startswith(REGISTRY_PREFIX):
             return None
         is_delete = event.type is EventType.DELETE
+        if kv.key == RING_KEY and self.sealing is not None and not is_delete:
+            self.sealing.take_ring(kv)
+            return None
         if kv.key.startswith(RANGES_PREFIX):
             self._record_allocation(kv.key, is_delete=is_delete)
             return None
@@ -435,10 +450,13 @@ class WatchCache:
         if cache is None or place is None:
             return None
         previous = cache.get(place.name, place.namespace)
+        obj = None if is_delete else self._decoded(kv)
         if cache.kind is _DEFINITIONS:
-            self._define(place.name, None if is_delete else decode(kv), kv.mod_revision)
+            self._define(place.name, obj, kv.mod_revision)
         if not is_delete:
-            cache.record(CacheEvent(place, decode(kv), previous, kv.mod_revision, False))
+            if obj is None:
+                return None
+            cache.record(CacheEvent(place, obj, previous, kv.mod_revision, False))
         elif previous is not None:
             last = _with_version(previous, kv.mod_revision)
             cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
@@ -474,6 +492,26 @@ class WatchCache:
                 if not made:
                     del self._kinds[kind.group, kind.plural]
 
+    def decode(self, kv: KeyValue) -> StoredObject:
+        """The object of a stored value; its version is the revision that wrote it.
+
+        Raises:
+            SealError: it is sealed and cannot be opened.
+        """
+        value = kv.value if self.sealing is None else self.sealing.open(kv.key, kv.value)
+        return decode(value, kv.mod_revision)
+
+    def _decoded(self, kv: KeyValue) -> StoredObject | None:
+        """As `decode`; a record that somebody has changed or moved is said and left out, so that it stops
+        nothing but itself. A key that is missing stops us: all Secrets would be gone at once."""
+        try:
+            return self.decode(kv)
+        except MissingKeyError:
+            raise
+        except SealError as error:
+            log.error("sealed_record_refused", key=kv.key.decode(errors="replace"), error=str(error))
+            return None
+
     def _record_allocation(self, key: bytes, *, is_delete: bool) -> None:
         range_name, _, item = key[len(RANGES_PREFIX) :].decode().partition("/")
         taken = self.allocations.setdefault(range_name, set())
@@ -489,6 +527,22 @@ class WatchCache:
             if not reached.done():
                 reached.set_result(None)
 
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def wake_before_end(self, cache: KindCache, timeout_s: float) -> float:
+        """See that the watchers of a kind are woken a moment before `timeout_s` is over; the time of it."""
+        due_s = self._clock.monotonic() + max(0.0, timeout_s - LAST_BOOKMARK_BEFORE_S)
+        heapq.heappush(self._ends, (due_s, next(self._waiter_count), cache))
+        return due_s
+
+    async def _wake_at_ends(self) -> None:
+        while True:
+            await self._clock.sleep(_ENDS_EVERY_S)
+            now_s = self._clock.monotonic()
+            while self._ends and self._ends[0][0] <= now_s:
+                heapq.heappop(self._ends)[2].wake()
+
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(self._settings.bookmark_interval_s)
@@ -503,19 +557,6 @@ def bookmark(kind: Kind, revision: int, *, ends_initial_events: bool = False) ->
     if ends_initial_events:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
     return Item("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
-
-
-def decode(kv: KeyValue) -> Object:
-    """The object of a stored value; its version is the revision that wrote it."""
-    obj: Object = orjson.loads(kv.value)
-    obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
-    return obj
-
-
-def encode(obj: Object) -> bytes:
-    """The value to store: everything but the version, which the store itself gives."""
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
-    return orjson.dumps({**obj, "metadata": metadata})
 
 
 def _with_version(obj: Object, revision: int) -> Object:

@@ -21,24 +21,32 @@ class StatusError(Exception):
         *,
         details: dict[str, Any] | None = None,
         retry_after_s: int | None = None,
+        continue_token: str = "",
     ) -> None:
+        """
+        Args:
+            continue_token: with which a list that cannot go on as one picture may go on all the same.
+        """
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
         self.details = details
         self.retry_after_s = retry_after_s
+        self.continue_token = continue_token
+        self.warnings: list[str] = []
+        """What the client is warned of besides."""
 
     def to_status(self) -> dict[str, Any]:
         """The `v1.Status` object that clients get."""
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
         }
-        if self.reason:
+        if self.reason:  # a webhook may refuse without one
             status["reason"] = self.reason
         details = dict(self.details or {})
         if self.retry_after_s is not None:
@@ -58,6 +66,7 @@ class StatusError(Exception):
             status.get("message") or "the server gave no message",
             details=details,
             retry_after_s=(details or {}).get("retryAfterSeconds"),
+            continue_token=(status.get("metadata") or {}).get("continue") or "",
         )
 
 
@@ -76,6 +85,14 @@ def is_already_exists(error: BaseException) -> bool:
 def is_gone(error: BaseException) -> bool:
     """The resourceVersion is too old: list again."""
     return isinstance(error, StatusError) and error.code == 410
+
+
+def is_outage(error: StatusError) -> bool:
+    """Nothing can be asked of the API now: the same request may be made again later.
+
+    A webhook that fails is none, although it answers 500: it stops this object, and others go on.
+    """
+    return error.code == 429 or (error.code >= 500 and error.reason != "InternalError")
 
 
 def bad_request(message: str) -> StatusError:
@@ -118,8 +135,14 @@ def invalid(group: str, kind: str, name: str, causes: Sequence[dict[str, str]]) 
     return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {joined}', details=details)
 
 
-def gone(message: str) -> StatusError:
-    return StatusError(410, "Expired", message)
+def gone(message: str, continue_token: str = "") -> StatusError:
+    return StatusError(410, "Expired", message, continue_token=continue_token)
+
+
+def internal(message: str) -> StatusError:
+    """500, in the form that Kubernetes gives what went wrong at the server's side."""
+    text = f"Internal error occurred: {message}"
+    return StatusError(500, "InternalError", text, details={"causes": [{"message": message}]})
 
 
 def unavailable(message: str, retry_after_s: int = 1) -> StatusError:

@@ -12,6 +12,8 @@ from gitkube.objects.kinds import Kind
 
 REGISTRY_PREFIX = b"/registry/"
 RANGES_PREFIX = b"/registry/ranges/"
+RING_KEY = b"/registry/gitkube.dev/sealing/ring"
+"""Which keys Secrets are sealed under (`sealing.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

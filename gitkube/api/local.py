@@ -140,7 +140,9 @@ class LocalClient:
 
     def _context(self, field_manager: str = "", dry_run: bool = False) -> Context:
         # Our own loops write what our own schemas know; what is not known there is a mistake of ours.
-        return Context(self._user, field_manager, dry_run, FieldValidation.STRICT)
+        return Context(
+            self._user, field_manager, dry_run, FieldValidation.STRICT, named_manager=field_manager
+        )
 
 
 def _keeps_the_protocol(client: LocalClient) -> Client:

@@ -14,19 +14,28 @@ from typing import Any
 
 import structlog
 
+from gitkube.api.admission.extensions import ExtensionRules
+from gitkube.api.admission.matching import served_versions
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
 from gitkube.api.custom.definitions import Definitions
 from gitkube.api.errors import StatusError, is_not_found
+from gitkube.api.flow_control import ensure_flow_control
 from gitkube.api.jwt import SigningKey
 from gitkube.api.local import LocalClient
+from gitkube.api.policies.mutating import MutatingPolicies
+from gitkube.api.policies.validating import ValidatingPolicies
 from gitkube.api.rbac.authorizer import Rbac
 from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.rbac.nodes import Nodes
 from gitkube.api.rbac.reconcile import ensure_default_roles
+from gitkube.api.sealing import Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.api.tokens import Tokens
 from gitkube.api.verbs import Verbs
+from gitkube.api.webhooks.caller import WebhookCaller
+from gitkube.api.webhooks.dispatch import Webhooks
 from gitkube.clock import Clock
 from gitkube.objects import meta
 from gitkube.objects.kinds import (
@@ -63,12 +72,14 @@ class Api:
         kinds: tuple[Kind, ...] = BUILT_IN,
         signing_key: SigningKey | None = None,
         fixed_tokens: Mapping[str, User] | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
         """
         Args:
             signing_key: signs the tokens of ServiceAccounts, the same on every controller; None makes one
                 that no other server knows.
             fixed_tokens: token -> user.
+            sealing: how Secrets lie in the store; None leaves them open.
         """
         self.settings = settings or ApiSettings()
         self.kinds = kinds
@@ -77,10 +88,16 @@ class Api:
         self._clock = clock
         self.registry = Registry(kinds)
         """All kinds that are served at the moment, those of definitions among them."""
-        self.cache = WatchCache(store, kinds, clock=clock, settings=self.settings, registry=self.registry)
-        self.authorizer = Rbac(self.cache)
+        self.cache = WatchCache(
+            store, kinds, clock=clock, settings=self.settings, registry=self.registry, sealing=sealing
+        )
+        self._rbac = Rbac(self.cache)
+        self.authorizer = Nodes(self.cache, self._rbac)
         self._rng = rng
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))
+        self.webhooks = WebhookCaller(self.cache, rng)
+        """Calls webhooks; whoever can reach the pods sets `webhooks.services.forward`."""
+        self._extensions = self._make_extensions()
         self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
         self.verbs = self.verbs_over(store)
         self.definitions = Definitions(
@@ -97,9 +114,22 @@ class Api:
             rng=self._rng,
             settings=self.settings,
             authorizer=self.authorizer,
-            escalation=Escalation(self.authorizer),
+            escalation=Escalation(self._rbac),
             tokens=self.tokens,
+            extensions=self._extensions,
         )
+
+    def _make_extensions(self) -> ExtensionRules:
+        webhooks = Webhooks(
+            self.cache,
+            self.webhooks,
+            rng=self._rng,
+            authorizer=self.authorizer,
+            versions=served_versions,
+        )
+        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
+        validating = ValidatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
+        return ExtensionRules(webhooks, mutating, validating)
 
     @property
     def is_ready(self) -> bool:
@@ -111,11 +141,14 @@ class Api:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.cache.run(), name="api-cache")
-            tasks.create_task(self._make_first_objects(), name="api-first-objects")
-            tasks.create_task(self.definitions.follow(), name="api-definitions-informer")
-            tasks.create_task(self.definitions.run(), name="api-definitions")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.cache.run(), name="api-cache")
+                tasks.create_task(self._make_first_objects(), name="api-first-objects")
+                tasks.create_task(self.definitions.follow(), name="api-definitions-informer")
+                tasks.create_task(self.definitions.run(), name="api-definitions")
+        finally:
+            await self.webhooks.close()
 
     def client(self, user: User) -> LocalClient:
         """A client that acts as `user`."""
@@ -132,6 +165,7 @@ class Api:
                 for name, value in SYSTEM_PRIORITIES.items():
                     await _ensure(client, PRIORITY_CLASS, _priority_class(name, value))
                 await ensure_default_roles(client)
+                await ensure_flow_control(client)
                 break
             except StatusError as error:
                 log.warning("first_objects_failed", error=str(error), retry_s=_RETRY_S)

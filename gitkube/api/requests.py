@@ -39,6 +39,10 @@ class Context:
     """The verb by which it asks, where it is done by another one."""
     warnings: list[str] = field(default_factory=list)
     """Filled by the verbs; the HTTP server sends each as a Warning header."""
+    audit_annotations: dict[str, str] = field(default_factory=dict)
+    """Filled by admission: what webhooks and policies note for the audit log."""
+    named_manager: str = ""
+    """The manager if the client named one, else "": what others are told of the request's options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,12 @@ class WatchOptions:
     label_selector: str = ""
     field_selector: str = ""
     resource_version: str = ""
-    """"" and "0" start with an ADDED for each object that is there."""
+    """"" and "0" start with an ADDED for each object that is there, unless `send_initial_events` says no."""
     bookmarks: bool = False
-    send_initial_events: bool = False
-    """ADDED for each object that is there, then a bookmark annotated `k8s.io/initial-events-end`."""
+    send_initial_events: bool | None = None
+    """True: ADDED for each object that is there, then a bookmark annotated `k8s.io/initial-events-end`."""
+    timeout_s: float = 0.0
+    """When the watcher will go; a moment before, it gets a last bookmark. 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ class ApiSettings:
     """Events tell what happened lately; nobody reads them later, and they would fill the store."""
     retries: int = 16
     """Attempts of one write against others on the same object, before it answers 409."""
+    mounts_tokens: bool = True
+    """Whether new pods get a token of their ServiceAccount by themselves."""
     list_limit_max: int = 100_000
     """Objects in one answer."""
 

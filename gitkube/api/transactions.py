@@ -2,23 +2,25 @@
 
 A decision is a function of what the cache shows now; its transaction compares that the store still looks so.
 If it does not, the cache is awaited and the decision made again. A refusal is only given from a cache that
-is known to be current, so nobody is told "not found" or "conflict" from stale memory. A write is answered
-when the cache has it, so whoever wrote reads what he wrote. Writes that are charged to the same quota take
-turns, from the charge until the cache has it.
+is known to be current, so nobody is told "not found" or "conflict" from stale memory. Where deciding asks
+others (webhooks), the cache is made current first, so that they are asked once only, unless the object was
+changed meanwhile. A write is answered when the cache has it, so whoever wrote reads what he wrote. Writes
+that are charged to the same quota take turns, from the charge until the cache has it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from gitkube.api.admission.quotas import Charge
-from gitkube.api.cache import WatchCache, encode
+from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
 from gitkube.api.settings import ApiSettings
+from gitkube.api.stored import encode
 from gitkube.objects.custom.versions import from_stored, to_stored
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
@@ -53,6 +55,8 @@ class Write:
     """The object that goes was changed once more, so that its last version is a new one."""
     charge: Charge | None = None
     """What it takes from the namespace's quotas in the same transaction."""
+    place: tuple[Kind, str] | None = None
+    """Kind and namespace of what is put."""
 
 
 def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
@@ -60,7 +64,9 @@ def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
     key = object_key(kind, namespace, obj["metadata"]["name"])
     compare = _unchanged(key, old)
     if kind.custom is None:
-        return Write(obj, [compare], [Put(key, encode(obj))], is_creation=old is None)
+        return Write(
+            obj, [compare], [Put(key, encode(obj))], is_creation=old is None, place=(kind, namespace)
+        )
     # All versions of a custom resource are stored as one, and the writer gets what he would read.
     stored = to_stored(kind.custom, kind.api_version, obj)
     result = from_stored(kind.custom, kind.api_version, stored)
@@ -102,21 +108,29 @@ class Transactor:
         self._lanes: dict[str, _Lane] = {}
 
     async def run(
-        self, decide: Callable[[], Write], *, dry_run: bool = False, lease: LeaseId = NO_LEASE
+        self,
+        decide: Callable[[], Awaitable[Write]],
+        *,
+        dry_run: bool = False,
+        lease: LeaseId = NO_LEASE,
+        asks_others: bool = False,
     ) -> Write:
         """Do what `decide` wants, however often the store moves on meanwhile.
 
         Args:
             lease: what is put ends with it.
+            asks_others: a decision may take long and should not be made for nothing.
 
         Raises:
             StatusError: what `decide` raises; 409 after too many attempts; 503 when the store is away.
         """
         await self._cache.wait_for(self._cache.revision)
-        is_current = False
+        is_current = asks_others
+        if asks_others:
+            await self._cache.reach_current()
         for _ in range(self._settings.retries):
             try:
-                write = decide()
+                write = await decide()
             except StatusError:
                 if is_current:
                     raise
@@ -148,8 +162,7 @@ class Transactor:
             if result.succeeded:
                 if write.is_end and not write.is_rewritten:
                     return write
-                metadata = {**write.result["metadata"], "resourceVersion": str(result.revision)}
-                write.result = {**write.result, "metadata": metadata}
+                write.result = self._as_stored(write, str(result.revision))
                 return write
             is_current = True
         raise StatusError(
@@ -183,10 +196,23 @@ class Transactor:
             if not lane.users:
                 del self._lanes[charge.lane]
 
+    def _as_stored(self, write: Write, version: str) -> Object:
+        """What was written, with its version: the cache's own when nobody has written since."""
+        metadata = write.result["metadata"]
+        if write.place is not None:
+            kind, namespace = write.place
+            stored = self._cache.of(kind).get(metadata["name"], namespace)
+            if stored is not None and stored["metadata"]["resourceVersion"] == version:
+                return stored
+        return {**write.result, "metadata": {**metadata, "resourceVersion": version}}
+
     async def _commit(self, write: Write) -> TxnResult:
+        compares, operations = write.compares, write.operations
+        if (sealing := self._cache.sealing) is not None:
+            compares, operations = sealing.sealed(compares, operations)
         try:
             async with asyncio.timeout(self._settings.store_timeout_s):
-                return await self._store.txn(write.compares, write.operations)
+                return await self._store.txn(compares, operations)
         except InvalidRequestError as error:
             raise StatusError(
                 413, "RequestEntityTooLarge", f"the object cannot be stored: {error}"

@@ -8,11 +8,12 @@ changed meanwhile, or decide again (`transactions.py`).
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 from gitkube.api import errors
+from gitkube.api.admission.request import Extensions, Verb
 from gitkube.api.authorization import Attributes, Authorizer
 from gitkube.api.cache import Item, WatchCache
 from gitkube.api.client import ObjectList, PatchType
@@ -22,6 +23,7 @@ from gitkube.api.eviction import add_to_deletion, budget_after
 from gitkube.api.expiry import ExpiringLease
 from gitkube.api.patching import apply_patch
 from gitkube.api.rbac.escalation import Escalation
+from gitkube.api.rbac.nodes import check_node_made, check_node_token
 from gitkube.api.reads import Reads, selected_name
 from gitkube.api.refusals import check_served, check_uid, refusal
 from gitkube.api.requests import Context, DeleteOptions, ListOptions, VerbsApi, WatchOptions
@@ -46,6 +48,11 @@ from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 from gitkube.store.protocol import NO_LEASE, Store
 
+_BODIES = {"binding": ("v1", "Binding"), "eviction": ("policy/v1", "Eviction")}
+"""apiVersion and kind of what is sent to a subresource, when it does not say."""
+READ_SUBRESOURCES = ("status", "scale", "approval", "ephemeralcontainers", "resize")
+WRITTEN_SUBRESOURCES = ("", "finalize", *READ_SUBRESOURCES)
+
 
 class Verbs:
     """Implements `VerbsApi` (requests.py says what each method does)."""
@@ -61,12 +68,15 @@ class Verbs:
         authorizer: Authorizer,
         escalation: Escalation,
         tokens: Tokens,
+        extensions: Extensions,
     ) -> None:
         self._cache = cache
         self._clock = clock
         self._authorizer = authorizer
         self._tokens = tokens
-        self._decide = Decisions(cache, clock=clock, rng=rng, settings=settings, escalation=escalation)
+        self._decide = Decisions(
+            cache, clock=clock, rng=rng, settings=settings, escalation=escalation, extensions=extensions
+        )
         self._reads = Reads(store, cache, settings)
         self._transactor = Transactor(store, cache, settings)
         self._event_lease = ExpiringLease(store, clock, settings)
@@ -80,13 +90,15 @@ class Verbs:
         return await self._reads.get(kind, namespace, name, resource_version)
 
     async def list(self, context: Context, kind: Kind, namespace: str, options: ListOptions) -> ObjectList:
-        self.authorize(context, "list", kind, namespace, selected_name(options.field_selector))
+        name, selector = selected_name(options.field_selector), options.field_selector
+        self.authorize(context, "list", kind, namespace, name, field_selector=selector)
         return await self._reads.list(kind, namespace, options)
 
     async def watch(
         self, context: Context, kind: Kind, namespace: str, options: WatchOptions
     ) -> AsyncIterator[Item]:
-        self.authorize(context, "watch", kind, namespace, selected_name(options.field_selector))
+        name, selector = selected_name(options.field_selector), options.field_selector
+        self.authorize(context, "watch", kind, namespace, name, field_selector=selector)
         async for item in self._reads.watch(kind, namespace, options):
             yield item
 
@@ -94,7 +106,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
         self.authorize(context, "get", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("status", "scale", "approval"))
+        check_served(kind, subresource, READ_SUBRESOURCES)
         obj = await self._reads.get(kind, namespace, name)
         return scale_of(kind, obj) if subresource == "scale" else obj
 
@@ -107,6 +119,7 @@ class Verbs:
         check_identity(kind, accepted, namespace, "")
         if accepted["metadata"].get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
+        check_node_made(context.user, accepted)
         accepted = fill_defaults(kind, accepted)
         write = await self._write(
             context,
@@ -119,7 +132,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         self.authorize(context, "update", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
             if kind.namespaced:
                 check_scale(obj, name)
@@ -128,11 +141,11 @@ class Verbs:
         check_identity(kind, accepted, namespace, name)
         accepted = fill_defaults(kind, accepted)
 
-        def decide() -> Write:
+        async def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
-            return self._decide.update(context, kind, namespace, clone(accepted), old, subresource)
+            return await self._decide.update(context, kind, namespace, clone(accepted), old, subresource)
 
-        write = await self._write(context, kind, decide)
+        write = await self._write(context, kind, decide, subresource)
         return write.result
 
     async def patch(
@@ -147,7 +160,7 @@ class Verbs:
         subresource: str = "",
     ) -> Object:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
 
             def patched_scale(scale: Object) -> Object:
@@ -155,16 +168,16 @@ class Verbs:
 
             return await self._update_scale(context, kind, namespace, name, patched_scale)
 
-        def decide() -> Write:
+        async def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
             patched = apply_patch(kind, old, patch, type, schema=schema_of(kind))
             accepted = accept_patched(kind, patched, patch, context)
             check_identity(kind, accepted, namespace, name)
             check_uid(kind, accepted, old)
             accepted = fill_defaults(kind, accepted)
-            return self._decide.update(context, kind, namespace, accepted, old, subresource)
+            return await self._decide.update(context, kind, namespace, accepted, old, subresource)
 
-        write = await self._write(context, kind, decide)
+        write = await self._write(context, kind, decide, subresource)
         return write.result
 
     async def apply(
@@ -179,7 +192,7 @@ class Verbs:
         subresource: str = "",
     ) -> tuple[Object, bool]:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "approval"))
+        check_served(kind, subresource, ("", *READ_SUBRESOURCES))
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":
@@ -191,7 +204,7 @@ class Verbs:
         if applied["metadata"].get("managedFields") is not None:
             raise errors.bad_request("metadata.managedFields must be nil")
 
-        def decide() -> Write:
+        async def decide() -> Write:
             old = self._cache.of(kind).get(name, namespace)
             metadata = applied["metadata"]
             if old is None:
@@ -208,10 +221,10 @@ class Verbs:
             new = self._decide.merge_applied(context, kind, old, applied, force, subresource)
             new = fill_defaults(kind, new)
             if old is None:
-                return self._decide.create(context, kind, namespace, new, tracked=True)
-            return self._decide.update(context, kind, namespace, new, old, subresource, tracked=True)
+                return await self._decide.create(context, kind, namespace, new, tracked=True)
+            return await self._decide.update(context, kind, namespace, new, old, subresource, tracked=True)
 
-        write = await self._write(context, kind, decide)
+        write = await self._write(context, kind, decide, subresource)
         return write.result, write.is_creation
 
     async def delete(
@@ -228,7 +241,8 @@ class Verbs:
         deleted: list[Object] = []
         for obj in selected.items:
             try:
-                await self._delete(context, kind, meta.namespace(obj), meta.name(obj), options)
+                where = meta.namespace(obj)
+                await self._delete(context, kind, where, meta.name(obj), options, is_collection=True)
             except errors.StatusError as error:
                 if not errors.is_not_found(error):
                     raise
@@ -243,27 +257,71 @@ class Verbs:
         check_served(kind, subresource, ("binding", "eviction", "token"))
         if subresource == "token":
             request = accept(TOKEN_REQUEST, body, context)
+            request = await self._decide.admit_body(
+                Verb.CREATE, context, kind, namespace, name, subresource, request
+            )
             await self._cache.reach_current()
+            check_node_token(context.user, self._cache, namespace, name, request)
             return answer_request(self._tokens, self._cache, namespace, name, request)
+        word = _BODIES[subresource]
+        body = await self._decide.admit_body(
+            Verb.CREATE,
+            context,
+            kind,
+            namespace,
+            name,
+            subresource,
+            {"apiVersion": word[0], "kind": word[1], **body},
+        )
         if subresource == "eviction":
             await self._evict(context, namespace, name, body)
             return _success(201)
 
-        def decide() -> Write:
+        async def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
             return put(kind, namespace, bind(old, body, rfc3339(self._clock.now())), old)
 
         await self._write(context, kind, decide)
         return _success(201)
 
+    async def admit_connect(
+        self, context: Context, kind: Kind, namespace: str, name: str, subresource: str, options: Object
+    ) -> None:
+        """Ask policies and webhooks about a connection to a thing, such as `exec`.
+
+        Args:
+            options: a document such as PodExecOptions.
+
+        Raises:
+            StatusError: it is refused.
+        """
+        await self._decide.admit_body(Verb.CONNECT, context, kind, namespace, name, subresource, options)
+
     # ------------------------------------------------------------------ parts
 
     async def _delete(
-        self, context: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions
+        self,
+        context: Context,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        options: DeleteOptions,
+        *,
+        is_collection: bool = False,
+        is_admitted: bool = False,
     ) -> tuple[Object, bool]:
-        write = await self._write(
-            context, kind, lambda: self._decide.delete(context, kind, namespace, name, options)
-        )
+        def decide() -> Awaitable[Write]:
+            return self._decide.delete(
+                context,
+                kind,
+                namespace,
+                name,
+                options,
+                is_collection=is_collection,
+                is_admitted=is_admitted,
+            )
+
+        write = await self._write(context, kind, decide)
         return write.result, write.is_end
 
     async def _evict(self, context: Context, namespace: str, name: str, eviction: Object) -> None:
@@ -271,11 +329,11 @@ class Verbs:
         if (eviction.get("deleteOptions") or {}).get("dryRun"):
             context = replace(context, dry_run=True)
 
-        def decide() -> Write:
+        async def decide() -> Write:
             pod, now_s = self._decide.existing(POD, namespace, name), self._clock.now()
             budgets = (one for _, one in self._cache.of(POD_DISRUPTION_BUDGET).select(namespace))
             budget = budget_after(pod, budgets, now_s)
-            write = self._decide.delete(context, POD, namespace, name, options)
+            write = await self._decide.delete(context, POD, namespace, name, options, is_admitted=True)
             return add_to_deletion(write, pod, budget, now_s)
 
         await self._write(context, POD, decide)
@@ -283,12 +341,12 @@ class Verbs:
     async def _update_scale(
         self, context: Context, kind: Kind, namespace: str, name: str, change: Callable[[Object], Object]
     ) -> Object:
-        def decide() -> Write:
+        async def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
             new = with_scale(kind, old, change(scale_of(kind, old, must_be_there=False)))
-            return self._decide.update(context, kind, namespace, new, old, "scale")
+            return await self._decide.update(context, kind, namespace, new, old, "scale")
 
-        write = await self._write(context, kind, decide)
+        write = await self._write(context, kind, decide, "scale")
         return scale_of(kind, write.result)
 
     async def _apply_scale(
@@ -298,19 +356,24 @@ class Verbs:
         if (scale.get("spec") or {}).get("replicas") is None:
             raise errors.bad_request("the Scale says no spec.replicas")
 
-        def decide() -> Write:
+        async def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
             wanted = wanted_replicas(kind, old, scale)
             applied = applied_scale(kind, name, wanted)
             new = fill_defaults(kind, self._decide.merge_applied(context, kind, old, applied, force, "scale"))
-            return self._decide.update(context, kind, namespace, new, old, "scale", tracked=True)
+            return await self._decide.update(context, kind, namespace, new, old, "scale", tracked=True)
 
-        write = await self._write(context, kind, decide)
+        write = await self._write(context, kind, decide, "scale")
         return scale_of(kind, write.result), False
 
-    async def _write(self, context: Context, kind: Kind, decide: Callable[[], Write]) -> Write:
+    async def _write(
+        self, context: Context, kind: Kind, decide: Callable[[], Awaitable[Write]], subresource: str = ""
+    ) -> Write:
         lease = await self._event_lease.current() if kind is EVENT and not context.dry_run else NO_LEASE
-        return await self._transactor.run(decide, dry_run=context.dry_run, lease=lease)
+        asks_others = self._decide.asks_others(kind, subresource)
+        return await self._transactor.run(
+            decide, dry_run=context.dry_run, lease=lease, asks_others=asks_others
+        )
 
     def authorize(
         self,
@@ -320,6 +383,8 @@ class Verbs:
         namespace: str,
         name: str = "",
         subresource: str = "",
+        *,
+        field_selector: str = "",
     ) -> None:
         """Raises `StatusError` 403 unless the user may do this."""
         user = context.user
@@ -327,7 +392,7 @@ class Verbs:
         if kind is NAMESPACE and name:
             namespace = name  # a namespace is a thing of its own: a Role in it may open it
         attributes = Attributes(
-            user, verb, kind.group, kind.version, kind.plural, subresource, namespace, name
+            user, verb, kind.group, kind.version, kind.plural, subresource, namespace, name, field_selector
         )
         decision = self._authorizer.decide(attributes)
         if not decision.allowed:

@@ -83,6 +83,37 @@ if TYPE_CHECKING:
     help="Fixed tokens, lines of token,user,uid,groups. Give it to every controller.",
 )
 @click.option(
+    "--encrypt",
+    multiple=True,
+    metavar="KIND",
+    help="A kind that lies encrypted in the store, beside Secrets, such as configmaps; may be repeated. "
+    "none: not even Secrets. Tell every controller the same.",
+)
+@click.option(
+    "--audit-log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write who asks what of the API, as lines of JSON (audit.k8s.io/v1).",
+)
+@click.option(
+    "--audit-policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="What is written: an audit.k8s.io/v1 Policy.  [default: metadata of all but health checks]",
+)
+@click.option(
+    "--audit-log-size",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="MIB",
+    help="The audit log is put aside at this size, and begun anew.",
+)
+@click.option(
+    "--audit-log-keep", type=click.IntRange(min=0), default=10, show_default=True, metavar="FILES",
+    help="Of those that were put aside, so many stay.",
+)  # fmt: skip
+@click.option(
     "--eviction-after",
     type=click.IntRange(min=0),
     default=300,
@@ -110,6 +141,11 @@ def serve(
     force_new_cluster: bool,
     etcd_listen: str,
     token_file: Path | None,
+    encrypt: tuple[str, ...],
+    audit_log: Path | None,
+    audit_policy: Path | None,
+    audit_log_size: int,
+    audit_log_keep: int,
     eviction_after: int,
     log_format: str | None,
 ) -> None:
@@ -143,6 +179,11 @@ def serve(
         door_listen=etcd_listen,
         join=join,
         token_file=token_file,
+        encrypt=encrypt,
+        audit_log=audit_log,
+        audit_policy=audit_policy,
+        audit_log_bytes=audit_log_size * 1024 * 1024,
+        audit_log_kept=audit_log_keep,
         force_new_cluster=force_new_cluster,
     )
     try:

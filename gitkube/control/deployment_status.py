@@ -33,6 +33,7 @@ def counts(deployment: Object, new: Object | None, owned: Sequence[Object]) -> d
         "readyReplicas": _total(owned, "readyReplicas"),
         "availableReplicas": available,
         "unavailableReplicas": max(_spec_total(owned) - available, 0),
+        "terminatingReplicas": _total(owned, "terminatingReplicas"),
     }
     collisions = (deployment.get("status") or {}).get("collisionCount")
     if collisions:

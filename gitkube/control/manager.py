@@ -16,6 +16,7 @@ import structlog
 
 from gitkube.api.client import Client
 from gitkube.clock import Clock
+from gitkube.control.certificate_signer import CertificateSigner
 from gitkube.control.cluster_role_aggregation import ClusterRoleAggregationController
 from gitkube.control.context import Context
 from gitkube.control.cronjob import CronJobController
@@ -114,6 +115,7 @@ CONTROLLERS: tuple[type, ...] = (
     ClaimProtectionController,
     VolumeProtectionController,
     ClusterRoleAggregationController,
+    CertificateSigner,
     GarbageCollector,
     PodGarbageCollector,
 )

@@ -57,7 +57,8 @@ class ReplicaSetController(Controller):
                 await self._scale(replica_set, active)
             except StatusError as error:
                 failure = error
-        await self._write_status(replica_set, active, selector, failure)
+        leaving = sum(meta.is_deleting(pod) and not pods.is_terminal(pod) for pod in owned)
+        await self._write_status(replica_set, active, leaving, failure)
         if failure is not None:
             raise failure
         again_s = next_availability_s(replica_set, active, self.clock.now())
@@ -105,10 +106,12 @@ class ReplicaSetController(Controller):
         self,
         replica_set: Object,
         active: Sequence[Object],
-        selector: Selector,
+        leaving: int,
         failure: StatusError | None,
     ) -> None:
         status = new_status(replica_set, active, failure, self.clock.now())
+        if self.kind is REPLICA_SET:  # a ReplicationController has no such field
+            status["terminatingReplicas"] = leaving
         if status == _comparable(replica_set.get("status") or {}, status):
             return
         patch = {"metadata": {"uid": meta.uid(replica_set)}, "status": status}

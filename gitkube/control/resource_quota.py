@@ -40,7 +40,7 @@ class ResourceQuotaController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._quotas = context.informer(RESOURCE_QUOTA)
-        self._quotas.add_handler(self.enqueue_changed)
+        self._quotas.add_handler(self._on_quota)
         self._known: dict[tuple[str, Kind], _Known] = {}
         """What each object of a namespace costs, by uid, with the version of which that is true."""
         for kind in _BUILT_IN:
@@ -123,6 +123,12 @@ class ResourceQuotaController(Controller):
             for key in [key for key in self._known if key[0] == namespace]:
                 del self._known[key]
 
+    def _on_quota(self, before: Object | None, after: Object | None) -> None:
+        """Charges change a quota, too, and need no count; other limits do, also when they come into force:
+        what was written until then was not charged."""
+        if before is None or after is None or _limits(before) != _limits(after):
+            self.enqueue_changed(before, after)
+
     def on_change(self, kind: Kind, before: Object | None, after: Object | None) -> None:
         """Count again when an object gave something back."""
         if before is None or not frees(kind, before, after):
@@ -141,6 +147,10 @@ class _Handler:
 
     def __call__(self, before: Object | None, after: Object | None) -> None:
         self._controller.on_change(self._kind, before, after)
+
+
+def _limits(one: Object) -> tuple[Any, Any]:
+    return one.get("spec"), (one.get("status") or {}).get("hard")
 
 
 def frees(kind: Kind, before: Object, after: Object | None) -> bool:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+
+class SigningError(Exception):
+    """A certificate cannot be made of a request; the text says why."""
+
+
+Sign = Callable[[bytes, bool, int], Awaitable[bytes]]
+"""From a PKCS #10 request in PEM, whether it is a node's, and a lifetime in seconds to a certificate in PEM.
+
+Raises:
+    SigningError.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,8 @@ class ControlSettings:
     """How long a host must be unknown before its pods are deleted: it may be about to join again."""
     root_ca: str = ""
     """PEM of the cluster's CA, put into each namespace's ConfigMap kube-root-ca.crt; "" writes none."""
+    sign: Sign | None = None
+    """Signs what CertificateSigningRequests ask for; None leaves them to others."""
     restart_backoff_s: float = 1.0
     """The first pause before a crashed controller is started again; doubles up to the next."""
     restart_backoff_max_s: float = 60.0

@@ -22,6 +22,7 @@ from gitkube.api.client import Client
 from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
 from gitkube.clock import Clock
 from gitkube.fleet import said
+from gitkube.fleet.api_bridge import ApiAddress, ApiBridge
 from gitkube.fleet.desired import PUBLIC_KEY_ANNOTATION
 from gitkube.fleet.dialer import SshDialer
 from gitkube.fleet.errors import PrepareError
@@ -59,6 +60,7 @@ class Fleet:
         data_dir: where known host keys and the built agent are kept.
         term: of this leader; hosts refuse orders of an older one.
         dialer: another way to hosts than SSH, for tests and simulations.
+        api: where our own API listens, for pods that ask it; None keeps it from them.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Fleet:
         rng: Random,
         settings: FleetSettings | None = None,
         dialer: Dialer | None = None,
+        api: ApiAddress | None = None,
     ) -> None:
+        self._api = api
         self.inventory_error = ""
         """Why the inventory's file is not in force as it is now; "" when it is."""
         self._settings = settings or FleetSettings()
@@ -171,6 +175,7 @@ class Fleet:
             clock=self._clock,
             rng=Random(self._rng.getrandbits(64)),
             settings=self._settings,
+            serve=ApiBridge(host.name, self._api).serve if self._api is not None else None,
         )
         self._links[host.name] = link
         self._facts[host.name] = HostFacts(host, link.state, self._clock.monotonic())

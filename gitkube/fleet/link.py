@@ -13,7 +13,7 @@ Links know nothing of each other: a dead host costs the others nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -96,8 +96,14 @@ class HostLink:
         clock: Clock,
         rng: Random,
         settings: FleetSettings,
+        serve: Callable[[wire.Stream], Awaitable[None]] | None = None,
     ) -> None:
+        """
+        Args:
+            serve: gets each stream that the host opens; None lets it open none.
+        """
         self.host = host
+        self._serve_stream = serve
         self.peer_address = ""
         """The IP address at the other end, once it was reached."""
         self.state = LinkState("connecting", "Connecting", "not reached yet", clock.now())
@@ -205,7 +211,9 @@ class HostLink:
             else:
                 await self._greet(connection, message, hello)
 
-        connection = wire.Connection(heard, is_opener=True, on_message=on_message)
+        connection = wire.Connection(
+            heard, is_opener=True, on_message=on_message, on_open=self._opened if self._serve_stream else None
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._serve(connection, session))
@@ -217,6 +225,11 @@ class HostLink:
         finally:
             self._connection = None
             await session.close()
+
+    async def _opened(self, stream: wire.Stream) -> None:
+        if not self.state.is_up or self._serve_stream is None:
+            raise wire.WireError("a stream came before the welcome")
+        await self._serve_stream(stream)
 
     async def _serve(self, connection: wire.Connection, session: Session) -> None:
         await connection.run()

@@ -28,6 +28,7 @@ from gitkube.clock import Clock
 from gitkube.fleet import desired
 from gitkube.fleet.link import HostLink
 from gitkube.fleet.settings import FleetSettings
+from gitkube.fleet.tokens import PodTokens
 from gitkube.objects import conditions, meta, pods
 from gitkube.objects.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SECRET, SERVICE
 from gitkube.objects.patch.merge_patch import create_merge_patch
@@ -82,6 +83,15 @@ class PodSync:
         self._clock, self._settings = clock, settings
         self.on_network_set: Callable[[str], None] = lambda host: None
         """Called with each host whose network section was handed to its link."""
+        self._tokens = PodTokens(
+            client,
+            lambda host: copies.pods.by_index(_BY_HOST, host),
+            clock=clock,
+            rng=rng,
+            on_change=lambda host: self._mark("tokens", [host]),
+        )
+        self._had_tokens: set[str] = set()
+        """Hosts that were sent a token since we lead; the others need no section for them."""
         self._dirty: set[tuple[str, str]] = set()
         """(section, host) to compute again."""
         self._services_dirty = True
@@ -107,6 +117,7 @@ class PodSync:
         await self._copies.wait_synced()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._push())
+            group.create_task(self._tokens.run(lambda: self._links))
             group.create_task(
                 run_workers(self._queue, self._write_report, workers=_STATUS_WORKERS, name="fleet-pods")
             )
@@ -124,6 +135,7 @@ class PodSync:
             await self._something.wait()
             await self._clock.sleep(self._settings.push_delay_s)
             self._something.clear()
+            await self._tokens.prepare({host for section, host in self._dirty if section == "pods"})
             self.flush()
 
     def flush(self) -> None:
@@ -140,6 +152,10 @@ class PodSync:
             if link is None or node is None:
                 continue
             revision = _revision(node)
+            if section_name in ("pods", "tokens"):
+                self._send_tokens(host, link, revision)  # before the pods, who would wait for them
+            if section_name == "tokens":
+                continue
             if section_name == "services":
                 link.set_desired("services", self._services[0], self._services[1], revision)
                 continue
@@ -148,6 +164,12 @@ class PodSync:
                 link.set_desired(section_name, data, wire.digest_of(data), revision)
             if section_name == "network":
                 self.on_network_set(host)
+
+    def _send_tokens(self, host: str, link: HostLink, revision: int) -> None:
+        section = self._tokens.section(host)
+        if section["tokens"] or host in self._had_tokens:
+            self._had_tokens.add(host)
+            link.set_desired("tokens", section, wire.digest_of(section), revision)
 
     def _section(self, name: str, node: Object, nodes: Iterable[Object]) -> Any:
         copies = self._copies
@@ -303,17 +325,22 @@ class PodSync:
 # ------------------------------------------------------------------ decisions
 
 
+PASSING_CONDITIONS = frozenset({"PodResizePending", "PodResizeInProgress"})
+"""The host's own, which it leaves out when they hold no more."""
+
+
 def merged_status(current: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
     """The status that a report makes: the host's word, with what only others may say kept.
 
     Kept are conditions of types that the host does not report (such as PodScheduled from the scheduler), and
     the fields that the API itself fills in.
     """
-    own_types = {condition.get("type") for condition in reported.get("conditions") or ()}
+    told = {condition.get("type") for condition in reported.get("conditions") or ()}
+    own_types = told | PASSING_CONDITIONS
     others = [one for one in current.get("conditions") or () if one.get("type") not in own_types]
     result = {key: current[key] for key in ("qosClass", "nominatedNodeName") if key in current}
     result |= reported
-    if others or own_types:
+    if others or told:
         result["conditions"] = _in_order(
             current.get("conditions") or (), [*others, *reported.get("conditions", ())]
         )

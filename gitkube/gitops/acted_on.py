@@ -36,15 +36,16 @@ _ACTED_ON = frozenset(
         kinds.NAMESPACE, kinds.POD, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE, kinds.SERVICE_ACCOUNT,
         kinds.ENDPOINT_SLICE, kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.PRIORITY_CLASS,
         kinds.POD_TEMPLATE, kinds.LIMIT_RANGE, kinds.ROLE, kinds.ROLE_BINDING, kinds.CLUSTER_ROLE,
-        kinds.CLUSTER_ROLE_BINDING, kinds.REPLICATION_CONTROLLER, kinds.CRON_JOB,
-        kinds.RESOURCE_QUOTA, kinds.POD_DISRUPTION_BUDGET,
-        kinds.CUSTOM_RESOURCE_DEFINITION,
+        kinds.CLUSTER_ROLE_BINDING, kinds.CUSTOM_RESOURCE_DEFINITION, kinds.MUTATING_WEBHOOK_CONFIGURATION,
+        kinds.VALIDATING_WEBHOOK_CONFIGURATION, kinds.MUTATING_ADMISSION_POLICY,
+        kinds.MUTATING_ADMISSION_POLICY_BINDING, kinds.VALIDATING_ADMISSION_POLICY,
+        kinds.VALIDATING_ADMISSION_POLICY_BINDING, kinds.REPLICATION_CONTROLLER, kinds.CRON_JOB,
+        kinds.RESOURCE_QUOTA, kinds.POD_DISRUPTION_BUDGET, kinds.FLOW_SCHEMA,
+        kinds.PRIORITY_LEVEL_CONFIGURATION,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""
 _KEPT: Mapping[Kind, str] = {
-    kinds.FLOW_SCHEMA: "requests are not sorted by it yet",
-    kinds.PRIORITY_LEVEL_CONFIGURATION: "requests are not sorted by it yet",
     kinds.RUNTIME_CLASS: "its overhead and scheduling count, but hosts run every pod with crun",
 }
 """Kinds that are taken although nothing acts on them: nobody is worse off for it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gitkube.api.client import Client, Propagation
-from gitkube.api.errors import StatusError, is_conflict, is_not_found
+from gitkube.api.errors import StatusError, is_conflict, is_not_found, is_outage
 from gitkube.clock import Clock
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import DEFINITIONS, FIELD_MANAGER, WAVES, Desired, digest_of, wave_of
@@ -172,7 +172,7 @@ class Applier:
             except StatusError as error:
                 if is_not_found(error) or is_conflict(error):
                     continue  # gone already, or another object took the name: not ours
-                if error.code >= 500 or error.code == 429:
+                if is_outage(error):
                     raise
                 log.warning("prune_refused", object=str(entry.ref), error=error.message)
                 left.append(entry)
@@ -183,7 +183,7 @@ class Applier:
         try:
             return await self.apply_one(wanted)
         except StatusError as error:
-            if error.code >= 500 or error.code == 429:
+            if is_outage(error):
                 raise
             self.quarantine(wanted, error)
             return False

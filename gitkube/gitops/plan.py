@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitkube.api.client import Client
-from gitkube.api.errors import StatusError, is_not_found
+from gitkube.api.errors import StatusError, is_not_found, is_outage
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import FIELD_MANAGER, TEMPLATE_HASH, Desired
 from gitkube.gitops.difference import FieldChange, differences
@@ -185,7 +185,7 @@ async def _compare(
         custom = ref.kind.custom
         if live is None and is_not_found(error) and custom is not None and custom.definition in definitions:
             return Change(CREATE, ref, wanted.place), []  # and so does its kind
-        if error.code >= 500 or error.code == 429:
+        if is_outage(error):
             raise
         return None, problems_of(error, wanted)
     if live is None:
@@ -206,7 +206,8 @@ def needs_recreation(wanted: Desired, live: Object) -> bool:
 
 def problems_of(error: StatusError, wanted: Desired) -> list[Problem]:
     """The API's refusal of an object, at the lines of the fields that it names."""
-    causes: list[dict[str, Any]] = (error.details or {}).get("causes") or []
+    given: list[dict[str, Any]] = (error.details or {}).get("causes") or []
+    causes = [cause for cause in given if cause.get("field")]  # webhooks and policies name none
     if not causes:
         return [wanted.checked.problem(error.message)]
     return [

@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 
 from gitkube.api.client import Client
-from gitkube.api.errors import StatusError
+from gitkube.api.errors import StatusError, is_outage
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock, rfc3339
 from gitkube.gitops.agreement import GitsTurn, Truth
@@ -375,7 +375,7 @@ class Sync:
             if await self._applier.apply_one(wanted):
                 log.info("object_healed", object=str(ref), origin=str(wanted.place))
         except StatusError as error:
-            if error.code < 500 and error.code != 429:
+            if not is_outage(error):
                 self._applier.quarantine(wanted, error)
             raise
         finally:

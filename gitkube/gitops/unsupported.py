@@ -28,7 +28,7 @@ POD_SPECS: dict[Kind, tuple[str, ...]] = {
 }
 """Where a kind has its pod spec."""
 VOLUMES = frozenset({"name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath"})
-SOURCES = frozenset({"configMap", "secret", "downwardAPI"})
+SOURCES = frozenset({"configMap", "secret", "downwardAPI", "serviceAccountToken"})
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
@@ -62,7 +62,8 @@ def _of_pod(spec: Object) -> Iterator[tuple[Path, str, str]]:
         for number, source in enumerate((volume.get("projected") or {}).get("sources") or ()):
             for name in sorted(set(source) - SOURCES):
                 part = ("volumes", index, "projected", "sources", number, name)
-                yield part, f"a projection of {name}", "use configMap, secret or downwardAPI"
+                hint = "use configMap, secret, downwardAPI or serviceAccountToken"
+                yield part, f"a projection of {name}", hint
     for group in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(group) or ()):
             for place, what, hint in _of_container(container):

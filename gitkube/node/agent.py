@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gitkube.node import cgroups, hostinfo, logs
+from gitkube.node.api_door import ApiDoor
 from gitkube.node.containers import Runtime
 from gitkube.node.context import Tools
 from gitkube.node.exits import ExitWatch
 from gitkube.node.images import ImageStore
 from gitkube.node.kube import Object, name_of, namespace_of, uid_of
+from gitkube.node.network.addresses import gateway_of
+from gitkube.node.network.services import API_SERVICE_PORT, api_address
 from gitkube.node.paths import Layout
 from gitkube.node.pods import PodManager
 from gitkube.node.records import RUNNING
@@ -43,6 +46,8 @@ GATHER_S = 0.02
 MAX_EVENTS = 1000
 """Kept while nobody is connected; the oldest go first."""
 HOUSEKEEPING_INTERVAL_S = 10.0
+TOKENS = "tokens"
+"""The one section that is never on the disk."""
 
 
 class Network(NetworkLike, Protocol):
@@ -83,6 +88,7 @@ class Agent:
         self._streams = StreamServer(layout, self._manager)
         self._exit_watch = ExitWatch(layout.exits, self._manager.container_exited)
         self._session: Session | None = None
+        self._api_door = ApiDoor(lambda: self._session)
         self._changed = asyncio.Event()
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self._apply_locks = {section: asyncio.Lock() for section in SECTIONS}
@@ -118,7 +124,12 @@ class Agent:
         log.info("agent ready: socket=%s", self._layout.socket)
         tasks = [
             asyncio.ensure_future(work)
-            for work in (self._network.run(), self._report_forever(), self._keep_house())
+            for work in (
+                self._network.run(),
+                self._api_door.run(),
+                self._report_forever(),
+                self._keep_house(),
+            )
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -152,6 +163,8 @@ class Agent:
     async def take_desired(self, message: dict[str, Any]) -> str:
         """Persist a section and put it in force. Returns what went wrong, "" for nothing."""
         section = str(message.get("section"))
+        if section == TOKENS:
+            return await self._take_tokens(message)
         if section not in SECTIONS:
             return f"this host does not know a section {section!r}"
         async with self._apply_locks[section]:
@@ -162,6 +175,18 @@ class Agent:
                 return str(error)
             return await self._put_in_force(section)
 
+    async def _take_tokens(self, message: dict[str, Any]) -> str:
+        """Tokens are never on the disk: they are in memory here, and in the pods' own tmpfs."""
+        data = message.get("data")
+        try:
+            await asyncio.to_thread(self._sections.meet, int(message.get("term") or 0), self._sections.node)
+        except (StaleTerm, OSError) as error:
+            return str(error)
+        if not isinstance(data, dict) or not isinstance(data.get("tokens"), dict):
+            return "these are no tokens"
+        self._manager.set_tokens(data["tokens"])
+        return ""
+
     async def _put_in_force(self, section: str) -> str:
         data = self._sections.data(section)
         assert data is not None
@@ -169,6 +194,8 @@ class Agent:
             if section == "network":
                 await self._network.apply(data)
                 self._sandboxes.cluster_domain = str(data.get("clusterDomain") or "cluster.local")
+                self._api_door.move(gateway_of(data["podCIDR"]))
+                self._manager.set_api((api_address(data["serviceCIDR"]), API_SERVICE_PORT))
                 self._manager.poke_all()
             elif section == "services":
                 await self._network.apply_services(data)

@@ -31,6 +31,13 @@ class References:
     config_maps: Mapping[str, Object] = field(default_factory=dict)
     secrets: Mapping[str, Object] = field(default_factory=dict)
     node: Object = field(default_factory=dict)
+    tokens: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Uid of a pod -> what its volumes ask for (`wire.token_key`) -> token."""
+    api: tuple[str, int] | None = None
+    """Address and port of the Service `kubernetes`."""
+
+    def token(self, uid: str, key: str) -> str | None:
+        return (self.tokens.get(uid) or {}).get(key)
 
     def config_map(self, namespace: str, name: str) -> Object | None:
         return self.config_maps.get(f"{namespace}/{name}")
@@ -143,7 +150,7 @@ def environment(pod: Object, container: Object, references: References, facts: P
         ConfigError: a ConfigMap, Secret or key that is not optional is missing; the text names it.
     """
     namespace = str(pod["metadata"].get("namespace", ""))
-    result: dict[str, str] = {}
+    result = _api_variables(references.api)
     for source in container.get("envFrom") or []:
         result.update(_from_source(namespace, source, references))
     for variable in container.get("env") or []:
@@ -156,6 +163,24 @@ def environment(pod: Object, container: Object, references: References, facts: P
             value = expand(str(variable.get("value") or ""), result)
         result[name] = value
     return result
+
+
+def _api_variables(api: tuple[str, int] | None) -> dict[str, str]:
+    """Where the API is, for programs that ask it from inside of a pod; as the kubelet gives them."""
+    if api is None:
+        return {}
+    address, port = api
+    url = f"tcp://{address}:{port}"
+    return {
+        "KUBERNETES_SERVICE_HOST": address,
+        "KUBERNETES_SERVICE_PORT": str(port),
+        "KUBERNETES_SERVICE_PORT_HTTPS": str(port),
+        "KUBERNETES_PORT": url,
+        f"KUBERNETES_PORT_{port}_TCP": url,
+        f"KUBERNETES_PORT_{port}_TCP_PROTO": "tcp",
+        f"KUBERNETES_PORT_{port}_TCP_PORT": str(port),
+        f"KUBERNETES_PORT_{port}_TCP_ADDR": address,
+    }
 
 
 def _from_source(namespace: str, source: Object, references: References) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any, Callable
 
 from gitkube.node import files
@@ -76,10 +77,12 @@ class PodManager:
                 # One pod that cannot be must not keep the others from being brought on.
                 log.error("pod refused: %s", reason)
                 self._refuse(uid, pod, reason)
-        references = References(
-            desired.get("configMaps") or {}, desired.get("secrets") or {}, desired.get("node") or {}
+        references = self._references = replace(
+            self._references,
+            config_maps=desired.get("configMaps") or {},
+            secrets=desired.get("secrets") or {},
+            node=desired.get("node") or {},
         )
-        self._references = references
         named = {str(pod.get("metadata", {}).get("uid")) for pod in pods}
         self._gone = {uid: report for uid, report in self._gone.items() if uid in named}
         for uid, pod in by_uid.items():
@@ -91,6 +94,15 @@ class PodManager:
         for uid, worker in self._workers.items():
             if uid not in by_uid:
                 worker.update(None, references)
+
+    def set_tokens(self, tokens: dict[str, dict[str, str]]) -> None:
+        """These are the tokens of the pods from now on."""
+        self._references = replace(self._references, tokens=tokens)
+        self.poke_all()
+
+    def set_api(self, api: tuple[str, int] | None) -> None:
+        """There the API answers, for containers that are started from now on."""
+        self._references = replace(self._references, api=api)
 
     def _refuse(self, uid: str, pod: Object, reason: str) -> None:
         if uid and uid not in self._workers:
@@ -202,7 +214,7 @@ def _uid_and_flaw(pod: Object) -> tuple[str, str]:
         uid = safe(uid_of(pod))
         spec = pod["spec"]
         names = [name_of(pod), namespace_of(pod)]
-        for kind in ("containers", "initContainers", "volumes"):
+        for kind in ("containers", "initContainers", "ephemeralContainers", "volumes"):
             names += [str(thing.get("name", "")) for thing in spec.get(kind) or []]
         for name in names:
             if "_" in safe(name):

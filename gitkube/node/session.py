@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 from gitkube.wire import PING_INTERVAL_S, Connection, SocketStream, Stream, WireError
 
@@ -34,12 +34,16 @@ class Session:
         self._agent = agent
         self._stream = stream
         self._connection = Connection(
-            stream, is_opener=False, on_message=self._take, on_open=agent.serve_stream
+            _Heard(stream, self._hear), is_opener=False, on_message=self._take, on_open=agent.serve_stream
         )
         self._is_welcome = False
         self._heard_at = 0.0
         self._said_at = 0.0
         self._applying: dict[str, asyncio.Task[None]] = {}
+
+    def _hear(self) -> None:
+        """Any byte is a sign of life: who is busy with a stream sends no pings."""
+        self._heard_at = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
         """Serve the connection to its end.
@@ -76,11 +80,20 @@ class Session:
         self._said_at = asyncio.get_running_loop().time()
         await self._connection.send(message)
 
+    async def open(self, request: dict[str, Any]) -> Stream:
+        """Open a stream to the control side.
+
+        Raises:
+            WireError: too many are open, or the connection has ended.
+        """
+        if not self._is_welcome:
+            raise WireError("the control side has not said welcome yet")
+        return await self._connection.open(request)
+
     async def close(self) -> None:
         await self._stream.close()
 
     async def _take(self, message: dict[str, Any]) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
         kind = message.get("type")
         if kind == "welcome":
             await self._agent.welcome(self, message)
@@ -108,3 +121,22 @@ class Session:
                 )
 
         self._applying[section] = asyncio.ensure_future(work())
+
+
+class _Heard:
+    """A pipe that tells of each read."""
+
+    def __init__(self, inner: SocketStream, hear: Callable[[], None]) -> None:
+        self._inner = inner
+        self._hear = hear
+
+    async def read(self) -> bytes:
+        data = await self._inner.read()
+        self._hear()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        await self._inner.write(data)
+
+    async def close(self) -> None:
+        await self._inner.close()

@@ -30,8 +30,10 @@ from gitkube.node.env import (
 from gitkube.node.kube import Object, namespace_of, uid_of, whole
 from gitkube.node.oci import Mount
 from gitkube.node.paths import Layout, PodLayout
+from gitkube.wire import token_key
 
 DATA_LINK = "..data"
+TOKEN = "serviceAccountToken"
 DEFAULT_MODE = 0o644
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 """ConfigMaps and Secrets are at most 1 MiB each; a projected volume joins a few of them."""
@@ -45,6 +47,8 @@ class File:
 
     content: bytes
     mode: int
+    user: int | None = None
+    """Who owns it, when that is not root."""
 
 
 Payload = dict[str, File]
@@ -84,7 +88,9 @@ def payload(pod: Object, volume: Object, references: References, facts: PodFacts
         for part_kind in ("configMap", "secret", "downwardAPI"):
             if part.get(part_kind) is not None:
                 result.update(_payload_of(pod, part_kind, part[part_kind], mode, references, facts))
-        unknown = sorted(set(part) - {"configMap", "secret", "downwardAPI"})
+        if part.get(TOKEN) is not None:
+            result[str(part[TOKEN]["path"])] = _token(pod, part[TOKEN], mode, references)
+        unknown = sorted(set(part) - {"configMap", "secret", "downwardAPI", TOKEN})
         if unknown:
             raise ConfigError(
                 f"volume {volume['name']!r} projects {', '.join(unknown)}, which this host cannot provide"
@@ -146,6 +152,32 @@ def _payload_of(
     return result
 
 
+def _token(pod: Object, source: Object, mode: int, references: References) -> File:
+    """The token of the pod's ServiceAccount, for whoever the containers run as and nobody else.
+
+    Raises:
+        ConfigError: the control side has not sent it yet, or refuses to.
+    """
+    token = references.token(uid_of(pod), token_key(source))
+    if token is None:
+        account = pod["spec"].get("serviceAccountName") or "default"
+        raise ConfigError(f'no token of serviceaccount "{account}" has come from the control side yet')
+    user = _common_user(pod["spec"])
+    has_group = (pod["spec"].get("securityContext") or {}).get("fsGroup") is not None
+    return File(token.encode(), 0o600 if user is not None or has_group else mode, user)
+
+
+def _common_user(spec: Object) -> int | None:
+    """The user that all containers run as; None when they differ, or their images say."""
+    whole_pod = (spec.get("securityContext") or {}).get("runAsUser")
+    users = {
+        (container.get("securityContext") or {}).get("runAsUser", whole_pod)
+        for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+    }
+    only = users.pop() if len(users) == 1 else None
+    return None if only is None else int(only)
+
+
 def _mode(item: Object, default: int) -> int:
     return int(item["mode"]) if item.get("mode") is not None else default
 
@@ -173,8 +205,9 @@ def write_payload(target: Path, files: Payload, *, group: int | None = None) -> 
         fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as sink:
             sink.write(file.content)
-            if group is not None:
-                os.fchown(sink.fileno(), -1, group)
+            if group is not None or file.user is not None:
+                owner = -1 if file.user is None else file.user
+                os.fchown(sink.fileno(), owner, -1 if group is None else group)
             os.fchmod(sink.fileno(), file.mode | (0o440 if group is not None else 0))
     new_link = target / "..data_tmp"
     new_link.unlink(missing_ok=True)

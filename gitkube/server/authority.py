@@ -16,10 +16,12 @@ import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gitkube.clock import Clock
@@ -32,6 +34,7 @@ RENEW_BEFORE_DAYS = 30
 """A certificate this near to its end is made anew."""
 BACKDATE_S = 300
 """Certificates are valid from a little earlier, for machines whose clocks lag."""
+MIN_RSA_BITS = 2048
 MAX_COMMON_NAME = 64
 """RFC 5280, appendix A.1: ub-common-name."""
 
@@ -131,25 +134,61 @@ class Authority:
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, one) for one in organizations]
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         usages = [ExtendedKeyUsageOID.SERVER_AUTH] * server + [ExtendedKeyUsageOID.CLIENT_AUTH] * client
+        end = min(now_of(self._clock) + timedelta(days=valid_days), self._certificate.not_valid_after_utc)
+        builder = self._builder(subject, key.public_key(), usages, end)
+        if subject_names := general_names(names):
+            builder = builder.add_extension(x509.SubjectAlternativeName(subject_names), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+    def sign_request(self, pem: bytes, valid_s: int) -> x509.Certificate:
+        """A client certificate for the subject and the key of a request (PKCS #10); of all else that it
+        wishes for, nothing.
+
+        Args:
+            valid_s: from now on; it ends with the authority at the latest.
+
+        Raises:
+            PkiError: it is no request, is not signed with its own key, or has a weak key or no name.
+        """
+        try:
+            request = x509.load_pem_x509_csr(pem)
+            is_good = request.is_signature_valid
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise PkiError(f"this is no certificate request: {error}") from error
+        if not is_good:
+            raise PkiError("the request is not signed with the key that it names")
+        key = request.public_key()
+        if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+            raise PkiError(f"an RSA key has {MIN_RSA_BITS} bits at least; this one has {key.key_size}")
+        if not isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)):
+            raise PkiError("the key is of no kind that this authority signs (RSA, elliptic curve, Ed25519)")
+        names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if len(names) != 1 or not str(names[0].value).strip():
+            raise PkiError("the subject has no common name, or several: nobody could say who this is")
         now = now_of(self._clock)
+        end = min(now + timedelta(seconds=valid_s), self._certificate.not_valid_after_utc)
+        return self._builder(request.subject, key, [ExtendedKeyUsageOID.CLIENT_AUTH], end).sign(
+            self._key, hashes.SHA256()
+        )
+
+    def _builder(
+        self, subject: x509.Name, key: Any, usages: list[x509.ObjectIdentifier], end: datetime
+    ) -> x509.CertificateBuilder:
         identifier = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-        builder = (
+        return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._certificate.subject)
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(seconds=BACKDATE_S))
-            .not_valid_after(min(now + timedelta(days=valid_days), self._certificate.not_valid_after_utc))
+            .not_valid_before(now_of(self._clock) - timedelta(seconds=BACKDATE_S))
+            .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(is_ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(issuer, critical=False)
         )
-        if subject_names := general_names(names):
-            builder = builder.add_extension(x509.SubjectAlternativeName(subject_names), critical=False)
-        return builder.sign(self._key, hashes.SHA256())
 
     def is_fresh(self, certificate: x509.Certificate) -> bool:
         """Whether it is ours and not near its end."""

@@ -2,8 +2,9 @@
 
 `POST /gitkube/join` redeems a join file; `GET /gitkube/store` says how this controller's member of the store
 is, with the hash of its state at a revision, so that the members can be compared; `POST /gitkube/push` hands
-the leader a push that arrived elsewhere. All are for `system:masters` only, which every controller's
-certificate is in. `ClusterClient` is the other end.
+the leader a push that arrived elsewhere; `GET /gitkube/forward` reaches a pod through it
+(`pod_forwards.py`). All are for `system:masters` only, which every controller's certificate is in.
+`ClusterClient` is the other end.
 
 A push is the hook's request as one line, then the pack. Its answer is lines of JSON as the hooks get them,
 with an empty line whenever nothing was said for a while, so that a leader that is gone is noticed.
@@ -24,6 +25,7 @@ import orjson
 from aiohttp import web
 
 from gitkube.api.authorization import MASTERS_GROUP, User
+from gitkube.api.streams import PodStreams
 from gitkube.clock import Clock
 from gitkube.gitops.forwarding import LeaderUnreachableError
 from gitkube.gitops.hook_socket import (
@@ -36,6 +38,7 @@ from gitkube.gitops.hook_socket import (
 )
 from gitkube.gitops.packs import MAX_PACK_BYTES
 from gitkube.server.joining import JoinError, JoinFile, redeem
+from gitkube.server.pod_forwards import FORWARD_PATH, serve_forward
 from gitkube.store.protocol import Revision, Store, StoreAdmin, StoreError
 
 NOW = Revision(0)
@@ -64,12 +67,15 @@ class ClusterEndpoints:
         authenticate: Callable[[web.Request], User | None],
         clock: Clock,
         pushes: Callable[[], PushAnswerer | None] = lambda: None,
+        streams: Callable[[], PodStreams | None] = lambda: None,
     ) -> None:
         """
         Args:
             pushes: who judges pushes, while we lead; None while we don't.
+            streams: reaches running pods, while we lead; None while we don't.
         """
         self._pushes = pushes
+        self._streams = streams
         self._store = store
         self._authenticate = authenticate
         self._clock = clock
@@ -79,6 +85,7 @@ class ClusterEndpoints:
         app.router.add_post(JOIN_PATH, self._join)
         app.router.add_get(STORE_PATH, self._status)
         app.router.add_post(PUSH_PATH, self._push)
+        app.router.add_get(FORWARD_PATH, self._forward)
 
     async def _join(self, request: web.Request) -> web.Response:
         self._check(request)
@@ -129,6 +136,13 @@ class ClusterEndpoints:
                 await response.write(said.encode("utf-8", "replace") + b"\n")
         await response.write_eof()
         return response
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        streams = self._streams()
+        if streams is None:
+            raise web.HTTPServiceUnavailable(text="this controller does not lead")
+        return await serve_forward(request, streams)
 
     def _check(self, request: web.Request) -> None:
         user = self._authenticate(request)

@@ -27,6 +27,7 @@ from gitkube.api.jwt import SigningKey
 from gitkube.api.keys import object_key
 from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
+from gitkube.api.sealing import Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.api.verbs import Verbs
 from gitkube.clock import Clock, SystemClock
@@ -45,13 +46,19 @@ from gitkube.gitops.sync import Sync
 from gitkube.objects.kinds import LEASE
 from gitkube.scheduler.scheduler import Scheduler
 from gitkube.server.app import RENEWAL_CHECK_S, HttpServer, create_app
+from gitkube.server.audit.log import AuditLog
+from gitkube.server.audit.policy import default_policy, read_policy
+from gitkube.server.audit.trail import Auditor
 from gitkube.server.cluster import ClusterClient, ClusterEndpoints
+from gitkube.server.collector import keep_collections_short
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
+from gitkube.server.key_file import KeyFile, sealed_kinds
 from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.leaders_streams import LeadersStreams
 from gitkube.server.pki import Pki
+from gitkube.server.pod_forwards import LeadersForwards
 from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
 from gitkube.server.switch import Switch
@@ -83,6 +90,11 @@ class _Parts:
     pki: Pki
     controllers: Controllers
     replica: Replica
+    server: HttpServer
+
+    def api_address(self) -> tuple[str, int]:
+        """Where our own API is reached from this machine."""
+        return self.server.local_host, self.server.port
 
 
 class ControlPlane:
@@ -118,7 +130,8 @@ class ControlPlane:
 
         Raises:
             ExceptionGroup: a part has failed; each exception in it says what and why.
-            JoinError, PkiError, SettingsError, SourceError, StoreError, TokenFileError: it cannot even begin.
+            AuditLogError, JoinError, PkiError, PolicyError, SettingsError, SourceError, StoreError,
+            TokenFileError: it cannot even begin.
         """
         settings = self._settings
         check_settings(settings)
@@ -144,7 +157,14 @@ class ControlPlane:
                     settings=ApiSettings(toleration_s=toleration_s),
                     signing_key=SigningKey.derived_from(pki.shared_secret()),
                     fixed_tokens=tokens,
+                    sealing=Sealing(
+                        KeyFile(settings.data_dir / "pki"),
+                        secret=pki.shared_secret(),
+                        random_bytes=os.urandom,
+                        kinds=sealed_kinds(settings.encrypt),
+                    ),
                 )
+                api.webhooks.services.forward = self._streams.port_forward
                 tasks.create_task(api.run(), name="api")
                 await api.wait_ready()
                 note_joined(settings.data_dir)
@@ -224,17 +244,20 @@ class ControlPlane:
             leader = controllers.leader
             return leader.client_urls[0] if leader is not None and leader.client_urls else ""
 
+        self._streams.forwards = LeadersForwards(leader_url, pki.controller_context)
         app = create_app(
             api,
             self._streams,
             clock=self._clock,
             relay=Relay(leader_url, pki.controller_context),
             store_metrics=store.metrics,
+            auditor=self._audit(tasks),
             cluster=ClusterEndpoints(
                 store,
                 authenticate=user_of_certificate,
                 clock=self._clock,
                 pushes=lambda: self._sync.answer_other if self._sync is not None else None,
+                streams=lambda: self._streams.leader,
             ),
         )
         server = HttpServer(
@@ -247,6 +270,7 @@ class ControlPlane:
         )
         await server.start()
         tasks.create_task(server.run(), name="https")
+        tasks.create_task(keep_collections_short(self._clock), name="collector")
         url = settings.client_url(server.port)
 
         def write_kubeconfig() -> None:
@@ -277,7 +301,22 @@ class ControlPlane:
             clock=self._clock,
             membership=lambda: _membership(controllers),
         )
-        return _Parts(api, store, pki, controllers, replica)
+        return _Parts(api, store, pki, controllers, replica, server)
+
+    def _audit(self, tasks: asyncio.TaskGroup) -> Auditor | None:
+        settings = self._settings
+        if settings.audit_log is None:
+            return None
+        file = AuditLog(
+            settings.audit_log,
+            clock=self._clock,
+            file_bytes=settings.audit_log_bytes,
+            kept_files=settings.audit_log_kept,
+        )
+        file.open()
+        tasks.create_task(file.run(), name="audit-log")
+        policy = default_policy() if settings.audit_policy is None else read_policy(settings.audit_policy)
+        return Auditor(policy, file, clock=self._clock)
 
     async def _forward_pushes(self, parts: _Parts) -> None:
         """Serve the hooks of our repository whenever somebody else leads."""
@@ -316,12 +355,15 @@ class ControlPlane:
             rng=self._rng,
             settings=FleetSettings(cluster_cidr=settings.cluster_cidr),
             dialer=self._dialer,
+            api=parts.api_address,
         )
         manager = Manager(
             client("controller-manager"),
             clock=self._clock,
             rng=self._rng,
-            settings=ControlSettings(cluster_cidr=settings.cluster_cidr, root_ca=parts.pki.ca_pem.decode()),
+            settings=ControlSettings(
+                cluster_cidr=settings.cluster_cidr, root_ca=parts.pki.ca_pem.decode(), sign=parts.pki.sign
+            ),
             registry=parts.api.registry,
         )
         scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)

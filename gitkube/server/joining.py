@@ -1,10 +1,10 @@
 """How a controller joins: one file, made where the cluster runs, carried by its owner to the new machine.
 
 `gitkube store add` records the new member as a learner and writes the file; `gitkube serve --join` starts
-from it. The file holds what all controllers share (the authorities with their keys, so it is as secret as
-they are), whom to ask, and a token. Before anything is started the new controller redeems the token at the
-API of one that runs: a member's id must never be lived by two directories, since a second one with an empty
-log could vote anew in a term in which the first has voted.
+from it. The file holds what all controllers share (the authorities with their keys and the keys of sealed
+Secrets, so it is as secret as they are), whom to ask, and a token. Before anything is started the new
+controller redeems the token at the API of one that runs: a member's id must never be lived by two
+directories, since a second one with an empty log could vote anew in a term in which the first has voted.
 
 Flow of `prepare`: read and judge the file, note in the data directory that this one is ours (`joining.json`),
 lay down the authorities, redeem. Each step may be the last before a `kill -9`: the note names the directory,
@@ -26,6 +26,7 @@ import structlog
 
 from gitkube.clock import Clock
 from gitkube.files import replace_durably
+from gitkube.server.key_file import FILE_NAME as SEALING_KEYS
 from gitkube.server.pki import API, DOOR, STORE
 from gitkube.store.config import JoinInfo
 from gitkube.store.protocol import Compare, MemberInfo, Op, Put, Store, Target
@@ -38,7 +39,9 @@ TOKEN_PREFIX = b"/registry/gitkube.dev/joining/"
 NOTE = "joining.json"
 MAX_FILE_BYTES = 256 * 1024
 TOKEN_BYTES = 32
-_SHARED = tuple(f"{stem}.{end}" for stem in (API, STORE, DOOR) for end in ("crt", "key"))
+_SHARED = (*(f"{stem}.{end}" for stem in (API, STORE, DOOR) for end in ("crt", "key")), SEALING_KEYS)
+_OPTIONAL = (*(f"{DOOR}.{end}" for end in ("crt", "key")), SEALING_KEYS)
+"""Made when somebody opens that door, or by the first start of a version that seals."""
 
 
 class JoinError(Exception):
@@ -62,7 +65,7 @@ class JoinFile:
     """Seconds since 1970."""
     token: str
     files: Mapping[str, str]
-    """Name in `pki/` → PEM."""
+    """Name in `pki/` → its text."""
 
     def write(self, path: Path) -> None:
         """Write it, readable by its owner only."""
@@ -137,8 +140,8 @@ async def invite(
         try:
             files[name] = (pki / name).read_text()
         except FileNotFoundError as error:
-            if name.startswith(DOOR):
-                continue  # only made when somebody opens that door
+            if name in _OPTIONAL:
+                continue
             raise JoinError(f"{pki / name} is missing: run this on a controller, as its user") from error
         except OSError as error:
             raise JoinError(f"{pki / name} cannot be read: {error.strerror}") from error
@@ -294,7 +297,8 @@ def _read_note(path: Path) -> dict[str, Any] | None:
 
 
 def _lay_down(join: JoinFile, pki: Path) -> None:
-    """The authorities that all controllers share; never over others.
+    """The authorities that all controllers share; never over others. Of sealing keys, which change, the store
+    says which are in force, whatever this file says.
 
     Raises:
         JoinError: those of another cluster lie there.
@@ -304,5 +308,5 @@ def _lay_down(join: JoinFile, pki: Path) -> None:
         target = pki / name
         if not target.exists():
             replace_durably(target, text.encode())
-        elif target.read_text() != text:
+        elif name != SEALING_KEYS and target.read_text() != text:
             raise JoinError(f"{target} is of another cluster; name an empty --data-dir")

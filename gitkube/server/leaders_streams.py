@@ -1,6 +1,7 @@
 """Logs and exec of pods, while we lead: they go over the links to the hosts, which only the leader holds.
 
-On other controllers `relay.py` passes such requests on before they come here.
+On other controllers `relay.py` passes such requests on before they come here. Connections that the server
+itself wants, to webhooks, are carried by the leader (`pod_forwards.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from gitkube.api.errors import unavailable
 from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
 from gitkube.fleet.fleet import Fleet
 from gitkube.objects.types import Object
+from gitkube.server.pod_forwards import LeadersForwards
 
 
 class LeadersStreams:
@@ -18,6 +20,8 @@ class LeadersStreams:
 
     def __init__(self) -> None:
         self.leader: Fleet | None = None
+        self.forwards: LeadersForwards | None = None
+        """Reaches pods through the leader, while that is another."""
 
     def _get(self) -> Fleet:
         if self.leader is None:
@@ -35,4 +39,6 @@ class LeadersStreams:
         return await self._get().attach(pod, options)
 
     async def port_forward(self, pod: Object, port: int) -> StreamSession:
+        if self.leader is None and self.forwards is not None:
+            return await self.forwards.port_forward(pod, port)
         return await self._get().port_forward(pod, port)

@@ -43,6 +43,12 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
+        self._audit_events = Counter(
+            "apiserver_audit_event",
+            "Events of the audit log, by what became of them: written or dropped.",
+            ("outcome",),
+            registry=self.registry,
+        )
         # Finding a series by its labels costs more than counting in it; there is a bound to them.
         self._requests_of = cache(self._requests.labels)
         self._duration_of = cache(self._duration.labels)
@@ -50,6 +56,13 @@ class Metrics:
             "apiserver_longrunning_requests", "Watches and streams that are open.", registry=self.registry
         )
         long_requests.set_function(lambda: lifetime.open_requests)
+
+    def count_audit_events(self, outcome: str, number: int) -> None:
+        """
+        Args:
+            outcome: "written" or "dropped".
+        """
+        self._audit_events.labels(outcome).inc(number)
 
     def observe(
         self,

@@ -11,6 +11,7 @@ whoever serves with them reads them again.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gitkube.clock import Clock
+from gitkube.control.settings import SigningError
 from gitkube.server.authority import (
     MAX_COMMON_NAME,
     RENEW_BEFORE_DAYS,
     VALID_DAYS,
     Authority,
     PkiError,
+    pem_of,
     public_bytes,
     subject_of,
 )
@@ -50,6 +53,7 @@ SERVER_NAMES = (
 )
 SERVER_ADDRESSES = ("127.0.0.1", "::1", "10.43.0.1")
 ADMIN_USER, ADMIN_GROUP = "kubernetes-admin", "system:masters"
+NODE_PREFIX, NODES_GROUP = "system:node:", "system:nodes"
 CONTROLLER_USER = "system:gitkube:controller"
 """Who one controller is at another's API."""
 STORE_GROUP = "gitkube:store"
@@ -174,6 +178,23 @@ class Pki:
             PkiError: the name is empty or too long for a certificate.
         """
         return self._authority.credentials(user, groups, valid_days=valid_days)
+
+    async def sign(self, pem: bytes, is_node: bool, valid_s: int) -> bytes:
+        """The certificate that a CertificateSigningRequest asks for (`ControlSettings.sign`).
+
+        Raises:
+            SigningError: it cannot be; the text says why.
+        """
+        try:
+            certificate = await asyncio.to_thread(self._authority.sign_request, pem, valid_s)
+        except PkiError as error:
+            raise SigningError(str(error)) from error
+        name, groups = subject_of(certificate)
+        if ADMIN_GROUP in groups:
+            raise SigningError(f"a certificate of {ADMIN_GROUP} could not be taken back")
+        if is_node and (not name.startswith(NODE_PREFIX) or groups != {NODES_GROUP}):
+            raise SigningError(f"a node is {NODE_PREFIX}NAME in {NODES_GROUP}, and in no other group")
+        return pem_of(certificate)
 
     def write_kubeconfig(
         self,

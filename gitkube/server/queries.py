@@ -70,6 +70,7 @@ def request_context(query: Query, user: User, user_agent: str, method: str = "PO
     return Context(
         user=user,
         field_manager=manager or manager_of(user_agent) or "unknown",
+        named_manager=manager,
         dry_run=dry_run == "All",
         field_validation=field_validation,
     )
@@ -118,7 +119,7 @@ def watch_options(query: Query, name: str = "") -> WatchOptions:
     Raises:
         StatusError: 422, the combination is one that Kubernetes refuses.
     """
-    send_initial_events = flag(query, "sendInitialEvents")
+    send_initial_events = flag(query, "sendInitialEvents") if "sendInitialEvents" in query else None
     match = query.get("resourceVersionMatch", "")
     if "sendInitialEvents" in query and match != "NotOlderThan":
         text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"

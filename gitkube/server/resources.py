@@ -44,12 +44,13 @@ from gitkube.objects.kinds import (
 )
 from gitkube.objects.types import Object
 from gitkube.server import queries
-from gitkube.server.answers import add_warnings, json_answer, status_answer
+from gitkube.server.answers import add_warnings, json_answer
 from gitkube.server.bodies import content_type, parse_json, parse_yaml, read_body, read_object, read_value
 from gitkube.server.forms import Shaper
 from gitkube.server.negotiation import wanted_form
 from gitkube.server.paths import Target, method_not_allowed
 from gitkube.server.pods import PodEndpoints
+from gitkube.server.proxy import ProxyEndpoints
 from gitkube.server.watches import Watches
 
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -72,10 +73,13 @@ Handler = Callable[[web.Request, Target, Context], Awaitable[web.StreamResponse]
 
 
 class Resources:
-    def __init__(self, verbs: VerbsApi, watches: Watches, pods: PodEndpoints, shaper: Shaper) -> None:
+    def __init__(
+        self, verbs: VerbsApi, watches: Watches, pods: PodEndpoints, proxy: ProxyEndpoints, shaper: Shaper
+    ) -> None:
         self._verbs = verbs
         self._watches = watches
         self._pods = pods
+        self._proxy = proxy
         self._shaper = shaper
 
     async def handle(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:
@@ -93,9 +97,8 @@ class Resources:
         try:
             response = await handler(request, target, context)
         except StatusError as error:
-            if not context.warnings:
-                raise
-            response = status_answer(request, error)
+            error.warnings = context.warnings
+            raise
         if context.warnings and not response.prepared:
             add_warnings(response, context.warnings)
         return response
@@ -106,6 +109,8 @@ class Resources:
             return self._create if method == "POST" and not target.name else self._not_allowed
         if target.subresource in self._pods.subresources:
             return self._pods.handle
+        if target.subresource == "proxy":
+            return self._proxy.handle
         if target.subresource in _POST_SUBRESOURCES:
             return self._post_subresource if method == "POST" else self._not_allowed
         if target.subresource == "finalize":
@@ -114,6 +119,8 @@ class Resources:
             return {"GET": self._get_subresource, "PUT": self._update, "PATCH": self._patch}.get(
                 method, self._not_allowed
             )
+        if target.is_watch:
+            return self._watches.handle if method == "GET" else self._not_allowed
         if method == "PUT" and target.kind.custom is not None and not target.name:
             raise bad_request("name must be provided")
         if (
@@ -123,9 +130,8 @@ class Resources:
         ):
             return self._create  # of custom resources, the name in a path counts for nothing here
         if target.name:
-            is_watch = method == "GET" and queries.flag(request.query, "watch")
             return {
-                "GET": self._watches.handle if is_watch else self._get,
+                "GET": self._get,
                 "PUT": self._update,
                 "PATCH": self._patch,
                 "DELETE": self._delete,
@@ -182,7 +188,7 @@ class Resources:
     # ------------------------------------------------------------------ writing
 
     async def _create(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
-        is_kept = target.kind not in REVIEWS
+        is_kept = target.kind not in QUESTIONS
         form = wanted_form(request.headers.get("Accept", ""), has_table=is_kept)
         obj = await read_object(request, context)
         created = await self._verbs.create(context, target.kind, target.namespace, obj)
@@ -312,7 +318,7 @@ def _apply_body(body: bytes, context: Context) -> Object:
 
 
 async def _delete_body(request: web.Request, context: Context) -> Object | None:
-    if not request.can_read_body or not await read_body(request):
+    if not await read_body(request):
         return None
     body = await read_value(request, context)
     if body is not None and not isinstance(body, dict):

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from gitkube.files import replace_durably
 from gitkube.fleet.hosts import Inventory
+from gitkube.server.audit.log import DEFAULT_FILE_BYTES, DEFAULT_KEPT_FILES
 from gitkube.server.joining import JoinFile
+from gitkube.server.key_file import sealed_kinds
 from gitkube.server.pki import Pki
 from gitkube.store.config import MemberConfig
 
@@ -60,6 +62,14 @@ class ControlPlaneSettings:
     """A join file: this controller begins as a member of a cluster that runs."""
     token_file: Path | None = None
     """Fixed tokens (`token_file.py`); None is none."""
+    encrypt: tuple[str, ...] = ()
+    """Kinds that are sealed in the store beside Secrets (`key_file.py`); `none` alone seals nothing."""
+    audit_log: Path | None = None
+    """Where the audit log is written; None is none."""
+    audit_policy: Path | None = None
+    """What it keeps (`audit/policy.py`); None: metadata of everything but health."""
+    audit_log_bytes: int = DEFAULT_FILE_BYTES
+    audit_log_kept: int = DEFAULT_KEPT_FILES
     force_new_cluster: bool = False
     """Forget all other members, and go on alone with the data that are here."""
 
@@ -114,6 +124,12 @@ def check_settings(settings: ControlPlaneSettings) -> None:
         raise SettingsError("--peer-advertise needs --peer-listen")
     if settings.join is not None and not settings.peer_listen:
         raise SettingsError("--join needs --peer-listen HOST:PORT, where the other members reach this one")
+    if settings.audit_policy is not None and settings.audit_log is None:
+        raise SettingsError("--audit-policy says what is written; add --audit-log FILE, where to")
+    try:
+        sealed_kinds(settings.encrypt)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     if settings.join is not None and settings.force_new_cluster:
         raise SettingsError("--join enters a cluster and --force-new-cluster leaves one; give one of them")
 

@@ -45,6 +45,7 @@ from gitkube.store.replica import OwnSnapshot, Replica, ReplicaSettings, Turn
 
 DIRECTORY = Path("/member")
 SNAPSHOT_PIECE_BYTES = 1024
+MAX_COMMIT_DELAY_US = 5 * MILLISECOND_US
 SWEPT_PER_TICK = 10
 """Few, so that what is compacted and not swept yet is met by reads, watches and snapshots."""
 
@@ -69,6 +70,7 @@ class _Run:
     led_term: int = 0
     """The newest term in which it was seen to lead."""
     is_writing_snapshot: bool = False
+    is_telling_commit: bool = False
     is_stopped: bool = False
     postponed: list[tuple[Callable[..., None], tuple[object, ...]]] = field(default_factory=list)
 
@@ -372,8 +374,18 @@ class SimMember:
         for message in outcome.messages:
             self._send(message)
         run.desk.on_outcome(outcome, self.now_s)
+        if outcome.applied and run.replica.is_leader and not run.is_telling_commit:
+            run.is_telling_commit = True
+            delay_us = self._world.rng.randrange(MAX_COMMIT_DELAY_US)
+            self._later(delay_us, self._tell_commit, run.replica.node.committed)
         if outcome.changes:
             self._hooks.on_change(self)
+
+    def _tell_commit(self, committed: int) -> None:
+        run = self._run
+        assert run is not None
+        run.is_telling_commit = False
+        run.replica.node.tell_commit(committed)
 
     # ------------------------------------------------------------------ snapshots of its own
 

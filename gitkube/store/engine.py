@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from statistics import median_high
 from typing import Any, TypeVar
 
 import structlog
@@ -48,11 +50,18 @@ from gitkube.store.watches import Watches
 
 log = structlog.get_logger()
 
-_INLINE_FSYNC_S = 0.001
-"""A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread."""
+_INLINE_FSYNC_S = 0.0005
+"""A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread, so that
+the next writes are taken in meanwhile."""
+_SYNCS_REMEMBERED = 15
+"""Their median says how fast the disk is. A mean would say how busy the processors are: whoever waits for one
+in the middle of a sync seems to have a slow disk."""
 
 DISK_THREADS = 4
 """For an fsync, a snapshot that is written, a backup that is read, and the next segment of the log."""
+
+COMMIT_TOLD_AFTER_S = 0.002
+"""A commit that no entries follow is told to the followers after so long: their watchers wait for it."""
 
 SWEPT_PER_TICK = 500
 """Revisions of a compacted history that are freed at once: about a millisecond."""
@@ -102,13 +111,14 @@ class Engine:
         self.upkeep = Upkeep(self)
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
+        self._has_committed = asyncio.Event()
         self._soft_state = SoftState(NOBODY, replica.node.role)
         self._leader_changed = asyncio.Event()
         self._leaderless_since: float | None = clock.monotonic()
         self._failure: BaseException | None = None
         self._has_failed = asyncio.Event()
         self._is_closed = False
-        self._sync_s = 0.0
+        self._syncs_s: deque[float] = deque([0.0], maxlen=_SYNCS_REMEMBERED)
         self._tasks: list[asyncio.Task[None]] = []
         self._spawned: set[asyncio.Task[None]] = set()
         self._between_turns: list[Callable[[], None]] = []
@@ -130,6 +140,7 @@ class Engine:
             for name, work in (
                 ("store-driver", self._drive),
                 ("store-ticks", self._tick),
+                ("store-commits", self._tell_commits),
                 ("store-upkeep", self.upkeep.run),
             )
         ]
@@ -367,14 +378,17 @@ class Engine:
         if not turn.ready.must_sync and turn.ready.snapshot is None:
             self.replica.persist(turn)
             return
-        started = self.clock.monotonic()
-        if self._sync_s < _INLINE_FSYNC_S and turn.ready.snapshot is None:
-            self.replica.persist(turn)
+        if median_high(self._syncs_s) < _INLINE_FSYNC_S and turn.ready.snapshot is None:
+            took_s = self._timed_persist(turn)
         else:
-            await self.in_thread(self.replica.persist, turn)
-        took_s = self.clock.monotonic() - started
-        self._sync_s += (took_s - self._sync_s) / 8
+            took_s = await self.in_thread(self._timed_persist, turn)
+        self._syncs_s.append(took_s)
         self.metrics.synced(took_s, len(turn.ready.entries))
+
+    def _timed_persist(self, turn: Turn) -> float:
+        started = self.clock.monotonic()
+        self.replica.persist(turn)
+        return self.clock.monotonic() - started
 
     async def between_turns(self, work: Callable[[], T]) -> T:
         """The result of work that needs the state between two turns, when it is whole."""
@@ -412,6 +426,8 @@ class Engine:
         if outcome.applied:
             self.watches.notify()
             self.metrics.applied(len(outcome.applied))
+            if self.replica.is_leader and not self.replica.is_alone:
+                self._has_committed.set()
         for request in outcome.changes:
             if (waiting := self._changes.pop(request, None)) is not None and not waiting.done():
                 waiting.set_result(None)
@@ -471,6 +487,15 @@ class Engine:
             if self.lessor.is_primary and self.replica.is_leader:
                 self._expire_leases(now)
             self._wake.set()
+
+    async def _tell_commits(self) -> None:
+        while True:
+            await self._has_committed.wait()
+            self._has_committed.clear()
+            committed = self.replica.node.committed
+            await self.clock.sleep(COMMIT_TOLD_AFTER_S)
+            if self.replica.node.tell_commit(committed):
+                self._wake.set()
 
     def _expire_leases(self, now: float) -> None:
         """Ask the log to end what has run out; the lessor names it again if that gets lost.

@@ -1,7 +1,7 @@
 """What members say to each other, as bytes.
 
 A connection goes from the one who dialled to the one who listens, and begins with a greeting that says who
-calls whom in which cluster. A frame is `length:u32` and a msgpack array whose first item is its type:
+calls whom in which cluster. A frame's content is a msgpack array whose first item is its type:
 
     HELLO, WELCOME     who calls; whether it is let in, and if not why
     MESSAGES           messages of the consensus core, in order
@@ -14,13 +14,12 @@ beyond its shape, and what has another shape ends the connection.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgpack
 
-from gitkube.store.protocol import UnavailableError
+from gitkube.store.frames import FrameError, frame
 from gitkube.store.raft.types import ConfState, Entry, EntryKind, Message, MessageKind, SnapshotMeta
 
 VERSION: Final = 1
@@ -28,19 +27,18 @@ HELLO, WELCOME, MESSAGES, ASK, ANSWER, STATE, PIECE, END = range(1, 9)
 MAX_FRAME_BYTES = 128 * 1024 * 1024
 """More than any batch of messages may hold (`Transport` cuts them far below)."""
 
-LENGTH = struct.Struct("!I")
 _ENTRY_KINDS = {kind.value: kind for kind in EntryKind}
 _MESSAGE_KINDS = {kind.value: kind for kind in MessageKind}
 
 
-class PeerFrameError(UnavailableError):
-    """The other end sent something that is no frame of this protocol."""
+class PeerFrameError(FrameError):
+    """The other end, another member, sent something that is no frame of this protocol."""
 
 
 def encode_frame(*items: Any) -> bytes:
     """The bytes of a frame of this type and content."""
     packed: bytes = msgpack.packb(items)
-    return LENGTH.pack(len(packed)) + packed
+    return frame(packed)
 
 
 def decode_frame(packed: bytes) -> list[Any]:

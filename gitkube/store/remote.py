@@ -23,6 +23,7 @@ from gitkube.clock import Clock
 from gitkube.store import results, rpc
 from gitkube.store.command import compare_to_list, operation_to_list
 from gitkube.store.config import MemberConfig
+from gitkube.store.frames import FrameConnection
 from gitkube.store.membership import info_from_list
 from gitkube.store.mvcc import NOW
 from gitkube.store.origins import Origins
@@ -72,8 +73,7 @@ class RemoteStore:
         self._path = path
         self._clock = clock
         self._origins = Origins(rng or random.SystemRandom())
-        self._frames: rpc.FrameWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._frames: FrameConnection | None = None
         self._connecting = asyncio.Lock()
         self._number = 0
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -201,9 +201,9 @@ class RemoteStore:
 
     async def close(self) -> None:
         self._is_closed = True
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        if self._frames is not None:
+            self._frames.close()
+            await self._frames.wait_ended()
 
     # ------------------------------------------------------------------ requests
 
@@ -237,10 +237,10 @@ class RemoteStore:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
-            frames.write([number, method, list(arguments)])
+            frames.write(rpc.encode_frame([number, method, list(arguments)]))
             return await answer
         except asyncio.CancelledError:
-            frames.write([number, "cancel", []])
+            frames.write(rpc.encode_frame([number, "cancel", []]))
             raise
         finally:
             del self._answers[number]
@@ -251,18 +251,18 @@ class RemoteStore:
         queue: asyncio.Queue[Any] = asyncio.Queue()
         self._batches[number] = queue
         try:
-            frames.write([number, method, arguments])
+            frames.write(rpc.encode_frame([number, method, arguments]))
             while True:
                 item = await queue.get()
                 if isinstance(item, Exception):
                     raise item
                 if item is None:
                     return
-                frames.write([number, "taken", []])
+                frames.write(rpc.encode_frame([number, "taken", []]))
                 yield item
         finally:
             del self._batches[number]
-            frames.write([number, "cancel", []])
+            frames.write(rpc.encode_frame([number, "cancel", []]))
 
     def _next_number(self) -> int:
         self._number += 1
@@ -270,7 +270,7 @@ class RemoteStore:
 
     # ------------------------------------------------------------------ the connection
 
-    async def _connected(self) -> rpc.FrameWriter:
+    async def _connected(self) -> FrameConnection:
         if self._frames is not None and not self._frames.is_closing:
             return self._frames
         async with self._connecting:
@@ -279,32 +279,30 @@ class RemoteStore:
             deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
             while not self._is_closed:
                 try:
-                    reader, writer = await asyncio.open_unix_connection(self._path, limit=2**20)
+                    _, frames = await asyncio.get_running_loop().create_unix_connection(
+                        lambda: FrameConnection(rpc.MAX_FRAME_BYTES), str(self._path)
+                    )
                 except OSError as error:
                     if self._clock.monotonic() >= deadline:
                         raise UnavailableError(f"the store's process does not answer: {error}") from error
                     await self._clock.sleep(_CONNECT_PAUSE_S)
                     continue
-                self._frames = rpc.FrameWriter(writer)
-                self._reading = asyncio.create_task(self._read_frames(reader, writer), name="store-client")
-                return self._frames
+                self._frames = frames
+                frames.ended.add_done_callback(self._lost)
+                frames.deliver(self._deliver)
+                return frames
         raise UnavailableError("the store is closed")
 
-    async def _read_frames(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _lost(self, _: asyncio.Future[None]) -> None:
         lost = ConnectionLostError("the connection to the store's process was lost; it may be restarting")
-        try:
-            while (frame := await rpc.read_frame(reader)) is not None:
-                number, kind, body = frame
-                self._deliver(number, kind, body)
-        finally:
-            writer.close()
-            for answer in self._answers.values():
-                if not answer.done():
-                    answer.set_exception(lost)
-            for queue in self._batches.values():
-                queue.put_nowait(lost)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(lost)
+        for queue in self._batches.values():
+            queue.put_nowait(lost)
 
-    def _deliver(self, number: int, kind: int, body: Any) -> None:
+    def _deliver(self, content: bytes) -> None:
+        number, kind, body = rpc.decode_frame(content)
         if number in self._batches:
             item = results.error_from_list(body) if kind == rpc.ERROR else None if kind == rpc.END else body
             self._batches[number].put_nowait(item)

@@ -1,20 +1,19 @@
 """`Store` and `StoreAdmin` over a unix socket: what both ends of it agree on.
 
-A frame is `length:u32` and msgpack. Requests are `[number, method, arguments]`; answers are `[number, kind,
+A frame's content is msgpack. Requests are `[number, method, arguments]`; answers are `[number, kind,
 body]` with kind ANSWER, ERROR, or, of a stream, any number of BATCH and perhaps an END. Errors travel by
 name and come out as the same exception on the other side.
 """
 
 from __future__ import annotations
 
-import asyncio
-import struct
 from dataclasses import fields
 from typing import Any
 
 import msgpack
 
 from gitkube.store.command import kv_from_list, kv_to_list
+from gitkube.store.frames import FrameError, frame
 from gitkube.store.protocol import (
     Event,
     EventType,
@@ -23,7 +22,6 @@ from gitkube.store.protocol import (
     Revision,
     StateHash,
     StoreStatus,
-    UnavailableError,
     WatchBatch,
 )
 
@@ -33,58 +31,24 @@ MAX_FRAME_BYTES = 1024 * 1024 * 1024
 WATCH_WINDOW = 8
 """Batches of one watch under way before the reader has taken the first of them."""
 
-_LENGTH = struct.Struct("!I")
-
 
 def encode_frame(body: list[Any]) -> bytes:
     packed: bytes = msgpack.packb(body)
-    return _LENGTH.pack(len(packed)) + packed
+    return frame(packed)
 
 
-class FrameWriter:
-    """Writes frames to one end of the socket, all of one turn of the event loop by one system call."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self._loop = asyncio.get_running_loop()
-        self._unsent: list[bytes] = []
-
-    @property
-    def is_closing(self) -> bool:
-        return self._writer.is_closing()
-
-    def write(self, body: list[Any]) -> None:
-        """Send a frame soon; after the end of the connection it is dropped."""
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(encode_frame(body))
-
-    def _flush(self) -> None:
-        frames, self._unsent = self._unsent, []
-        if not self._writer.is_closing():
-            self._writer.write(b"".join(frames))
-
-    async def drain(self) -> None:
-        """Wait until the other end has taken most of it."""
-        await self._writer.drain()
-
-
-async def read_frame(reader: asyncio.StreamReader) -> list[Any] | None:
-    """The next frame, or None at the end of the stream.
+def decode_frame(content: bytes) -> list[Any]:
+    """The three items of a frame.
 
     Raises:
-        UnavailableError: the other side sent something else.
+        FrameError: the other side sent something else.
     """
     try:
-        header = await reader.readexactly(_LENGTH.size)
-        (length,) = _LENGTH.unpack(header)
-        if length > MAX_FRAME_BYTES:
-            raise UnavailableError(f"a frame of {length} bytes on the store's socket")
-        body = msgpack.unpackb(await reader.readexactly(length), strict_map_key=False)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+        body = msgpack.unpackb(content, strict_map_key=False)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise FrameError(f"a frame of the store's socket is not understood: {error}") from error
     if not isinstance(body, list) or len(body) != 3:
-        raise UnavailableError("not a frame of the store's socket")
+        raise FrameError("not a frame of the store's socket")
     return body
 
 

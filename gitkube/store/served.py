@@ -22,6 +22,7 @@ from gitkube.store.command import (
     compare_from_list,
     operation_from_list,
 )
+from gitkube.store.frames import FrameConnection
 from gitkube.store.member import Member
 from gitkube.store.membership import info_to_list
 from gitkube.store.protocol import EventType, Get, InvalidRequestError, LeaseId, Revision, StoreError
@@ -34,53 +35,53 @@ class StoreServer:
         self._member = member
         self._path = path
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: set[_Connection] = set()
 
     async def start(self) -> None:
         """Listen. A socket file that nobody serves any more is replaced."""
         self._path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._accept, self._path, limit=2**20)
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: FrameConnection(rpc.MAX_FRAME_BYTES, self._opened), self._path
+            )
         finally:
             os.umask(before)
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Not a coroutine: asyncio would report each one that is cancelled at the end.
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = _Connection(self._member, reader, writer)
-        try:
-            if peer_uid(writer) in (os.geteuid(), 0):
-                await connection.serve()
-        finally:
+        connections = list(self._connections)
+        for connection in connections:
             connection.end()
-            writer.close()
+        await asyncio.gather(*(connection.frames.wait_ended() for connection in connections))
+
+    def _opened(self, frames: FrameConnection) -> None:
+        if peer_uid(frames) not in (os.geteuid(), 0):
+            frames.close()
+            return
+        connection = _Connection(self._member, frames)
+        self._connections.add(connection)
+        frames.ended.add_done_callback(lambda _: self._forget(connection))
+        frames.deliver(connection.on_frame)
+
+    def _forget(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        connection.end()
 
 
-def peer_uid(writer: asyncio.StreamWriter) -> int:
+def peer_uid(frames: FrameConnection) -> int:
     """The user id of the process at the other end of a unix socket (SO_PEERCRED, unix(7))."""
-    peer: socket.socket = writer.get_extra_info("socket")
+    peer: socket.socket = frames.extra("socket")
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
 
 
 class _Connection:
-    def __init__(self, member: Member, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, member: Member, frames: FrameConnection) -> None:
+        self.frames = frames
         self._member = member
         self._admin = member.administration
-        self._reader = reader
-        self._frames = rpc.FrameWriter(writer)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, asyncio.Semaphore] = {}
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
@@ -109,24 +110,24 @@ class _Connection:
             "backup": self._admin.backup,
         }
 
-    async def serve(self) -> None:
-        while (frame := await rpc.read_frame(self._reader)) is not None:
-            number, method, arguments = frame
-            if method == "taken":
-                if number in self._credits:
-                    self._credits[number].release()
-            elif method == "cancel":
-                if number in self._tasks:
-                    self._tasks[number].cancel()
-            elif number not in self._tasks:
-                work = self._stream if method in self._streams else self._call
-                task = asyncio.create_task(work(number, method, arguments))
-                self._tasks[number] = task
-                task.add_done_callback(partial(self._forget, number))
+    def on_frame(self, content: bytes) -> None:
+        number, method, arguments = rpc.decode_frame(content)
+        if method == "taken":
+            if number in self._credits:
+                self._credits[number].release()
+        elif method == "cancel":
+            if number in self._tasks:
+                self._tasks[number].cancel()
+        elif number not in self._tasks:
+            work = self._stream if method in self._streams else self._call
+            task = asyncio.create_task(work(number, method, arguments))
+            self._tasks[number] = task
+            task.add_done_callback(partial(self._forget, number))
 
     def end(self) -> None:
         for task in list(self._tasks.values()):
             task.cancel()
+        self.frames.close()
 
     def _forget(self, number: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)
@@ -139,22 +140,25 @@ class _Connection:
                     f"the store's process knows no {method!r}: it is of another version"
                 )
             body = await self._methods[method](*arguments)
-            self._frames.write([number, rpc.ANSWER, body])
+            self._write(number, rpc.ANSWER, body)
         except StoreError as error:
-            self._frames.write([number, rpc.ERROR, results.error_to_list(error)])
+            self._write(number, rpc.ERROR, results.error_to_list(error))
 
     async def _stream(self, number: int, method: str, arguments: list[Any]) -> None:
         credit = self._credits[number] = asyncio.Semaphore(rpc.WATCH_WINDOW)
         try:
             async for batch in self._streams[method](*arguments):
                 await credit.acquire()
-                self._frames.write([number, rpc.BATCH, batch])
-                await self._frames.drain()
-            self._frames.write([number, rpc.END, None])
+                self._write(number, rpc.BATCH, batch)
+                await self.frames.drain()
+            self._write(number, rpc.END, None)
         except StoreError as error:
-            self._frames.write([number, rpc.ERROR, results.error_to_list(error)])
+            self._write(number, rpc.ERROR, results.error_to_list(error))
         except ConnectionError:
             return  # the reader is gone, and with it the stream
+
+    def _write(self, number: int, kind: int, body: Any) -> None:
+        self.frames.write(rpc.encode_frame([number, kind, body]))
 
     # ------------------------------------------------------------------ Store
 

@@ -25,6 +25,7 @@ from gitkube.clock import Clock
 from gitkube.store import peer_wire as wire
 from gitkube.store import results
 from gitkube.store.directory import Identity
+from gitkube.store.frames import FrameConnection
 from gitkube.store.peer_tls import PeerTls, check_peer
 from gitkube.store.protocol import IdentityError, RemovedError, StoreError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message, MessageKind
@@ -39,7 +40,6 @@ MAX_UNSENT_BYTES = 32 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
 STATE_TIMEOUT_S = 60.0
 """Without a sign of progress on the connection of a state."""
-_STREAM_LIMIT_BYTES = 1024 * 1024
 
 
 class StateReceiver(Protocol):
@@ -92,8 +92,21 @@ class Local(Protocol):
 class _Open:
     """A connection that we dialled."""
 
-    writer: asyncio.StreamWriter
+    frames: FrameConnection
     answers: dict[int, asyncio.Future[Any]]
+
+    def on_frame(self, content: bytes) -> None:
+        frame = wire.decode_frame(content)
+        if frame[0] != wire.ANSWER or len(frame) != 4:
+            raise wire.PeerFrameError("an answer was expected between members")
+        _, number, error, body = frame
+        answer = self.answers.get(number)
+        if answer is None or answer.done():
+            return  # whoever asked has given up
+        if error is None:
+            answer.set_result(body)
+        else:
+            answer.set_exception(results.error_from_list(error))
 
 
 class Transport:
@@ -116,7 +129,7 @@ class Transport:
         self._server_context: ssl.SSLContext | None = None
         self._dialling: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, _Open] = {}
-        self._callers: dict[asyncio.StreamWriter, int] = {}
+        self._callers: dict[FrameConnection, int] = {}
         """Who has dialled us."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
@@ -135,9 +148,9 @@ class Transport:
         host, port = split_address(self._listen)
         self._server_context = self._tls.server_context()
         try:
-            self._server = await asyncio.start_server(
-                self._accepted, host, port, ssl=self._server_context, limit=_STREAM_LIMIT_BYTES,
-                ssl_handshake_timeout=CONNECT_TIMEOUT_S,
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: FrameConnection(wire.MAX_FRAME_BYTES, self._accepted), host, port,
+                ssl=self._server_context, ssl_handshake_timeout=CONNECT_TIMEOUT_S,
             )  # fmt: skip
         except OSError as error:
             raise UnavailableError(f"cannot listen for other members on {self._listen}: {error}") from error
@@ -152,9 +165,9 @@ class Transport:
             )
         for member in set(self._dialling) - set(wanted):
             self._dialling.pop(member).cancel()
-        for writer, sender in self._callers.items():
+        for frames, sender in self._callers.items():
             if self._local.is_removed(sender):
-                writer.close()  # it calls again, and is told
+                frames.close()  # it calls again, and is told
 
     async def close(self) -> None:
         tasks = [*self._dialling.values(), *self._tasks]
@@ -176,10 +189,10 @@ class Transport:
                 by_member.setdefault(message.to, []).append(message)
         for member, each in by_member.items():
             peer = self._open.get(member)
-            if peer is None or peer.writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            if peer is None or peer.frames.unsent_bytes > MAX_UNSENT_BYTES:
                 self._local.on_unreachable(MemberId(member))
                 continue
-            peer.writer.write(wire.encode_frame(wire.MESSAGES, wire.messages_to_list(each)))
+            peer.frames.write_now(wire.encode_frame(wire.MESSAGES, wire.messages_to_list(each)))
 
     async def ask(self, member: int, method: str, arguments: Sequence[Any], *, timeout_s: float) -> Any:
         """Another member's answer.
@@ -198,7 +211,7 @@ class Transport:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         peer.answers[number] = answer
         try:
-            peer.writer.write(wire.encode_frame(wire.ASK, number, method, list(arguments)))
+            peer.frames.write(wire.encode_frame(wire.ASK, number, method, list(arguments)))
             async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError as error:
@@ -212,7 +225,7 @@ class Transport:
         pause_s = BACKOFF_S[0]
         while True:
             try:
-                reader, writer = await self._dial(member, "messages")
+                frames = await self._dial(member, "messages")
             except (OSError, StoreError, TimeoutError) as error:
                 self.last_error[member] = str(error) or type(error).__name__
                 if isinstance(error, IdentityError):
@@ -222,23 +235,22 @@ class Transport:
                 continue
             pause_s = BACKOFF_S[0]
             self.last_error.pop(member, None)
-            peer = self._open[member] = _Open(writer, {})
+            peer = self._open[member] = _Open(frames, {})
             log.info("store_peer_connected", member=f"{member:x}")
             try:
-                await self._read_answers(reader, peer)
-                self.last_error[member] = "the connection was lost"
-            except StoreError as error:
-                self.last_error[member] = str(error)
+                frames.deliver(peer.on_frame)
+                await frames.wait_ended()
+                self.last_error[member] = str(frames.error or "") or "the connection was lost"
             finally:
                 del self._open[member]
-                writer.close()
+                frames.close()
                 lost = UnavailableError(f"the connection to member {member:x} was lost")
                 for answer in peer.answers.values():
                     if not answer.done():
                         answer.set_exception(lost)
                 self._local.on_unreachable(MemberId(member))
 
-    async def _dial(self, member: int, purpose: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _dial(self, member: int, purpose: str) -> FrameConnection:
         """Raises: OSError, TimeoutError: nobody is there. IdentityError: the other end does not want us, or
         is a stranger.
         """
@@ -247,56 +259,44 @@ class Transport:
             raise UnavailableError(f"no address of member {member:x} is known")
         host, port = split_address(address)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(
-                host, port, ssl=self._tls.client_context(), server_hostname="", limit=_STREAM_LIMIT_BYTES
-            )
+            _, frames = await asyncio.get_running_loop().create_connection(
+                lambda: FrameConnection(wire.MAX_FRAME_BYTES), host, port,
+                ssl=self._tls.client_context(), server_hostname="",
+            )  # fmt: skip
             try:
-                check_peer(writer.get_extra_info("peercert"))
+                check_peer(frames.extra("peercert"))
                 identity = self._identity
-                writer.write(
+                frames.write(
                     wire.encode_frame(
                         wire.HELLO, wire.VERSION, identity.cluster_id, identity.member_id, member, purpose
                     )
                 )
-                frame = await read_frame(reader)
+                frame = await read_frame(frames)
                 if frame is None or frame[0] != wire.WELCOME:
                     raise UnavailableError(f"{address} ended the greeting between members")
                 if frame[1] is not None:
                     raise results.error_from_list(frame[1])
             except BaseException:
-                writer.close()
+                frames.close()
                 raise
-        return reader, writer
-
-    async def _read_answers(self, reader: asyncio.StreamReader, peer: _Open) -> None:
-        while (frame := await read_frame(reader)) is not None:
-            if frame[0] != wire.ANSWER or len(frame) != 4:
-                raise wire.PeerFrameError("an answer was expected between members")
-            _, number, error, body = frame
-            answer = peer.answers.get(number)
-            if answer is None or answer.done():
-                continue  # whoever asked has given up
-            if error is None:
-                answer.set_result(body)
-            else:
-                answer.set_exception(results.error_from_list(error))
+        return frames
 
     async def _send_state(self, message: Message) -> None:
         ok = False
         try:
-            reader, writer = await self._dial(message.to, "state")
+            frames = await self._dial(message.to, "state")
             try:
-                writer.write(wire.encode_frame(wire.STATE, wire.messages_to_list([message])))
+                frames.write(wire.encode_frame(wire.STATE, wire.messages_to_list([message])))
                 async for piece in self._local.state_pieces(message, PIECE_BYTES):
-                    writer.write(wire.encode_frame(wire.PIECE, piece))
+                    frames.write(wire.encode_frame(wire.PIECE, piece))
                     async with asyncio.timeout(STATE_TIMEOUT_S):
-                        await writer.drain()
-                writer.write(wire.encode_frame(wire.END))
+                        await frames.drain()
+                frames.write(wire.encode_frame(wire.END))
                 async with asyncio.timeout(STATE_TIMEOUT_S):
-                    frame = await read_frame(reader)
+                    frame = await read_frame(frames)
                 ok = frame is not None and frame[0] == wire.END
             finally:
-                writer.close()
+                frames.close()
         except (OSError, StoreError, TimeoutError) as error:
             log.warning(
                 "store_state_not_sent", member=f"{message.to:x}", error=str(error) or type(error).__name__
@@ -306,30 +306,32 @@ class Transport:
 
     # ------------------------------------------------------------------ listening
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Not a coroutine: asyncio would report each one that is cancelled at the end.
-        self._spawn(self._serve(reader, writer))
+    def _accepted(self, frames: FrameConnection) -> None:
+        self._spawn(self._serve(frames))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, frames: FrameConnection) -> None:
         if self._server_context is not None:
             with contextlib.suppress(IdentityError):  # the old certificate stays; dialling says what is wrong
                 self._tls.refresh(self._server_context)
         try:
-            check_peer(writer.get_extra_info("peercert"))
+            check_peer(frames.extra("peercert"))
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                purpose = await self._welcome(reader, writer)
+                purpose = await self._welcome(frames)
             if purpose == "state":
-                await self._take_state(reader, writer)
+                await self._take_state(frames)
             elif purpose == "messages":
-                await self._take_messages(reader, writer)
-        except (OSError, StoreError, TimeoutError, asyncio.IncompleteReadError) as error:
+                frames.deliver(lambda content: self._on_frame(frames, content))
+                await frames.wait_ended()
+                if frames.error is not None:
+                    raise frames.error
+        except (OSError, StoreError, TimeoutError) as error:
             log.warning("store_peer_connection_ended", error=str(error) or type(error).__name__)
         finally:
-            self._callers.pop(writer, None)
-            writer.close()
+            self._callers.pop(frames, None)
+            frames.close()
 
-    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-        frame = await read_frame(reader)
+    async def _welcome(self, frames: FrameConnection) -> str:
+        frame = await read_frame(frames)
         if frame is None or frame[0] != wire.HELLO or len(frame) != 6:
             raise wire.PeerFrameError("a greeting was expected between members")
         _, version, cluster_id, sender, to, purpose = frame
@@ -350,38 +352,35 @@ class Transport:
                 f"member {sender:x} was removed from the cluster. To take part again it must be added anew "
                 "(gitkube store add) and start with an empty data directory."
             )
-        writer.write(wire.encode_frame(wire.WELCOME, None if error is None else results.error_to_list(error)))
+        frames.write(wire.encode_frame(wire.WELCOME, None if error is None else results.error_to_list(error)))
         if error is not None:
-            await writer.drain()
+            await frames.drain()
             raise error
-        self._callers[writer] = sender
+        self._callers[frames] = sender
         return str(purpose)
 
-    async def _take_messages(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (frame := await read_frame(reader)) is not None:
-            if frame[0] == wire.MESSAGES:
-                messages = wire.messages_from_list(frame[1])
-                self._local.on_messages(
-                    message for message in messages if message.kind is not MessageKind.SNAPSHOT
-                )
-            elif frame[0] == wire.ASK and len(frame) == 4:
-                self._spawn(self._answer(writer, *frame[1:]))
-            else:
-                raise wire.PeerFrameError(f"frame type {frame[0]} among messages")
+    def _on_frame(self, frames: FrameConnection, content: bytes) -> None:
+        frame = wire.decode_frame(content)
+        if frame[0] == wire.MESSAGES:
+            messages = wire.messages_from_list(frame[1])
+            self._local.on_messages(
+                message for message in messages if message.kind is not MessageKind.SNAPSHOT
+            )
+        elif frame[0] == wire.ASK and len(frame) == 4:
+            self._spawn(self._answer(frames, *frame[1:]))
+        else:
+            raise wire.PeerFrameError(f"frame type {frame[0]} among messages")
 
-    async def _answer(
-        self, writer: asyncio.StreamWriter, number: int, method: str, arguments: list[Any]
-    ) -> None:
+    async def _answer(self, frames: FrameConnection, number: int, method: str, arguments: list[Any]) -> None:
         error, body = None, None
         try:
             body = await self._local.answer(method, arguments)
         except StoreError as failure:
             error = results.error_to_list(failure)
-        if not writer.is_closing():
-            writer.write(wire.encode_frame(wire.ANSWER, number, error, body))
+        frames.write(wire.encode_frame(wire.ANSWER, number, error, body))
 
-    async def _take_state(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        frame = await read_frame(reader)
+    async def _take_state(self, frames: FrameConnection) -> None:
+        frame = await read_frame(frames)
         if frame is None or frame[0] != wire.STATE:
             raise wire.PeerFrameError("a state was expected between members")
         (message,) = wire.messages_from_list(frame[1])
@@ -391,7 +390,7 @@ class Transport:
         try:
             while True:
                 async with asyncio.timeout(STATE_TIMEOUT_S):
-                    frame = await read_frame(reader)
+                    frame = await read_frame(frames)
                 if frame is None:
                     raise UnavailableError("the connection was lost before the state was whole")
                 if frame[0] == wire.END:
@@ -404,8 +403,8 @@ class Transport:
             receiver.abort()
             raise
         await self._local.on_state(message)
-        writer.write(wire.encode_frame(wire.END))
-        await writer.drain()
+        frames.write(wire.encode_frame(wire.END))
+        await frames.drain()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -413,19 +412,14 @@ class Transport:
         task.add_done_callback(self._tasks.discard)
 
 
-async def read_frame(reader: asyncio.StreamReader) -> list[Any] | None:
+async def read_frame(frames: FrameConnection) -> list[Any] | None:
     """The next frame between members, or None at the end.
 
     Raises:
-        PeerFrameError: the other end sent something else.
+        FrameError: the other end sent something else.
     """
-    try:
-        (length,) = wire.LENGTH.unpack(await reader.readexactly(wire.LENGTH.size))
-        if length > wire.MAX_FRAME_BYTES:
-            raise wire.PeerFrameError(f"a frame of {length} bytes between members")
-        return wire.decode_frame(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+    content = await frames.read()
+    return None if content is None else wire.decode_frame(content)
 
 
 def split_address(address: str) -> tuple[str, int]:

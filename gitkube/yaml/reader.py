@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from _ruamel_yaml import CParser
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
+from yaml._yaml import CParser  # type: ignore[import-untyped]
+from yaml.error import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
+from yaml.events import (  # type: ignore[import-untyped]
     AliasEvent,
     DocumentStartEvent,
     MappingEndEvent,
@@ -345,6 +345,8 @@ def _explained(error: MarkedYAMLError, text: str) -> YamlError:
         hint = "check the indentation, or quote the value"
     elif "could not find expected ':'" in problem:
         hint = "is a colon missing?"
+    elif "maximum nesting depth" in problem:
+        problem = f"nested deeper than {MAX_DEPTH} levels"
     elif "did not find expected key" in problem or "did not find expected '-'" in problem:
         hint = "check the indentation"
     if started is not None and started.line + 1 != line:

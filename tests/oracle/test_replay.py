@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.oracle import ROOT, Connection, Replay, cases, known_differences, server
+from tests.support.webhook_server import webhook_server
 
 FILES = sorted(path.name.removesuffix(".jsonl.gz") for path in ROOT.glob("*.jsonl.gz"))
 
@@ -24,10 +25,14 @@ async def test_recorded_answers_are_ours(
     unexpected: list[str] = []
     equal: list[str] = []
     played = cases(name)
-    async with server(tmp_path) as socket:
+    async with (
+        server(tmp_path) as (socket, compact),
+        webhook_server(tmp_path / "webhook") as webhook,
+    ):
         connection = Connection(socket)
         for case in played:
-            difference = await Replay(connection, case).difference(may_retry=case["name"] not in known)
+            replay = Replay(connection, case, webhook, compact)
+            difference = await replay.difference(may_retry=case["name"] not in known)
             if not difference:
                 equal.append(case["name"])
             elif case["name"] not in known:

@@ -242,4 +242,6 @@ class MemoryStore:
 
 
 def _is_in(event: Event, key: bytes, end: bytes | None) -> bool:
-    return event.kv.key == key if end is None else key <= event.kv.key < end
+    if end is None:
+        return event.kv.key == key
+    return key <= event.kv.key and (end == b"\x00" or event.kv.key < end)

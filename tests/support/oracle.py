@@ -13,7 +13,7 @@ import gzip
 import json
 import random
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,17 +25,21 @@ from gitkube.api.settings import ApiSettings
 from gitkube.api.streams import PodStreams
 from gitkube.clock import SystemClock
 from gitkube.server.app import create_app
+from gitkube.store.protocol import Revision
 from tests.support.oracle_comparison import Bindings, Comparison
 from tests.support.oracle_newer import in_newer_versions
+from tests.support.oracle_webhook import asked_since, in_the_old_form, recorded_of, set_up
 from tests.support.real_api import real_api
+from tests.support.webhook_server import WebhookServer
 
 ROOT = Path(__file__).parents[1] / "oracle"
 ADMIN_TOKEN = "admin-token-of-the-replay"
 _ADMIN = User("admin", ("system:masters", "system:authenticated"), "admin")
-_SETTINGS = ApiSettings(service_cidr="10.96.0.0/16")
+_SETTINGS = ApiSettings(service_cidr="10.96.0.0/16", mounts_tokens=False)
 _ANSWER_WITHIN_S = 60.0
 _MAX_RETRY_S = 2.0
 
+Compact = Callable[[], Awaitable[None]]
 Case = dict[str, Any]
 Step = dict[str, Any]
 
@@ -80,8 +84,8 @@ class SteppingClock(SystemClock):
 
 
 @contextlib.asynccontextmanager
-async def server(directory: Path) -> AsyncIterator[Path]:
-    """A fresh API server; the path of its socket."""
+async def server(directory: Path) -> AsyncIterator[tuple[Path, Compact]]:
+    """A fresh API server; the path of its socket, and what makes its store forget the past."""
     fixed = {ADMIN_TOKEN: _ADMIN}
     async with real_api(
         directory / "store", clock=SteppingClock(), settings=_SETTINGS, fixed_tokens=fixed
@@ -98,7 +102,7 @@ async def server(directory: Path) -> AsyncIterator[Path]:
         path = directory / "api.sock"
         await web.UnixSite(runner, str(path)).start()
         try:
-            yield path
+            yield path, lambda: api.store.compact(Revision(api.cache.revision))
         finally:
             await runner.cleanup()
 
@@ -168,26 +172,37 @@ class Connection:
 class Replay:
     """One case on one server."""
 
-    def __init__(self, connection: Connection, case: Case) -> None:
+    def __init__(self, connection: Connection, case: Case, webhook: WebhookServer, compact: Compact) -> None:
         self._connection = connection
+        self._compact = compact
         self._case = case
-        self._bindings = Bindings({"server": "api.test", "admin-token": ADMIN_TOKEN})
+        self._webhook = webhook
+        known = {
+            "server": "api.test",
+            "admin-token": ADMIN_TOKEN,
+            "webhook": f"127.0.0.1:{webhook.port}",
+            "webhook-ca": webhook.ca_bundle,
+        }
+        self._bindings = Bindings(known)
 
     async def difference(self, *, may_retry: bool) -> str:
         """The first difference, or "" when every answer is the recorded one."""
-        needs = self._case.get("needs", [])
-        if "webhook" in needs:
-            return "a webhook server is needed"
-        if "compaction" in needs:
-            return "the store is to be compacted in between"
+        set_up(self._webhook, self._case, self._bindings.fill)
         if found := await self._prepare():
             return found
         for number, step in enumerate(self._case["steps"]):
             request = f"step {number} {step['method']} {step['path']}"
             request += f"?{step['query']}" if step.get("query") else ""
             if found := await self._play(step, min(step.get("retry_s", 0), _MAX_RETRY_S) * may_retry):
+                await self._clean_up(self._case["steps"][number + 1 :])
                 return f"{request} | {found}"
         return ""
+
+    async def _clean_up(self, steps: list[Step]) -> None:
+        """Take away what a case has made that is over too soon, so that others do not see it."""
+        for step in steps:
+            if step["method"] == "DELETE":
+                await self._once(step, self._bindings.copy())
 
     async def _prepare(self) -> str:
         namespace = self._case.get("namespace")
@@ -205,6 +220,9 @@ class Replay:
         return ""
 
     async def _play(self, step: Step, retry_s: float) -> str:
+        if step.get("compact"):
+            await self._compact()
+        await asyncio.sleep(step.get("pause_s", 0))
         end_s = asyncio.get_running_loop().time() + retry_s
         while True:
             trial = self._bindings.copy()
@@ -232,7 +250,20 @@ class Replay:
         target += f"?{bindings.fill(step['query'])}" if step.get("query") else ""
         auth = str(bindings.fill(step.get("auth", "admin")))
         answer = await self._send(step["method"], target, headers, body, auth)
-        return self._judge(step, answer, bindings)
+        return self._judge(step, answer, bindings) or self._judge_asked(step, bindings)
+
+    def _judge_asked(self, step: Step, bindings: Bindings) -> str:
+        """How what the webhooks were asked differs from what they were."""
+        recorded, given = recorded_of(step), asked_since(self._webhook)
+        if "webhook_requests" not in step:
+            return ""
+        if len(recorded) != len(given):
+            paths = [each["path"] for each in given]
+            return f"webhooks: {[each['path'] for each in recorded]} were asked, {paths} are"
+        comparison = Comparison(bindings, (), True, "")
+        given = in_the_old_form(recorded, given)
+        difference = comparison.first_difference(recorded, given)
+        return f"asked of a webhook: {difference[:700]}" if difference else ""
 
     async def _send(
         self, method: str, target: str, headers: dict[str, str], body: bytes | None, auth: str = "admin"

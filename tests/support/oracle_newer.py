@@ -13,7 +13,7 @@ from typing import Any
 
 from gitkube.objects import schema as schemas
 
-_SUCCESSORS = {
+SUCCESSORS = {
     "policy/v1beta1": "policy/v1",
     "discovery.k8s.io/v1beta1": "discovery.k8s.io/v1",
     "batch/v1beta1": "batch/v1",
@@ -87,7 +87,7 @@ _ITEM = re.compile(r"(/items/[0-9]+)$")
 
 def in_newer_versions(text: str) -> str:
     """The text of a case with each version that is gone replaced by its successor."""
-    for gone, successor in _SUCCESSORS.items():
+    for gone, successor in SUCCESSORS.items():
         text = text.replace(gone, successor)
     return text
 

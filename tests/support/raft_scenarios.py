@@ -236,7 +236,7 @@ class Scenario:
             self.members[message.sender].node.report_snapshot(message.to, ok=False)
 
     def do_stabilize(self) -> None:
-        """Work and deliver until nothing is left to do."""
+        """Work and deliver until nothing is left to do; what is committed is told to all when it is quiet."""
         busy = True
         while busy:
             busy = bool(self.links)
@@ -245,6 +245,13 @@ class Scenario:
                     self.do_work(str(member.id))
                     busy = True
             self.do_deliver()
+            if not busy:
+                busy = self._tell_commits()
+
+    def _tell_commits(self) -> bool:
+        up = [member.node for member in self.members.values() if member.is_up]
+        told = [node.tell_commit(node.committed) for node in up]  # all of them, not up to the first
+        return any(told)
 
     def do_work(self, name: str) -> None:
         """The rest of the Ready at hand, or a whole one."""

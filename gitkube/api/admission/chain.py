@@ -1,5 +1,9 @@
-"""The rules in the order in which they are asked: first those that refuse cheaply, last those that
-allocate."""
+"""The rules in the order in which they are asked: first those that refuse cheaply, last those that allocate.
+
+Between both come the rules that are objects themselves (`extensions.py`): policies and webhooks that change
+the object. Those that only judge come at the very end, when the object is as it will be stored. `RULES` may
+be asked twice about one object, when somebody after them has changed it.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +35,39 @@ RULES: tuple[AdmissionRule, ...] = (
     default_storage_class,
     default_ingress_class,
     storage_protection,
-    claim_resize,
     signing_request,
-    pod_security_standards,
-    service_addresses,
 )
+ALLOCATING_RULES: tuple[AdmissionRule, ...] = (service_addresses,)
+"""Asked once, about the object as it is to be stored: what they write goes into the same transaction."""
+JUDGING_RULES: tuple[AdmissionRule, ...] = (claim_resize, pod_security_standards)
+"""Asked last, about a valid object as it is to be stored, which they do not change."""
 
 
 def admit(request: AdmissionRequest) -> None:
-    """Ask every rule.
+    """Ask every rule but those that allocate.
 
     Raises:
         StatusError: a rule refused.
     """
     for rule in RULES:
+        rule(request)
+
+
+def allocate(request: AdmissionRequest) -> None:
+    """Ask the rules that allocate.
+
+    Raises:
+        StatusError: a rule refused.
+    """
+    for rule in ALLOCATING_RULES:
+        rule(request)
+
+
+def judge(request: AdmissionRequest) -> None:
+    """Ask the rules that only judge.
+
+    Raises:
+        StatusError: a rule refused.
+    """
+    for rule in JUDGING_RULES:
         rule(request)

@@ -5,7 +5,8 @@ beside the object, with the comparison that the quota is still the one that was 
 whichever process, one of two writes finds the quota changed and is decided anew; a quota cannot be overrun,
 and nothing is charged for a write that did not happen. Writers of one process take turns (`Charge.lane`), or
 a burst of pods would mostly find the quota changed. What objects free when they go is found by the
-controller, which counts.
+controller, which counts. While limits are not in force yet, a write that they are about touches the quota
+all the same: a count that began before it cannot be written, and is made again.
 Source: Kubernetes' resourcequota admission plugin, of which the sentences are.
 """
 
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 
 from gitkube.api import errors
 from gitkube.api.admission.request import AdmissionRequest, Verb
-from gitkube.api.cache import WatchCache, encode
+from gitkube.api.cache import WatchCache
 from gitkube.api.keys import object_key
+from gitkube.api.stored import encode
 from gitkube.objects import meta, quota
 from gitkube.objects.kinds import PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, SERVICE, Kind
 from gitkube.objects.pods import Resources
@@ -98,16 +100,28 @@ class _Turn:
         operations: list[Operation] = []
         for one in asked:
             charged = self._charged(one)
-            if charged is None:
-                continue
-            key = object_key(RESOURCE_QUOTA, self.namespace, meta.name(one))
-            compares.append(Compare(key, Target.MOD, Op.EQUAL, int(meta.resource_version(one))))
-            operations.append(Put(key, encode(charged)))
+            if charged is not None:
+                compares.append(self._unchanged(one))
+                operations.append(Put(compares[-1].key, encode(charged)))
+        for one in quotas:
+            if self._is_about_to_count(one) and self._unchanged(one) not in compares:
+                compares.append(self._unchanged(one))
+                operations.append(Put(compares[-1].key, encode(one)))
         return compares, operations
+
+    def _unchanged(self, one: Object) -> Compare:
+        key = object_key(RESOURCE_QUOTA, self.namespace, meta.name(one))
+        return Compare(key, Target.MOD, Op.EQUAL, int(meta.resource_version(one)))
 
     def _is_counted_in(self, one: Object) -> bool:
         # Like Kubernetes by the limits in the status: the controller has counted what was there before.
         return quota.counts(one, self.kind, self.obj, _status(one, "hard"))
+
+    def _is_about_to_count(self, one: Object) -> bool:
+        """Whether there are limits for the object that are not in force yet."""
+        wanted = (one.get("spec") or {}).get("hard") or {}
+        new = {name: wanted[name] for name in self.cost if name in wanted}
+        return not new.keys() <= _status(one, "hard").keys() and quota.counts(one, self.kind, self.obj, new)
 
     def _check_known(self, one: Object) -> None:
         limited = quota.tracked(self.kind, _status(one, "hard"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +20,7 @@ class Verb(enum.Enum):
     CREATE = "CREATE"
     UPDATE = "UPDATE"
     DELETE = "DELETE"
+    CONNECT = "CONNECT"
 
 
 @dataclass(slots=True)
@@ -37,10 +39,62 @@ class AdmissionRequest:
     rng: random.Random
     settings: ApiSettings
     subresource: str = ""
+    body: tuple[str, str] = ("", "")
+    """apiVersion and kind of `obj` where it is not of `kind`, as the Scale of a Deployment."""
+    delete_options: Object | None = None
+    """Of a DELETE."""
+    is_collection: bool = False
+    """One of the objects of a request that named none."""
     compares: list[Compare] = field(default_factory=list)
     """What must hold when the object is written; if not, the whole request is decided anew."""
     operations: list[Operation] = field(default_factory=list)
     """What is written in the same transaction, such as the address that a Service takes."""
+
+    @property
+    def asked(self) -> Kind:
+        """The kind that the client named: another version of `kind`, or `kind`."""
+        return self.context.asked_as or self.kind
+
+    @property
+    def new(self) -> Object | None:
+        """What will be there, as webhooks and policies see it."""
+        return None if self.verb is Verb.DELETE else self.obj
+
+    @property
+    def before(self) -> Object | None:
+        """What is there, as webhooks and policies see it."""
+        return self.obj if self.verb is Verb.DELETE else self.old
+
+    def again(self) -> None:
+        """Forget what rules have added: they are asked once more."""
+        self.compares.clear()
+        self.operations.clear()
+
+
+class Extensions(Protocol):
+    """Rules that are objects themselves: webhooks and policies."""
+
+    def concern(self, request: AdmissionRequest) -> bool:
+        """Whether any could match. Must be cheap: it is asked for every write."""
+        ...
+
+    async def mutate(self, request: AdmissionRequest, again: Callable[[], None]) -> bool:
+        """Let them change `request.obj`.
+
+        Args:
+            again: asks the rules that come before once more, of the changed object.
+
+        Returns:
+            Whether it was changed.
+
+        Raises:
+            StatusError: it is refused.
+        """
+        ...
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        """Raises `StatusError` when it is refused."""
+        ...
 
 
 class AdmissionRule(Protocol):

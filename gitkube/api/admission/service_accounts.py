@@ -5,12 +5,14 @@ pods of a new namespace need not be tried again; every other must exist. An acco
 `kubernetes.io/enforce-mountable-secrets: "true"` lists the secrets that its pods may name. Pods that mirror a
 host's own files act as nobody.
 
-Tokens are not mounted into pods: the hosts' agent does not write projected tokens yet.
+Unless pod or account say no (`automountServiceAccountToken`), each container gets the directory in which
+client libraries look: a token of the account, the authority of the API's certificate, and the namespace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
 from gitkube.api import errors
 from gitkube.api.admission.request import AdmissionRequest, Verb
@@ -20,6 +22,12 @@ from gitkube.objects.types import Object
 DEFAULT_ACCOUNT = "default"
 MIRROR = "kubernetes.io/config.mirror"
 ENFORCE = "kubernetes.io/enforce-mountable-secrets"
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+ROOT_CA = "kube-root-ca.crt"
+VOLUME_PREFIX = "kube-api-access-"
+LIFETIME_S = 3607
+"""As Kubernetes: an hour, and some seconds by which its own mounts can be told from others."""
+_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def service_account(request: AdmissionRequest) -> None:
@@ -42,13 +50,53 @@ def service_account(request: AdmissionRequest) -> None:
     # `serviceAccount` is the older name of the same field; Kubernetes keeps both alike.
     spec["serviceAccountName"] = spec["serviceAccount"] = name
     account = request.cache.of(SERVICE_ACCOUNT).get(name, request.namespace)
-    if account is None:
-        if name == DEFAULT_ACCOUNT:
-            return
+    if account is None and name != DEFAULT_ACCOUNT:
         why = f'service account {request.namespace}/{name}: serviceaccount "{name}" not found'
         raise _refused(request, f"error looking up {why}")
+    account = account or {"metadata": {"name": name}}
     if (account["metadata"].get("annotations") or {}).get(ENFORCE) == "true":
         _enforce(request, account)
+    if account.get("imagePullSecrets") and not spec.get("imagePullSecrets"):
+        spec["imagePullSecrets"] = [{"name": one.get("name")} for one in account["imagePullSecrets"]]
+    if request.settings.mounts_tokens and _wants_token(spec, account):
+        _mount_token(request, spec)
+
+
+def _wants_token(spec: Object, account: Object) -> bool:
+    for one in (spec, account):
+        if one.get("automountServiceAccountToken") is not None:
+            return bool(one["automountServiceAccountToken"])
+    return True
+
+
+def _mount_token(request: AdmissionRequest, spec: Object) -> None:
+    """Mount the directory into each container that has nothing there."""
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    bare = [one for one in containers if not any(_is_there(mount) for mount in one.get("volumeMounts") or ())]
+    if not bare:
+        return
+    taken = {volume.get("name") for volume in spec.get("volumes") or ()}
+    name = next(name for name in _names(request.rng) if name not in taken)
+    for container in bare:
+        mount = {"name": name, "readOnly": True, "mountPath": TOKEN_PATH}
+        container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
+    namespace = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+    sources = [
+        {"serviceAccountToken": {"expirationSeconds": LIFETIME_S, "path": "token"}},
+        {"configMap": {"name": ROOT_CA, "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [namespace]}},
+    ]
+    volume = {"name": name, "projected": {"sources": sources, "defaultMode": 0o644}}
+    spec["volumes"] = [*(spec.get("volumes") or ()), volume]
+
+
+def _is_there(mount: Object) -> bool:
+    return str(mount.get("mountPath") or "").rstrip("/") == TOKEN_PATH
+
+
+def _names(rng: Random) -> Iterator[str]:
+    while True:
+        yield VOLUME_PREFIX + "".join(rng.choices(_LETTERS, k=5))
 
 
 def _enforce(request: AdmissionRequest, account: Object) -> None:

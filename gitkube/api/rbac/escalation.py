@@ -14,8 +14,16 @@ from gitkube.api import errors
 from gitkube.api.authorization import MASTERS_GROUP, Attributes, User
 from gitkube.api.rbac.authorizer import Rbac
 from gitkube.api.rbac.rules import EVERYTHING, Rule, compact, quoted, rules_of, uncovered
+from gitkube.api.rbac.signers import check_signers
 from gitkube.objects import meta
-from gitkube.objects.kinds import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING, Kind
+from gitkube.objects.kinds import (
+    CERTIFICATE_SIGNING_REQUEST,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    ROLE,
+    ROLE_BINDING,
+    Kind,
+)
 from gitkube.objects.types import Object
 
 _KINDS = frozenset({ROLE, CLUSTER_ROLE, ROLE_BINDING, CLUSTER_ROLE_BINDING})
@@ -23,7 +31,7 @@ _HOUSEKEEPING = ("ownerReferences", "finalizers", "managedFields", "resourceVers
 
 
 class Escalation:
-    """Asks about each write of a role or a binding."""
+    """Asks about each write of a role or a binding, and of a CertificateSigningRequest (`signers.py`)."""
 
     def __init__(self, rbac: Rbac) -> None:
         self._rbac = rbac
@@ -37,6 +45,8 @@ class Escalation:
             StatusError: 403, the writer would grant more than they hold; 404, the role of a binding is not
                 there, so that nobody can say what it would grant.
         """
+        if kind is CERTIFICATE_SIGNING_REQUEST:
+            check_signers(self._rbac, user, obj, old)
         if kind not in _KINDS or MASTERS_GROUP in user.groups:
             return
         if old is not None and _is_housekeeping(obj, old):

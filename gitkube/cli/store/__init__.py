@@ -11,6 +11,7 @@ import click
 from gitkube.cli.store.check import check
 from gitkube.cli.store.data import backup, compact, restore
 from gitkube.cli.store.members import add, members, promote, remove, transfer
+from gitkube.cli.store.rotate_key import rotate_key
 from gitkube.cli.store.status import status
 
 
@@ -19,5 +20,17 @@ def store() -> None:
     """The store: its members, its data, its health. Run it on a controller, as the controller's user."""
 
 
-for _command in (status, members, add, promote, remove, transfer, backup, restore, compact, check):
+for _command in (
+    status,
+    members,
+    add,
+    promote,
+    remove,
+    transfer,
+    backup,
+    restore,
+    compact,
+    check,
+    rotate_key,
+):
     store.add_command(_command)

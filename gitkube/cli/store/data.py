@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def backup(file: Path, data_dir: Path) -> None:
     """Write the whole state into FILE while everything runs. The file is verified before it gets its name.
 
-    Secrets stand in it as they are. The certificates' keys do not: copy pki/ of the data directory beside it.
+    Secrets lie in it sealed, as in the store. The keys do not: copy pki/ of the data directory beside it.
     """
     if file.exists():
         raise click.ClickException(f"{file} is there already; remove it, or choose another name")
@@ -102,7 +102,9 @@ def restore(file: Path, name: str, yes: bool, data_dir: Path) -> None:
     except StoreError as error:
         raise click.ClickException(str(error)) from error
     made = datetime.fromtimestamp(found.created_s).astimezone()
-    keys = "the keys in pki/" if (data_dir / "pki" / "ca.key").exists() else "new keys (pki/ is not there)"
+    keys = "the keys in pki/"
+    if not (data_dir / "pki" / "ca.key").exists():
+        keys = "new keys (pki/ is not there, without which sealed Secrets cannot be opened)"
     confirm(
         [
             f"restore   {file}: made by {found.source.name} at {made:%Y-%m-%d %H:%M:%S}, revision "

@@ -260,8 +260,9 @@ class Network:
     def _apply_rules(
         self, desired: NetworkDesired, wanted: ServicesDesired, *, is_forced: bool = False
     ) -> None:
+        api = services.Backend(gateway_of(desired["podCIDR"]), services.API_DOOR_PORT)
         document = ruleset.build(
-            services.frontends(wanted),
+            services.frontends(wanted, api),
             pod_cidr=desired["podCIDR"],
             cluster_cidr=desired["clusterCIDR"],
             service_cidr=desired["serviceCIDR"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gitkube.wire import ServicesDesired
@@ -17,6 +17,9 @@ from gitkube.wire import ServicesDesired
 Object = dict[str, Any]
 PROTOCOLS = {"TCP": "tcp", "UDP": "udp"}
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+API_SERVICE, API_SERVICE_PORT = "default/kubernetes", 443
+API_DOOR_PORT = 16443
+"""On the gateway of the pods, where the agent takes connections to the API and carries them over its link."""
 MAX_FRONTENDS = 20_000
 MAX_ENDPOINTS_PER_PORT = 1_000
 """Kubernetes' own limit for a Service's endpoints that are sure to be considered."""
@@ -57,14 +60,27 @@ class Endpoint:
     """(name, "tcp" or "udp", number)"""
 
 
-def frontends(desired: ServicesDesired) -> list[Frontend]:
-    """All ports that traffic may ask for, in a stable order."""
+def frontends(desired: ServicesDesired, api: Backend | None = None) -> list[Frontend]:
+    """All ports that traffic may ask for, in a stable order.
+
+    Args:
+        api: where the API's own Service leads to on this host, whatever its endpoints are: the agent carries
+            it over its link, so that pods need no way to the controllers.
+    """
     endpoints = endpoints_by_service(desired["endpointSlices"])
     found = []
     for service in desired["services"]:
-        found += list(_frontends_of(service, endpoints.get(key_of(service), [])))
+        fronts = list(_frontends_of(service, endpoints.get(key_of(service), [])))
+        if api is not None and key_of(service) == API_SERVICE:
+            fronts = [replace(front, backends=(api,)) for front in fronts if front.protocol == "tcp"]
+        found += fronts
     unique = {(front.cluster_ip, front.protocol, front.port): front for front in found}
     return sorted(unique.values(), key=lambda front: (front.name, front.protocol))[:MAX_FRONTENDS]
+
+
+def api_address(service_cidr: str) -> str:
+    """The ClusterIP of the Service `kubernetes`: the first address of the services' network."""
+    return str(ipaddress.IPv4Network(service_cidr)[1])
 
 
 def key_of(service: Object) -> str:

@@ -16,6 +16,7 @@ made keeps its memory until the evaluation ends, at most a machine word for each
 
 from gitkube.objects.cel.budget import PER_CALL_UNITS, PER_OBJECT_UNITS, Budget
 from gitkube.objects.cel.errors import CelBudgetExceeded, CelError, CelEvaluationError, CelSyntaxError
+from gitkube.objects.cel.plain import to_plain
 from gitkube.objects.cel.program import MAX_SOURCE_LENGTH, Program, compile_expression
 from gitkube.objects.cel.values import HostObject
 
@@ -31,4 +32,5 @@ __all__ = [
     "HostObject",
     "Program",
     "compile_expression",
+    "to_plain",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gitkube.objects.cel.errors import CelEvaluationError, no_such_key, no_such_overload
-from gitkube.objects.cel.values import NONE, Optional, is_number
+from gitkube.objects.cel.values import NONE, HostObject, Optional, is_number
 
 _SIGNS = {"__underscores__": "__", "__dot__": ".", "__dash__": "-", "__slash__": "/"}
 _KEYWORDS = frozenset(
@@ -77,6 +77,8 @@ def select_field(value: Any, field: str, plain: str) -> Any:
         if not value.has_value or not has_field(value.value, field, plain):
             return NONE
         return Optional(True, select_field(value.value, field, plain))
+    if isinstance(value, HostObject):
+        return value.field(field)
     raise no_such_overload()
 
 

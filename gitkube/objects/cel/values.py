@@ -60,7 +60,7 @@ NONE = Optional(False)
 
 
 class HostObject:
-    """A thing of the server's that expressions may ask, such as `authorizer`. Methods only."""
+    """A thing of the server's that expressions may ask, such as `authorizer`."""
 
     type_name = "dyn"
 
@@ -69,6 +69,14 @@ class HostObject:
 
         Raises:
             CelEvaluationError: it has no such method, or not with these arguments.
+        """
+        raise no_such_overload()
+
+    def field(self, name: str) -> Any:
+        """What stands behind `.name`.
+
+        Raises:
+            CelEvaluationError: it has no such field.
         """
         raise no_such_overload()
 

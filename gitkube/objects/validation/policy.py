@@ -84,13 +84,11 @@ def _check_limits(causes: Causes, item: Mapping[str, Any], path: str, kind: str)
         for field, other, low, high in (
             ("min", "max", least, most),
             ("defaultRequest", "max", asked, most),
-            ("defaultRequest", "default", asked, given),
+            ("defaultRequest", "default limit", asked, given),
             ("default", "max", given, most),
         ):
             if name in low and name in high and low[name] > high[name]:
-                message = (
-                    f"{_words(field)} value {low[name]} is greater than {_words(other)} value {high[name]}"
-                )
+                message = f"{_words(field)} value {low[name]} is greater than {other} value {high[name]}"
                 causes.invalid(f"{path}.{field}[{name}]", str(low[name]), message)
         for field, values in (("defaultRequest", asked), ("default", given)):
             if name in least and name in values and least[name] > values[name]:

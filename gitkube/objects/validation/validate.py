@@ -15,6 +15,7 @@ from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.objects.validation import (
     access,
+    admission,
     cluster,
     config,
     definitions,
@@ -85,18 +86,19 @@ _CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
     kinds.CLUSTER_ROLE_BINDING: access.check_cluster_role_binding,
     kinds.CERTIFICATE_SIGNING_REQUEST: access.check_signing_request,
     kinds.CLUSTER_TRUST_BUNDLE: access.check_trust_bundle,
-    kinds.VALIDATING_WEBHOOK_CONFIGURATION: extension.check_webhooks,
-    kinds.MUTATING_WEBHOOK_CONFIGURATION: extension.check_webhooks,
-    kinds.VALIDATING_ADMISSION_POLICY: extension.check_validating_policy,
-    kinds.MUTATING_ADMISSION_POLICY: extension.check_mutating_policy,
-    kinds.VALIDATING_ADMISSION_POLICY_BINDING: extension.check_validating_policy_binding,
-    kinds.MUTATING_ADMISSION_POLICY_BINDING: extension.check_policy_binding,
+    kinds.VALIDATING_WEBHOOK_CONFIGURATION: admission.check_webhooks,
+    kinds.MUTATING_WEBHOOK_CONFIGURATION: admission.check_webhooks,
+    kinds.VALIDATING_ADMISSION_POLICY: admission.check_validating_policy,
+    kinds.MUTATING_ADMISSION_POLICY: admission.check_mutating_policy,
+    kinds.VALIDATING_ADMISSION_POLICY_BINDING: admission.check_validating_policy_binding,
+    kinds.MUTATING_ADMISSION_POLICY_BINDING: admission.check_mutating_policy_binding,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.check_definition,
     kinds.API_SERVICE: extension.check_api_service,
     kinds.FLOW_SCHEMA: extension.check_flow_schema,
     kinds.PRIORITY_LEVEL_CONFIGURATION: extension.check_priority_level,
 }
 _CREATE_CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
+    kinds.POD: pods.check_pod_create,
     kinds.INGRESS: routing.check_ingress_create,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.check_definition_create,
     kinds.PRIORITY_CLASS: policy.check_priority_class_create,

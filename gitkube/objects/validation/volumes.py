@@ -38,6 +38,19 @@ _PROJECTIONS = (
 )
 
 
+_SOURCES_IN_ORDER = (
+    "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi",
+    "glusterfs", "flocker", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "quobyte", "downwardAPI",
+    "fc", "flexVolume", "configMap", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume",
+    "azureDisk", "storageos", "projected", "scaleIO", "csi", "ephemeral", "image",
+)  # fmt: skip
+"""As Kubernetes looks at them: of two, the later is one too many."""
+
+
+def _rank(source: str) -> int:
+    return _SOURCES_IN_ORDER.index(source) if source in _SOURCES_IN_ORDER else len(_SOURCES_IN_ORDER)
+
+
 def check_volumes(causes: Causes, volumes: Any, path: str) -> None:
     seen: set[str] = set()
     for index, volume in enumerate(volumes):
@@ -50,7 +63,8 @@ def check_volumes(causes: Causes, volumes: Any, path: str) -> None:
         else:
             causes.invalids(f"{where}.name", name, names.dns_label(name))
         seen.add(name)
-        sources = [field for field, value in volume.items() if field != "name" and value is not None]
+        given = (field for field, value in volume.items() if field != "name" and value is not None)
+        sources = sorted(given, key=_rank)
         if not sources:
             causes.required(where, "must specify a volume type")
         for field in sources[1:]:

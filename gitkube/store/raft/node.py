@@ -174,6 +174,16 @@ class RaftNode:
         if self._state.role is _LEADER:
             replication.report_snapshot(self._state, member, ok=ok)
 
+    def tell_commit(self, index: int) -> bool:
+        """Let the followers hear of commits up to `index`, though no entries follow them.
+
+        Call it a little after a commit: its followers apply it by then, if not before.
+
+        Returns:
+            Whether there is anybody to tell, and a word to be sent.
+        """
+        return self._state.role is _LEADER and replication.tell_commit(self._state, index)
+
     def compact(self, index: int) -> None:
         """Forget the entries up to `index`, which must be in the snapshot given by `set_snapshot`."""
         assert index <= self._state.snapshot.index, "entries go only when a durable snapshot has them"
@@ -390,6 +400,7 @@ def _on_propose(state: RaftState, message: Message) -> None:
         datas = [entry.data for entry in message.entries if entry.kind == EntryKind.NORMAL]
         if datas:
             replication.propose(state, datas)
+        replication.await_commit(state, message.sender, state.log.last_index)
     except (ProposalDropped, ValueError):
         return
 

@@ -35,6 +35,7 @@ class Progress:
 
     __slots__ = (
         "append_is_owed",
+        "awaits_commit",
         "heartbeat_is_open",
         "inflight",
         "is_learner",
@@ -71,6 +72,9 @@ class Progress:
         """Whether it has told that it knows no configuration, which only a snapshot brings."""
         self.sent_commit = 0
         """The commit index that it will know once all that was sent arrives."""
+        self.awaits_commit = 0
+        """It must hear of commits up to this index by themselves: somebody there waits for them. Others ride
+        with the next entries."""
 
     @property
     def is_paused(self) -> bool:
@@ -78,6 +82,10 @@ class Progress:
         if self.state is _REPLICATE:
             return len(self.inflight) >= self.max_inflight
         return self.state is _SNAPSHOT or self.probe_is_out
+
+    def wants_commit(self, committed: int) -> bool:
+        """Whether it must be told of this commit index though there is nothing else to send."""
+        return self.sent_commit < committed and self.sent_commit < self.awaits_commit
 
     # ------------------------------------------------------------------ states
     def become_probe(self) -> None:

@@ -80,6 +80,7 @@ def serve_confirmed(state: RaftState) -> None:
         if read.member == state.id:
             state.read_states.append(ReadState(index, read.context))
         else:
+            replication.await_commit(state, read.member, index)
             state.early_messages.append(
                 Message(
                     MessageKind.READ_INDEX_ANSWER,

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gitkube.api.admission.service_accounts import TOKEN_PATH
+from gitkube.node.network.services import API_DOOR_PORT
 from gitkube.node.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from tests.support.demo_cluster import DemoCluster, is_ready, until
 
@@ -154,14 +156,16 @@ def test_no_pod_reaches_the_control_side(inside: Inside) -> None:
 
 
 def test_nothing_of_a_host_listens_for_pods_but_what_is_meant_for_them(inside: Inside) -> None:
-    """sshd (the machine's own), DNS and the kernel's WireGuard; the agent has no port."""
+    """sshd (the machine's own), DNS, the way to the API for pods, and the kernel's WireGuard."""
     host = inside.cluster.host_of(next(pod for pod in inside.cluster.pods(NAMESPACE)))
     listening = inside.cluster.lab.exec(host, ["ss", "-Htln"]).stdout
     ports = {int(line.split()[3].rpartition(":")[2]) for line in listening.splitlines()}
-    assert ports <= {22, 53}, listening
+    assert ports <= {22, 53, API_DOOR_PORT}, listening
 
 
-def test_a_pod_has_no_credential_of_the_cluster(inside: Inside) -> None:
+def test_a_pod_has_no_credential_but_the_token_of_its_own_account(inside: Inside) -> None:
+    assert inside(f"cd {TOKEN_PATH} && ls").split() == ["ca.crt", "namespace", "token"]
+    assert inside("find /var/run/secrets -type f ! -path '*/serviceaccount/..*'") == ""
     found = inside("ls /var/run/secrets /root/.kube /root/.ssh /etc/kubernetes 2>/dev/null; env; mount")
     for word in ("kubeconfig", "BEGIN", "id_ed25519", "token"):
         assert word not in found

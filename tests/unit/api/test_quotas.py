@@ -134,6 +134,19 @@ async def test_a_quota_whose_use_is_not_counted_yet_refuses(tmp_path: Path) -> N
         )
 
 
+async def test_a_write_before_the_limits_are_in_force_spoils_the_count_that_began_before_it(
+    tmp_path: Path,
+) -> None:
+    async with real_api(tmp_path) as api:
+        client = api.client(ADMIN)
+        await with_quota(client, {"services": "5"})
+        read = await client.patch(RESOURCE_QUOTA, "q", "default", {"spec": {"hard": {"pods": "5"}}})
+        await client.create(POD, pod("meanwhile"))
+        counted = {"hard": {"services": "5", "pods": "5"}, "used": {"services": "0", "pods": "0"}}
+        with pytest.raises(StatusError, match="the object has been modified"):
+            await client.update(RESOURCE_QUOTA, {**read, "status": counted}, subresource="status")
+
+
 async def test_whoever_may_write_pods_need_no_right_to_the_quota(tmp_path: Path) -> None:
     async with real_api(tmp_path) as api:
         client = api.client(ADMIN)

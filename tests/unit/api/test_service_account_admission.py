@@ -85,3 +85,65 @@ async def test_a_mirror_of_a_hosts_own_pod_is_nobody(api: Api) -> None:
         with pytest.raises(StatusError) as refused:
             await pod(api, {MIRROR: "x"}, nodeName="n", **form)
         assert refused.value.code == 403
+
+
+# ---------------------------------------------------------------------- the token's directory
+
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+def mounted(obj: Object) -> list[str]:
+    """The names of the containers that have the directory from us."""
+    names = [volume["name"] for volume in obj["spec"].get("volumes") or () if "projected" in volume]
+    containers = [*(obj["spec"].get("initContainers") or ()), *obj["spec"]["containers"]]
+    return [
+        one["name"]
+        for one in containers
+        for mount in one.get("volumeMounts") or ()
+        if mount["name"] in names and mount["mountPath"] == TOKEN_PATH and mount["readOnly"]
+    ]
+
+
+async def test_each_container_gets_token_authority_and_namespace_where_libraries_look(api: Api) -> None:
+    containers = [{"name": name, "image": "i"} for name in ("c", "d")]
+    found = await pod(api, containers=containers, initContainers=[{"name": "i", "image": "i"}])
+    assert mounted(found) == ["i", "c", "d"]
+    [volume] = found["spec"]["volumes"]
+    assert volume["name"].startswith("kube-api-access-") and volume["projected"]["defaultMode"] == 0o644
+    assert volume["projected"]["sources"] == [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {
+            "downwardAPI": {
+                "items": [
+                    {
+                        "path": "namespace",
+                        "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"},
+                    }
+                ]
+            }
+        },
+    ]
+
+
+async def test_pod_and_account_may_say_no_and_the_pod_has_the_last_word(api: Api) -> None:
+    await account(api, "quiet", automountServiceAccountToken=False)
+    assert mounted(await pod(api, automountServiceAccountToken=False)) == []
+    assert mounted(await pod(api, serviceAccountName="quiet")) == []
+    assert mounted(await pod(api, serviceAccountName="quiet", automountServiceAccountToken=True)) == ["c"]
+
+
+async def test_a_container_that_has_something_there_keeps_it(api: Api) -> None:
+    own = {"name": "own", "mountPath": TOKEN_PATH + "/"}
+    containers = [{"name": "c", "image": "i", "volumeMounts": [own]}, {"name": "d", "image": "i"}]
+    volumes = [{"name": "own", "emptyDir": {}}]
+    assert mounted(await pod(api, containers=containers, volumes=volumes)) == ["d"]
+    only = await pod(api, containers=containers[:1], volumes=volumes)
+    assert [volume["name"] for volume in only["spec"]["volumes"]] == ["own"]
+
+
+async def test_secrets_to_pull_with_come_from_the_account_unless_the_pod_names_some(api: Api) -> None:
+    await account(api, "puller", imagePullSecrets=[{"name": "a"}])
+    assert (await pod(api, serviceAccountName="puller"))["spec"]["imagePullSecrets"] == [{"name": "a"}]
+    named = await pod(api, serviceAccountName="puller", imagePullSecrets=[{"name": "b"}])
+    assert named["spec"]["imagePullSecrets"] == [{"name": "b"}]

@@ -150,6 +150,16 @@ async def test_status_and_the_rest_are_two_doors(client: LocalClient) -> None:
     assert status["metadata"]["generation"] == 2
 
 
+async def test_what_admission_puts_back_is_no_change(client: LocalClient) -> None:
+    toleration = {"key": "gpu", "operator": "Exists"}
+    wish = pod(tolerations=[toleration])
+    created = await client.create(POD, wish)
+    assert len(created["spec"]["tolerations"]) > 1
+    again = await client.patch(POD, "p", "default", {"spec": {"tolerations": [toleration]}})
+    assert again["metadata"]["generation"] == 1
+    assert again["metadata"]["resourceVersion"] == created["metadata"]["resourceVersion"]
+
+
 async def test_scale_changes_the_number_of_replicas_only(api: Api, client: LocalClient) -> None:
     await client.create(DEPLOYMENT, deployment())
     scale = await client.patch(DEPLOYMENT, "web", "default", {"spec": {"replicas": 4}}, subresource="scale")

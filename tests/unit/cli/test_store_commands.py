@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from gitkube.api.sealing import MAGIC, Sealing
 from gitkube.cli.main import cli
 from gitkube.clock import SystemClock
 from gitkube.server.joining import JoinFile
+from gitkube.server.key_file import KeyFile
 from gitkube.server.pki import Pki
 from gitkube.server.settings import ControlPlaneSettings, member_config
 from gitkube.store.protocol import Put, Revision
@@ -221,3 +224,36 @@ def test_leadership_stays_where_there_is_nobody_else(controller: Controller) -> 
     refused = controller("transfer")
     assert refused.exit_code == 1 and "no other voter" in refused.output
     assert "there is no member x" in controller("transfer", "x").output
+
+
+def test_another_key_is_made_and_all_records_are_sealed_anew(controller: Controller) -> None:
+    refused = controller("rotate-key", "--yes")
+    assert refused.exit_code == 1 and "nothing is sealed in this store yet" in refused.output
+    pki = controller.data_dir / "pki"
+    authority = Pki.open(pki, clock=SystemClock()).shared_secret()
+    sealing = Sealing(KeyFile(pki), secret=authority, random_bytes=os.urandom)
+    place = b"/registry/core/secrets/default/db"
+
+    async def write() -> None:
+        store = RemoteStore(controller.config.socket, clock=SystemClock())
+        await sealing.load(store)
+        compares, operations = sealing.sealed([], [Put(place, b"word")])
+        assert (await store.txn(compares, operations)).succeeded
+        await store.txn([], [Put(b"/registry/core/secrets/default/old", b"open")])
+        await store.close()
+
+    async def read() -> list[bytes]:
+        store = RemoteStore(controller.config.socket, clock=SystemClock())
+        await sealing.load(store)
+        found = await store.range(b"/registry/core/secrets/", b"/registry/core/secrets0")
+        await store.close()
+        return [sealing.open(kv.key, kv.value) for kv in found.kvs if kv.value.startswith(MAGIC)]
+
+    asyncio.run(write())
+    before = sealing.writes
+    planned = controller("rotate-key")
+    assert planned.exit_code == 1 and before in planned.output and "to do it, add --yes" in planned.output
+    done = controller("rotate-key", "--yes")
+    assert done.exit_code == 0 and "2 records sealed anew" in done.output
+    assert asyncio.run(read()) == [b"word", b"open"]
+    assert list(KeyFile(pki).read()) == [sealing.writes] != [before]

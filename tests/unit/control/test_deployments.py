@@ -252,3 +252,16 @@ async def test_a_pod_that_ended_is_replaced(cluster: Cluster, phase: str) -> Non
     )
     await cluster.clock.advance(5)
     assert len([one for one in await cluster.ready_pods() if pods.is_active(one)]) == 2
+
+
+async def test_pods_that_are_still_stopping_are_counted_apart(cluster: Cluster) -> None:
+    cluster.kubelet.stop_s = 10.0
+    await cluster.start_all()
+    await cluster.client.create(DEPLOYMENT, deployment())
+    await cluster.clock.advance(5)
+    await cluster.patch(DEPLOYMENT, "web", {"spec": {"replicas": 1}})
+    await cluster.clock.advance(5)
+    status = (await cluster.deployment())["status"]
+    assert (status["replicas"], status["terminatingReplicas"]) == (1, 2)
+    await cluster.clock.advance(10)
+    assert (await cluster.deployment())["status"]["terminatingReplicas"] == 0

@@ -57,11 +57,13 @@ metadata: {{name: it}}
 TAKEN = {
     "Namespace", "Pod", "ConfigMap", "Secret", "Service", "ServiceAccount", "EndpointSlice", "Deployment",
     "ReplicaSet", "Job", "PriorityClass", "PodTemplate", "LimitRange", "Role", "RoleBinding", "ClusterRole",
-    "ClusterRoleBinding", "ReplicationController", "CronJob", "ResourceQuota",
-    "PodDisruptionBudget", "CustomResourceDefinition",
+    "ClusterRoleBinding", "CustomResourceDefinition", "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ReplicationController", "CronJob",
+    "ResourceQuota", "PodDisruptionBudget", "FlowSchema", "PriorityLevelConfiguration",
 }  # fmt: skip
 WARNED = {
-    "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
+    "RuntimeClass",
 }  # fmt: skip
 
 

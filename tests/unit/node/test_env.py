@@ -86,3 +86,11 @@ def test_expansion_never_fails_and_leaves_text_without_references_alone(text: st
     assert isinstance(expand(text, {"A": "1"}), str)
     if "$" not in text:
         assert expand(text, {"A": "1"}) == text
+
+
+def test_every_container_is_told_where_the_api_is_and_may_say_otherwise() -> None:
+    references = References(api=("10.43.0.1", 443))
+    container = {"name": "c", "env": [{"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}]}
+    got = environment(POD, container, references, PodFacts())
+    assert (got["KUBERNETES_SERVICE_HOST"], got["KUBERNETES_SERVICE_PORT"]) == ("10.43.0.1", "6443")
+    assert got["KUBERNETES_PORT"] == got["KUBERNETES_PORT_443_TCP"] == "tcp://10.43.0.1:443"

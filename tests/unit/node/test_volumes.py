@@ -89,3 +89,44 @@ def test_a_reader_with_an_open_directory_sees_one_version(tmp_path: Path) -> Non
     assert os.read(content, 10) == b"1"
     os.close(content)
     os.close(held)
+
+
+# ---------------------------------------------------------------------- tokens
+
+TOKENS = {"u": {"3600:": "for the API", "600:vault": "for the vault"}}
+
+
+def tokens_of(pod: dict[str, Any], **source: Any) -> dict[str, File]:
+    projected = {"sources": [{"serviceAccountToken": {"path": "token", **source}}]}
+    references = References(tokens=TOKENS)
+    return payload(pod, {"name": "v", "projected": projected}, references, PodFacts())
+
+
+def test_a_projected_token_is_the_one_for_its_audience_and_life() -> None:
+    assert tokens_of(POD) == {"token": File(b"for the API", 0o644)}
+    assert tokens_of(POD, audience="vault", expirationSeconds=600)["token"].content == b"for the vault"
+
+
+def test_a_token_that_has_not_come_is_waited_for_by_name() -> None:
+    with pytest.raises(ConfigError, match='no token of serviceaccount "default"'):
+        tokens_of(POD, audience="bank")
+    other = {**POD, "metadata": {**POD["metadata"], "uid": "another"}}
+    with pytest.raises(ConfigError, match="has come from the control side"):
+        tokens_of(other)
+
+
+@pytest.mark.parametrize(
+    ("pod_context", "containers", "mode", "user"),
+    [
+        ({}, [{}], 0o644, None),
+        ({"runAsUser": 7}, [{}, {}], 0o600, 7),
+        ({"runAsUser": 7}, [{"runAsUser": 8}], 0o600, 8),
+        ({"runAsUser": 7}, [{}, {"runAsUser": 8}], 0o644, None),
+        ({"fsGroup": 5}, [{}], 0o600, None),
+    ],
+)
+def test_only_those_who_run_in_the_pod_can_read_its_token(
+    pod_context: dict[str, int], containers: list[dict[str, int]], mode: int, user: int | None
+) -> None:
+    spec = {"securityContext": pod_context, "containers": [{"securityContext": one} for one in containers]}
+    assert tokens_of({**POD, "spec": spec})["token"] == File(b"for the API", mode, user)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from gitkube.node.network import ruleset
-from gitkube.node.network.services import Backend, Frontend, frontends
+from gitkube.node.network.services import API_DOOR_PORT, Backend, Frontend, api_address, frontends
 
 
 def service(name: str = "web", address: str = "10.43.0.5", **spec: Any) -> dict[str, Any]:
@@ -159,3 +159,16 @@ def test_a_sticky_service_chooses_by_the_clients_address() -> None:
 def test_a_long_name_fits_into_a_comment() -> None:
     long = Frontend("n" * 63 + "/" + "s" * 63 + ":http", "10.43.0.5", "tcp", 80, 0, False, WEB.backends)
     assert all(len(rule.get("comment", "")) <= 100 for rule in added(document(long), "rule"))
+
+
+def test_the_api_is_reached_through_this_host_whatever_its_endpoints_are() -> None:
+    metadata = {"name": "kubernetes", "namespace": "default"}
+    ports = [{"name": "https", "port": 443, "targetPort": 6443}]
+    api = {"metadata": metadata, "spec": {"clusterIP": "10.43.0.1", "ports": ports}}
+    there = Backend("10.42.1.1", API_DOOR_PORT)
+    [front] = frontends({"services": [api], "endpointSlices": []}, there)
+    assert (front.cluster_ip, front.port, front.backends) == ("10.43.0.1", 443, (there,))
+    other = {**api, "metadata": {**metadata, "namespace": "shop"}}
+    [front] = frontends({"services": [other], "endpointSlices": []}, there)
+    assert front.backends == ()
+    assert api_address("10.43.0.0/16") == "10.43.0.1"

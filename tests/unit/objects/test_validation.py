@@ -191,3 +191,10 @@ def test_a_job_ties_its_pods_to_its_uid() -> None:
 def test_a_number_of_more_than_64_bits_is_refused_and_shown() -> None:
     text = shown({"replicas": -(2**63) - 1})
     assert text == '{"replicas":-9223372036854775809}'
+
+
+def test_of_two_sources_of_a_volume_the_later_in_order_is_one_too_many() -> None:
+    volumes = [{"name": "v", "configMap": {"name": "c"}, "emptyDir": {}}]
+    for volume in (volumes[0], dict(reversed(volumes[0].items()))):
+        (line,) = wrong(kinds.POD, pod(volumes=[volume]))
+        assert line.startswith("spec.volumes[0].configMap: ")

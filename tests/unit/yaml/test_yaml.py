@@ -124,6 +124,15 @@ def test_depth_is_capped_before_libyaml_suffers():
         parse("[" * 100_000)
 
 
+def test_an_image_with_a_tag_needs_no_quotes_in_a_flow_mapping():
+    (document,) = parse("{name: web, image: registry.example.com:5000/web:1, args: [a:b, -p80:80]}")
+    assert document.data == {
+        "name": "web",
+        "image": "registry.example.com:5000/web:1",
+        "args": ["a:b", "-p80:80"],
+    }
+
+
 def test_a_file_that_is_not_utf8_names_the_line():
     with pytest.raises(YamlError) as caught:
         decode(b"a: 1\nb: \xff\n")

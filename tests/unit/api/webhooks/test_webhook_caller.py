@@ -18,10 +18,13 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gitkube.api.cache import WatchCache
+from gitkube.api.errors import unavailable
 from gitkube.api.settings import ApiSettings
 from gitkube.api.webhooks.caller import WebhookCaller, WebhookCallError
 from gitkube.clock import SystemClock
-from gitkube.objects.kinds import ENDPOINT_SLICE, POD, SERVICE
+from gitkube.objects.kinds import ENDPOINT_SLICE, POD, SERVICE, Kind
+from gitkube.objects.types import Object
+from tests.support.tcp_session import TcpSession
 from tests.support.webhook_server import WebhookServer, after, saying, self_signed, webhook_server
 
 LONG_S = 20.0
@@ -178,3 +181,86 @@ async def test_who_speaks_no_tls_is_not_spoken_with(caller: WebhookCaller) -> No
     async with raw_server(b"HTTP/1.1 400 Bad Request\r\n\r\n", b"") as port:
         why = await refusal(caller, {"url": f"https://127.0.0.1:{port}/"})
     assert re.search(r"tls:|EOF|reset", why), why
+
+
+# ------------------------------------------------------------------------------------------------- services
+
+
+def known(caller: WebhookCaller, kind: Kind, name: str, **rest: Any) -> None:
+    """Put an object into the cache that the caller reads."""
+    metadata = {"name": name, "namespace": "team", "uid": f"uid-{name}", **rest.pop("metadata", {})}
+    caller.services._cache.of(kind).objects[f"team/{name}"] = {"metadata": metadata, **rest}
+
+
+def known_service(caller: WebhookCaller, *, ready: bool = True) -> None:
+    known(caller, SERVICE, "hook", spec={"ports": [{"name": "https", "port": 443, "targetPort": 8443}]})
+    known(caller, POD, "pod")
+    known(
+        caller,
+        ENDPOINT_SLICE,
+        "hook-1",
+        metadata={"labels": {"kubernetes.io/service-name": "hook"}},
+        ports=[{"name": "https", "port": 8443}],
+        endpoints=[
+            {
+                "addresses": ["192.0.2.1"],
+                "conditions": {"ready": ready},
+                "targetRef": {"kind": "Pod", "name": "pod"},
+            }
+        ],
+    )
+
+
+def service_config(server: WebhookServer, **more: Any) -> dict[str, Any]:
+    service = {"namespace": "team", "name": "hook", "path": "/hook", **more}
+    return {"service": service, "caBundle": server.ca_bundle}
+
+
+async def test_a_service_is_reached_at_a_ready_pod_by_the_link_to_its_host(
+    server: WebhookServer, caller: WebhookCaller
+) -> None:
+    server.answers["/hook"] = saying('{"kind": "Answer"}')
+    known_service(caller)
+    dialled: list[tuple[str, int]] = []
+
+    async def forward(pod: Object, port: int) -> TcpSession:
+        dialled.append((pod["metadata"]["name"], port))
+        return TcpSession(*await asyncio.open_connection("127.0.0.1", server.port))
+
+    caller.services.forward = forward
+    for _ in range(3):
+        assert await caller.call(service_config(server), {}, LONG_S) == {"kind": "Answer"}
+    assert dialled == [("pod", 8443)]
+
+
+async def test_a_host_out_of_reach_is_a_failed_call(server: WebhookServer, caller: WebhookCaller) -> None:
+    known_service(caller)
+
+    async def forward(pod: Object, port: int) -> TcpSession:
+        raise unavailable("the host ant is out of reach")
+
+    caller.services.forward = forward
+    why = await refusal(caller, service_config(server))
+    assert why.startswith('failed to call webhook: Post "https://hook.team.svc:443/hook?timeout=20s": ')
+    assert "the host ant is out of reach" in why
+
+
+async def test_a_service_that_is_not_there_or_has_nobody_ready_is_said_to_be_so(
+    server: WebhookServer, caller: WebhookCaller
+) -> None:
+    assert 'service "hook" not found' in await refusal(caller, service_config(server))
+    known_service(caller, ready=False)
+    assert 'no endpoints available for service "hook"' in await refusal(caller, service_config(server))
+    assert "no service port 80 found" in await refusal(caller, service_config(server, port=80))
+
+
+async def test_the_certificate_must_be_for_the_service(tmp_path: Path, caller: WebhookCaller) -> None:
+    known_service(caller)
+    async with webhook_server(tmp_path / "other", "other.team.svc") as server:
+
+        async def forward(pod: Object, port: int) -> TcpSession:
+            return TcpSession(*await asyncio.open_connection("127.0.0.1", server.port))
+
+        caller.services.forward = forward
+        why = await refusal(caller, service_config(server))
+    assert "certificate is not valid for hook.team.svc" in why

@@ -228,9 +228,14 @@ class RandomCluster:
                 self.deliver()
             for member in self.members.values():
                 busy |= self.work(member, 5)
-            if not busy:
+            if not busy and not self.tell_commits():
                 return
         raise AssertionError("the members never come to rest")
+
+    def tell_commits(self) -> bool:
+        up = [member.node for member in self.members.values() if member.is_up]
+        told = [node.tell_commit(node.committed) for node in up]  # all of them, not up to the first
+        return any(told)
 
     def leader(self) -> PretendMember | None:
         leaders = [m for m in self.members.values() if m.is_up and m.node.role is Role.LEADER]

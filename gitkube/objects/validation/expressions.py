@@ -1,0 +1,66 @@
+"""Checks of CEL expressions in objects: that they can be compiled, and give what they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gitkube.objects import names
+from gitkube.objects.cel import CelSyntaxError, compile_expression
+from gitkube.objects.validation.causes import Causes
+
+CONDITION_VARIABLES = frozenset({"object", "oldObject", "request", "authorizer"})
+"""Of the conditions of a webhook."""
+POLICY_VARIABLES = CONDITION_VARIABLES | {"namespaceObject", "variables"}
+"""Of a policy; one with a `paramKind` has `params` besides."""
+MUTATION_CONSTRUCTORS = frozenset({"Object", "JSONPatch"})
+MAX_CONDITIONS = 64
+
+
+def check_expression(
+    causes: Causes,
+    source: Any,
+    path: str,
+    variables: frozenset[str],
+    types: Sequence[str] = (),
+    constructors: frozenset[str] = frozenset(),
+) -> None:
+    """
+    Args:
+        types: that the result may have; none means any.
+        constructors: messages that the expression may make.
+    """
+    if not isinstance(source, str) or not source.strip():
+        causes.required(path, "expression is not specified")
+        return
+    try:
+        program = compile_expression(source, variables, constructors=constructors)
+    except CelSyntaxError as error:
+        causes.invalid(path, source, f"compilation failed: {error.message}")
+        return
+    if types and program.result_type not in (*types, "dyn"):
+        causes.invalid(path, source, f"must evaluate to {' or '.join(types)}")
+
+
+def check_conditions(
+    causes: Causes, conditions: Sequence[Mapping[str, Any]] | None, path: str, variables: frozenset[str]
+) -> None:
+    """`matchConditions` of a webhook or a policy."""
+    given = conditions or ()
+    if len(given) > MAX_CONDITIONS:
+        causes.add(
+            "FieldValueTooMany", path, f"Too many: {len(given)}: must have at most {MAX_CONDITIONS} items"
+        )
+    seen: set[str] = set()
+    for index, condition in enumerate(given):
+        name = str(condition.get("name") or "")
+        if not name:
+            causes.required(f"{path}[{index}].name")
+        else:
+            causes.invalids(f"{path}[{index}].name", name, names.qualified_name(name))
+        if name in seen:
+            causes.duplicate(f"{path}[{index}].name", name)
+        seen.add(name)
+        check_expression(
+            causes, condition.get("expression"), f"{path}[{index}].expression", variables, ("bool",)
+        )
