@@ -16,7 +16,6 @@ from gitkube.api.authorization import User
 from gitkube.api.client import PatchType
 from gitkube.api.errors import StatusError, bad_request, is_not_found
 from gitkube.api.requests import Context, VerbsApi
-from gitkube.api.reviews import REVIEWS
 from gitkube.objects import meta
 from gitkube.objects.kinds import (
     CLUSTER_ROLE,
