@@ -42,12 +42,15 @@ def custom_definitions(kind: Kind, *, is_v2: bool = False) -> dict[str, Any]:
     """Name -> schema, of the objects and the lists of a custom kind."""
     assert kind.custom is not None
     name, raw = kind.custom.definition_name, dict(kind.custom.raw_schema)
-    if is_v2:
+    says_nothing = is_v2 and kind.custom.schema.keeps_unknown
+    if says_nothing:
+        # An older kubectl takes the fields that are named for all that there are: so none is.
+        raw = {"type": "object"}
+    elif is_v2:
         raw = for_v2(raw)
-    if kind.custom.schema.keeps_unknown and is_v2:
-        raw = {key: value for key, value in raw.items() if key != "properties"}
     properties = {key: _embedded(value) for key, value in (raw.get("properties") or {}).items()}
-    raw["properties"] = {**_TYPE_META, **properties, **_described(properties), "metadata": _METADATA}
+    if not says_nothing:
+        raw["properties"] = {**_TYPE_META, **properties, **_described(properties), "metadata": _METADATA}
     raw[_GVK] = [{"group": kind.group, "version": kind.version, "kind": kind.kind}]
     listed = {
         "description": f"{kind.list_kind} is a list of {kind.kind}",
