@@ -22,6 +22,7 @@ from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
 from gitkube.server import openapi_v2
 from gitkube.server.answers import accepts_gzip, json_answer
+from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
 from gitkube.server.openapi_custom import custom_definitions
 from gitkube.server.paths import unknown_path
 
@@ -30,6 +31,7 @@ _COMPONENTS = "#/components/schemas/"
 _GVK = "x-kubernetes-group-version-kind"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _ALWAYS = (_META + "DeleteOptions", _META + "Status", _META + "Patch")
+_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2"
 _QUERY_OF_WRITES = ("dryRun", "fieldManager", "fieldValidation", "pretty")
 _PATCH_TYPES = (
     "application/apply-patch+yaml",
@@ -93,10 +95,18 @@ class OpenApi:
         return web.Response(body=plain, headers=headers)
 
     def v2(self, request: web.Request) -> web.Response:
-        """The answer to `/openapi/v2`, as JSON."""
+        """The answer to `/openapi/v2`, as JSON; clients that would rather have protobuf take that, too.
+
+        Raises:
+            StatusError: 406.
+        """
+        offers = parse_accept(request.headers.get("Accept", "*/*"))
+        if not any(is_json(offer.type) or offer.type.startswith(_V2_PROTOBUF) for offer in offers):
+            raise not_acceptable()
         if self._v2 is None or self._v2[0] != self._registry.version:
-            plain = orjson.dumps(openapi_v2.document(self._registry.served, _version()))
-            self._v2 = (self._registry.version, plain, gzip.compress(plain, 6, mtime=0))
+            plain = openapi_v2.document(self._registry.served, _version())
+            # Quickly rather than well: it is made while requests wait, and rarely read twice.
+            self._v2 = (self._registry.version, plain, gzip.compress(plain, 1, mtime=0))
         _, plain, compressed = self._v2
         tag = f'"{hashlib.sha256(plain).hexdigest()[:32].upper()}"'
         headers = {"ETag": tag, "Vary": "Accept, Accept-Encoding", "Content-Type": "application/json"}

@@ -42,14 +42,12 @@ def custom_definitions(kind: Kind, *, is_v2: bool = False) -> dict[str, Any]:
     """Name -> schema, of the objects and the lists of a custom kind."""
     assert kind.custom is not None
     name, raw = kind.custom.definition_name, dict(kind.custom.raw_schema)
-    says_nothing = is_v2 and kind.custom.schema.keeps_unknown
-    if says_nothing:
-        # An older kubectl takes the fields that are named for all that there are: so none is.
+    if is_v2 and kind.custom.schema.keeps_unknown:
+        # With any field declared, clients would take all others for unknown.
         raw = {"type": "object"}
-    elif is_v2:
-        raw = for_v2(raw)
-    properties = {key: _embedded(value) for key, value in (raw.get("properties") or {}).items()}
-    if not says_nothing:
+    else:
+        raw = for_v2(raw) if is_v2 else raw
+        properties = {key: _embedded(value) for key, value in (raw.get("properties") or {}).items()}
         raw["properties"] = {**_TYPE_META, **properties, **_described(properties), "metadata": _METADATA}
     raw[_GVK] = [{"group": kind.group, "version": kind.version, "kind": kind.kind}]
     listed = {

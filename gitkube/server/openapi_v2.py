@@ -1,13 +1,17 @@
 """OpenAPI v2, for clients of before v3: all kinds in one document.
 
 The definitions are the same as in v3, said in the older version's words: references point to `definitions`,
-and a free choice of types is no type at all.
+and a free choice of types is no type at all. What is built in is written once and kept as text, for the whole
+is made anew whenever a definition changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
+
+import orjson
 
 from gitkube.objects import schema as schemas
 from gitkube.objects.kinds import Kind
@@ -24,28 +28,49 @@ _PATCHES = [
 ]  # fmt: skip
 
 
-def document(kinds: Sequence[Kind], release: str) -> dict[str, Any]:
+def document(kinds: Sequence[Kind], release: str) -> bytes:
     """The document of everything that is served.
 
     Args:
         release: of Kubernetes, such as `v1.37.0`.
     """
-    definitions: dict[str, Any] = dict(schemas.definitions())
+    definitions: dict[str, Any] = dict(_built_in_definitions())
     paths: dict[str, Any] = {}
     for kind in kinds:
-        if kind.custom is not None:
-            definitions |= custom_definitions(kind, is_v2=True)
+        if kind.custom is None:
+            paths |= _built_in_paths(kind)
+            continue
         paths |= _paths(kind)
-    return {
+        for name, raw in custom_definitions(kind, is_v2=True).items():
+            definitions[name] = _converted(raw)
+    whole = {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": release},
         "paths": paths,
-        "definitions": {name: _converted(raw) for name, raw in sorted(definitions.items())},
+        "definitions": dict(sorted(definitions.items())),
         "securityDefinitions": {
-            "BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"},
+            "BearerToken": {
+                "description": "Bearer Token authentication",
+                "type": "apiKey",
+                "name": "authorization",
+                "in": "header",
+            },
         },
         "security": [{"BearerToken": []}],
     }
+    return orjson.dumps(whole)
+
+
+@cache
+def _built_in_definitions() -> Mapping[str, orjson.Fragment]:
+    return {
+        name: orjson.Fragment(orjson.dumps(_converted(raw))) for name, raw in schemas.definitions().items()
+    }
+
+
+@cache
+def _built_in_paths(kind: Kind) -> Mapping[str, orjson.Fragment]:
+    return {path: orjson.Fragment(orjson.dumps(methods)) for path, methods in _paths(kind).items()}
 
 
 def _converted(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +119,7 @@ def _paths(kind: Kind) -> dict[str, Any]:
     if single:
         paths[f"{place}/{{name}}"] = {**single, "parameters": one}
     if kind.namespaced and "list" in verbs:
-        paths[f"{root}/{kind.plural}"] = {"get": _operation(kind, "list", of_list)}
+        paths[f"{root}/{kind.plural}"] = {"get": _operation(kind, "list", of_list), "parameters": []}
     for name in ("status", "scale"):
         if name in kind.subresources:
             target = {"$ref": _TARGET + "io.k8s.api.autoscaling.v1.Scale"} if name == "scale" else reference
