@@ -20,7 +20,7 @@ import gitkube
 from gitkube.objects import schema as schemas
 from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
-from gitkube.server import openapi_v2
+from gitkube.server import openapi_v2, openapi_v2_protobuf
 from gitkube.server.answers import accepts_gzip, json_answer
 from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
 from gitkube.server.openapi_custom import custom_definitions
@@ -31,7 +31,6 @@ _COMPONENTS = "#/components/schemas/"
 _GVK = "x-kubernetes-group-version-kind"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _ALWAYS = (_META + "DeleteOptions", _META + "Status", _META + "Patch")
-_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2"
 _QUERY_OF_WRITES = ("dryRun", "fieldManager", "fieldValidation", "pretty")
 _PATCH_TYPES = (
     "application/apply-patch+yaml",
@@ -53,6 +52,7 @@ class OpenApi:
         self._documents: dict[str, tuple[str, bytes, bytes]] = {}
         """Path -> hash, document, and document compressed."""
         self._v2: tuple[int, bytes, bytes] | None = None
+        self._v2_encoded: tuple[int, bytes] | None = None
         """For a version of the registry."""
 
     @property
@@ -95,13 +95,17 @@ class OpenApi:
         return web.Response(body=plain, headers=headers)
 
     def v2(self, request: web.Request) -> web.Response:
-        """The answer to `/openapi/v2`, as JSON; clients that would rather have protobuf take that, too.
+        """The answer to `/openapi/v2`, as JSON, or as protobuf where that is asked for.
 
         Raises:
             StatusError: 406.
         """
-        offers = parse_accept(request.headers.get("Accept", "*/*"))
-        if not any(is_json(offer.type) or offer.type.startswith(_V2_PROTOBUF) for offer in offers):
+        for offer in parse_accept(request.headers.get("Accept", "*/*")):
+            if offer.type in openapi_v2_protobuf.ASKED_AS:
+                return self._v2_protobuf()
+            if is_json(offer.type):
+                break
+        else:
             raise not_acceptable()
         if self._v2 is None or self._v2[0] != self._registry.version:
             plain = openapi_v2.document(self._registry.served, _version())
@@ -115,6 +119,14 @@ class OpenApi:
         if accepts_gzip(request):
             return web.Response(body=compressed, headers={**headers, "Content-Encoding": "gzip"})
         return web.Response(body=plain, headers=headers)
+
+    def _v2_protobuf(self) -> web.Response:
+        if self._v2_encoded is None or self._v2_encoded[0] != self._registry.version:
+            document = orjson.loads(openapi_v2.document(self._registry.served, _version()))
+            self._v2_encoded = (self._registry.version, openapi_v2_protobuf.encode(document))
+        body = self._v2_encoded[1]
+        headers = {"Vary": "Accept", "Content-Type": openapi_v2_protobuf.MEDIA_TYPE}
+        return web.Response(body=body, headers=headers)
 
     def _hash(self, path: str) -> str:
         # What a document is made of is fixed by these, so it need not be made to know its hash.

@@ -23,21 +23,11 @@ def request(*conditions: str, certificate: str = "") -> dict[str, Any]:
         # The approval door takes every condition, and nothing else.
         (
             "approval",
-            request(),
+            request(certificate="c"),
             request("Looked", "Approved", certificate="x"),
-            request("Looked", "Approved"),
-        ),
-            "approval",
-            request(),
-            request("Looked", "Approved", certificate="x"),
-            request("Looked", "Approved"),
-        ),
-        (
-            "approval",
-            request("Looked", certificate="c"),
-            request("Looked", "Approved"),
             request("Looked", "Approved", certificate="c"),
         ),
+        ("approval", request("Looked"), request("Looked", "Approved"), request("Looked", "Approved")),
         # The status door takes all but approvals, which it can neither give nor take back.
         (
             "status",
