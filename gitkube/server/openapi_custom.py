@@ -100,7 +100,8 @@ def for_v2(raw: Mapping[str, Any]) -> dict[str, Any]:
             result.pop(key, None)
         return result
     if raw.get(PRESERVE):
-        for key in ("items", "properties", "additionalProperties", "required"):
+        # Nor of the type: an older kubectl would refuse null in an object whose fields are not named.
+        for key in ("type", "items", "properties", "additionalProperties", "required"):
             result.pop(key, None)
         return result
     if isinstance(raw.get("properties"), Mapping):

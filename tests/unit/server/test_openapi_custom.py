@@ -47,3 +47,10 @@ def test_fields_that_are_declared_are_told_beside_what_every_object_has() -> Non
 
 def test_version_3_says_that_unknown_fields_are_kept() -> None:
     assert told(ANYTHING, is_v2=False)["x-kubernetes-preserve-unknown-fields"] is True
+
+
+def test_version_2_says_nothing_of_the_type_of_a_field_that_keeps_what_it_is_given() -> None:
+    """kubectl 1.20 would refuse `spec: {a: null}`."""
+    spec = {"type": "object", "description": "Waldo", "x-kubernetes-preserve-unknown-fields": True}
+    properties = told({"type": "object", "properties": {"spec": spec}}, is_v2=True)["properties"]
+    assert properties["spec"] == {"description": "Waldo", "x-kubernetes-preserve-unknown-fields": True}
