@@ -45,8 +45,8 @@ class Versions:
 def can_show(kind: Kind) -> bool:
     """Whether an object of a request can be turned into other versions at once.
 
-    Where a webhook converts, it cannot: then a rule that names another version gets the one that was asked for,
-    so that nobody gets around it.
+    Where a webhook converts, it cannot: then a rule that names another version gets the one that was asked
+    for, so that nobody gets around it.
     """
     return kind.custom is None or kind.custom.webhook is None
 
