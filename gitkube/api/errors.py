@@ -21,13 +21,19 @@ class StatusError(Exception):
         *,
         details: dict[str, Any] | None = None,
         retry_after_s: int | None = None,
+        continue_token: str = "",
     ) -> None:
+        """
+        Args:
+            continue_token: with which a list that cannot go on as one picture may go on all the same.
+        """
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
         self.details = details
         self.retry_after_s = retry_after_s
+        self.continue_token = continue_token
         self.warnings: list[str] = []
         """What the client is warned of besides."""
 
@@ -36,7 +42,7 @@ class StatusError(Exception):
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
         }
@@ -60,6 +66,7 @@ class StatusError(Exception):
             status.get("message") or "the server gave no message",
             details=details,
             retry_after_s=(details or {}).get("retryAfterSeconds"),
+            continue_token=(status.get("metadata") or {}).get("continue") or "",
         )
 
 
@@ -128,8 +135,8 @@ def invalid(group: str, kind: str, name: str, causes: Sequence[dict[str, str]]) 
     return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {joined}', details=details)
 
 
-def gone(message: str) -> StatusError:
-    return StatusError(410, "Expired", message)
+def gone(message: str, continue_token: str = "") -> StatusError:
+    return StatusError(410, "Expired", message, continue_token=continue_token)
 
 
 def internal(message: str) -> StatusError:

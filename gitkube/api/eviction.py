@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from gitkube.api import errors
-from gitkube.api.cache import encode
 from gitkube.api.keys import object_key
+from gitkube.api.stored import encode
 from gitkube.api.transactions import Write
 from gitkube.clock import rfc3339
 from gitkube.objects import conditions, meta, pods

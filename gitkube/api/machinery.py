@@ -21,6 +21,7 @@ from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
 from gitkube.api.custom.definitions import Definitions
 from gitkube.api.errors import StatusError, is_not_found
+from gitkube.api.flow_control import ensure_flow_control
 from gitkube.api.jwt import SigningKey
 from gitkube.api.local import LocalClient
 from gitkube.api.policies.mutating import MutatingPolicies
@@ -164,6 +165,7 @@ class Api:
                 for name, value in SYSTEM_PRIORITIES.items():
                     await _ensure(client, PRIORITY_CLASS, _priority_class(name, value))
                 await ensure_default_roles(client)
+                await ensure_flow_control(client)
                 break
             except StatusError as error:
                 log.warning("first_objects_failed", error=str(error), retry_s=_RETRY_S)

@@ -1,8 +1,10 @@
 """get, list and watch, served from the watch cache.
 
 How fresh an answer must be follows Kubernetes: without a resourceVersion it has everything written before
-the request came; with "0" it is whatever is there; with a number it is at least that new. Pages after the
-first are read from the store at the revision of the first, so that a paged list is one consistent picture.
+the request came; with "0" it is whatever is there; with a number it is at least that new, or exactly of that
+revision where the client says so or asks for pages. Pages after the first are read from the store at the
+revision of the first, so that a paged list is one consistent picture. When the store has forgotten that, the
+client gets a token with which it may go on at the newest revision, knowing that the picture has a seam.
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ from gitkube.store.protocol import (
 )
 
 _STORE_PAGE = 500
+_NEWEST = -1
+"""The revision in a token for going on with whatever is there, as Kubernetes writes it."""
+_TOKEN_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new "
+    "list without the continue parameter, or use the continue token in this response to retrieve the "
+    "remainder of the results. Continuing with the provided token results in an inconsistent list - objects "
+    "that were created, modified, or deleted between the time the first chunk was returned and now may show "
+    "up in the list."
+)
 
 
 def parse_version(text: str) -> int:
@@ -100,14 +111,14 @@ class Reads:
         if options.continue_token:
             revision, after = _read_token(options.continue_token)
             return await self._list_store(kind, namespace, options, matches, revision, after)
-        if options.resource_version_match == "Exact":
-            revision = parse_version(options.resource_version)
-            return await self._list_store(kind, namespace, options, matches, revision, b"")
-        # A limit asks for a picture that further pages can go on with, which is never an old one.
-        version = options.resource_version
-        await self._be_fresh("" if version == "0" and options.limit else version)
+        match, wanted = options.resource_version_match, parse_version(options.resource_version)
+        if match == "Exact" or (not match and wanted and options.limit):
+            return await self._list_store(kind, namespace, options, matches, wanted, b"")
+        await self._be_fresh(options.resource_version)
         items: list[Object] = []
-        limit = min(options.limit or self._settings.list_limit_max, self._settings.list_limit_max)
+        # Whoever takes what is there takes it at once: an old picture is none to go on with.
+        asked = 0 if options.resource_version == "0" else options.limit
+        limit = min(asked or self._settings.list_limit_max, self._settings.list_limit_max)
         for key, obj in self._cache.of(kind).select(namespace):
             if matches is not None and not matches(obj):
                 continue
@@ -127,8 +138,9 @@ class Reads:
         version = parse_version(options.resource_version)
         initial: list[Object] = []
         if options.send_initial_events or version == 0:
-            await self._be_fresh(options.resource_version if version else "")
-            initial = [obj for _, obj in objects.select(namespace) if matches is None or matches(obj)]
+            await self._be_fresh(options.resource_version)
+            if options.send_initial_events is not False:
+                initial = [obj for _, obj in objects.select(namespace) if matches is None or matches(obj)]
             version = self._cache.revision
         elif version > self._cache.revision:
             await self._cache.wait_for(version)
@@ -137,7 +149,14 @@ class Reads:
             yield Item("ADDED", obj)
         if options.send_initial_events and options.bookmarks:
             yield bookmark(kind, version, ends_initial_events=True)
-        follow = objects.follow(self._cache, position, namespace, matches, bookmarks=options.bookmarks)
+        follow = objects.follow(
+            self._cache,
+            position,
+            namespace,
+            matches,
+            bookmarks=options.bookmarks,
+            timeout_s=options.timeout_s,
+        )
         async for item in follow:
             yield item
 
@@ -151,11 +170,7 @@ class Reads:
         elif wanted > self._cache.revision:
             await self._cache.reach_current()
             if wanted > self._cache.revision:
-                text = f"Too large resource version: {wanted}, current: {self._cache.revision}"
-                cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
-                raise errors.StatusError(
-                    504, "Timeout", f"Timeout: {text}", details={"causes": [cause]}, retry_after_s=1
-                )
+                raise _too_new(wanted, self._cache.revision)
 
     def _seen(self, kind: Kind, stored: Object) -> Object:
         objects = self._cache.of(kind)
@@ -170,7 +185,7 @@ class Reads:
         revision: int,
         after: bytes,
     ) -> ObjectList:
-        """A page of the objects as they were at a revision."""
+        """A page of the objects as they were at a revision, which `_NEWEST` finds out."""
         prefix = kind_prefix(kind, namespace)
         start = prefix + after + b"\x00" if after else prefix
         limit = min(options.limit or self._settings.list_limit_max, self._settings.list_limit_max)
@@ -180,13 +195,19 @@ class Reads:
             wanted = min(_STORE_PAGE, limit - len(items)) if matches is None else _STORE_PAGE
             try:
                 page = await self._store.range(
-                    start, prefix_end(prefix), limit=wanted, revision=Revision(revision)
+                    start, prefix_end(prefix), limit=wanted, revision=Revision(max(0, revision))
                 )
-            except (CompactedError, FutureRevisionError) as error:
-                text = "The provided continue parameter is too old to display a consistent list result; "
-                raise errors.gone(text + "start the list anew without it") from error
+            except CompactedError as error:
+                if not options.continue_token:
+                    text = "The resourceVersion for the provided list is too old."
+                    raise errors.gone(text) from error
+                token = _write_token(_NEWEST, after)
+                raise errors.gone(_TOKEN_TOO_OLD, token) from error
+            except FutureRevisionError as error:
+                raise _too_new(revision, self._cache.revision) from error
             except UnavailableError as error:
                 raise errors.unavailable(f"the store is not available: {error}") from error
+            revision = page.revision if revision == _NEWEST else revision
             seen = 0
             for kv in page.kvs:
                 seen += 1
@@ -207,6 +228,14 @@ class Reads:
                 token = _write_token(revision, last)
                 return ObjectList(items, str(revision), token, left if matches is None else None)
             start = prefix + last + b"\x00"
+
+
+def _too_new(wanted: int, current: int) -> errors.StatusError:
+    text = f"Too large resource version: {wanted}, current: {current}"
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return errors.StatusError(
+        504, "Timeout", f"Timeout: {text}", details={"causes": [cause]}, retry_after_s=1
+    )
 
 
 def _check_list_options(options: ListOptions) -> None:
@@ -236,8 +265,12 @@ def _read_token(token: str) -> tuple[int, bytes]:
     try:
         parsed = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         revision, after = parsed["rv"], parsed["after"]
-        if not isinstance(revision, int) or not isinstance(after, str) or revision <= 0:
+        if type(revision) is not int or not isinstance(after, str):
             raise ValueError("its parts have wrong types")
+        if not (0 < revision < 2**63 or revision == _NEWEST):
+            raise ValueError("it has no revision")
+        if "\x00" in after:
+            raise ValueError("it names no place in the list")
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise errors.bad_request(f"continue key is not valid: {error}") from error
     return revision, after.encode()

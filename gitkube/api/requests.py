@@ -61,10 +61,12 @@ class WatchOptions:
     label_selector: str = ""
     field_selector: str = ""
     resource_version: str = ""
-    """"" and "0" start with an ADDED for each object that is there."""
+    """"" and "0" start with an ADDED for each object that is there, unless `send_initial_events` says no."""
     bookmarks: bool = False
-    send_initial_events: bool = False
-    """ADDED for each object that is there, then a bookmark annotated `k8s.io/initial-events-end`."""
+    send_initial_events: bool | None = None
+    """True: ADDED for each object that is there, then a bookmark annotated `k8s.io/initial-events-end`."""
+    timeout_s: float = 0.0
+    """When the watcher will go; a moment before, it gets a last bookmark. 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)

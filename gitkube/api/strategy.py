@@ -34,6 +34,7 @@ from gitkube.objects.normalise import normalise as normal_form
 from gitkube.objects.patch.copying import equal
 from gitkube.objects.pods import qos_class
 from gitkube.objects.types import Object
+from gitkube.objects.validation.pod_parts import EPHEMERAL, RESIZE
 
 _SERVER_FIELDS = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 _FIXED_FIELDS = (
@@ -128,6 +129,8 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
             _restore(obj, old, field)
         obj["status"] = {**(old.get("status") or {}), "conditions": given or []}
         _keep_conditions(obj, old, are_approvals=False)
+    elif kind is POD and subresource in (EPHEMERAL, RESIZE):
+        _keep_all_but(obj, old, subresource)
     elif subresource == "finalize":
         for field in {*obj, *old} - {"spec", "metadata", "kind", "apiVersion"}:
             _restore(obj, old, field)
@@ -217,6 +220,31 @@ def _keep_conditions(obj: Object, old: Object, *, are_approvals: bool) -> None:
     obj["status"] = {key: value for key, value in (obj.get("status") or {}).items() if key != "conditions"}
     if conditions:
         obj["status"]["conditions"] = conditions
+
+
+def _keep_all_but(pod: Object, old: Object, subresource: str) -> None:
+    """Put back all of a pod but the part that this door changes."""
+    given = pod.get("spec") or {}
+    spec = dict(old["spec"])
+    if subresource == EPHEMERAL:
+        _restore(spec, given, "ephemeralContainers")
+    else:
+        for field in ("initContainers", "containers"):
+            if field in spec:
+                wanted = {one.get("name"): one for one in given.get(field) or ()}
+                spec[field] = [_resized(one, wanted.get(one["name"], one)) for one in spec[field]]
+    pod["spec"] = spec
+    metadata, before = pod["metadata"], old["metadata"]
+    for field in {*metadata, *before} - {"resourceVersion", "managedFields"}:
+        _restore(metadata, before, field)
+    _restore(pod, old, "status")
+
+
+def _resized(container: Object, wanted: Object) -> Object:
+    resized = dict(container)
+    for field in ("resources", "resizePolicy"):
+        _restore(resized, wanted, field)
+    return resized
 
 
 def _count_template(obj: Object, old: Object) -> None:

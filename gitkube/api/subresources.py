@@ -1,4 +1,7 @@
-"""scale, binding, eviction: small views of an object, and what writing to them does. Pure functions."""
+"""scale, binding, eviction and the parts of pods: small views of an object, and what writing to them does.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from gitkube.objects import meta
 from gitkube.objects.kinds import POD, REPLICATION_CONTROLLER, Kind
 from gitkube.objects.labels import selector_of, selector_of_map
 from gitkube.objects.types import Object
+from gitkube.objects.validation.causes import Causes
+from gitkube.objects.validation.pod_parts import check_pod_part
 
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
@@ -45,10 +50,9 @@ def check_scale(scale: Object, name: str) -> None:
     """A Scale that is written whole must say where it is.
 
     Raises:
-        StatusError: 422, it does not.
+        StatusError: 422, it does not; 400, it is no Scale at all.
     """
-    if scale.get("kind") not in (None, "Scale") or scale.get("apiVersion") not in (None, "autoscaling/v1"):
-        return  # it is none at all, which is said by whoever looks at it
+    _check_kind(scale, "autoscaling/v1", "Scale")
     metadata = scale.get("metadata") or {}
     is_about_another = metadata.get("name") not in (None, name)  # which is said by whoever looks at it
     if not metadata.get("namespace") and not is_about_another:
@@ -80,9 +84,7 @@ def wanted_replicas(kind: Kind, obj: Object, scale: Object) -> int:
         StatusError: the Scale is of something else, or its number is none.
     """
     metadata, name = scale.get("metadata") or {}, meta.name(obj)
-    if scale.get("kind") not in (None, "Scale") or scale.get("apiVersion") not in (None, "autoscaling/v1"):
-        got = f"{scale.get('apiVersion')} {scale.get('kind')}"
-        raise errors.bad_request(f"the body must be an autoscaling/v1 Scale, not {got}")
+    _check_kind(scale, "autoscaling/v1", "Scale")
     if metadata.get("name") not in (None, name):
         text = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
         raise errors.bad_request(text)
@@ -116,14 +118,14 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         StatusError: 409 when it is on a host already or being deleted.
     """
     name = meta.name(pod)
-    target = binding.get("target") or {}
+    _check_kind(binding, "v1", "Binding")
+    target, metadata = binding.get("target") or {}, binding.get("metadata") or {}
+    if metadata.get("name") != name:
+        raise errors.bad_request("name in URL does not match name in Binding object")
     if target.get("kind") not in (None, "", "Node"):
         raise _invalid_binding(name, "target.kind", f'Unsupported value: "{target["kind"]}"')
     if not target.get("name"):
         raise _invalid_binding(name, "target.name", "Required value")
-    metadata = binding.get("metadata") or {}
-    if metadata.get("name") != name:
-        raise errors.bad_request("name in URL does not match name in Binding object")
     if metadata.get("uid") and metadata["uid"] != meta.uid(pod):
         uids = f"{metadata['uid']}, UID in object meta: {meta.uid(pod)}"
         why = f"Precondition failed: UID in precondition: {uids}"
@@ -155,6 +157,23 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         "spec": {**pod["spec"], "nodeName": target["name"]},
         "status": {**status, "conditions": [*others, scheduled]},
     }
+
+
+def check_part(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    """Whether this door of an object may change what it changes.
+
+    Raises:
+        StatusError: 422.
+    """
+    if kind is not POD:
+        return
+    causes = Causes()
+    check_pod_part(causes, obj, old, subresource)
+    if causes.list:
+        plain = [
+            {"reason": one["reason"], "message": one["message"], "field": one["field"]} for one in causes.list
+        ]
+        raise errors.invalid("", POD.kind, meta.name(old), plain)
 
 
 def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptions:
@@ -203,6 +222,12 @@ def delete_options_document(options: DeleteOptions) -> Object:
         **({"preconditions": given} if given else {}),
         **({"propagationPolicy": options.propagation.value} if options.propagation is not None else {}),
     }
+
+
+def _check_kind(body: Object, api_version: str, kind: str) -> None:
+    if body.get("kind") not in (None, "", kind) or body.get("apiVersion") not in (None, "", api_version):
+        got = f"{body.get('apiVersion')} {body.get('kind')}"
+        raise errors.bad_request(f"the body must be a {api_version} {kind}, not {got}")
 
 
 def _merged(pod: Object, metadata: Object, field: str) -> Object:

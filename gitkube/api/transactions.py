@@ -16,10 +16,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from gitkube.api.admission.quotas import Charge
-from gitkube.api.cache import WatchCache, encode
+from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
 from gitkube.api.settings import ApiSettings
+from gitkube.api.stored import encode
 from gitkube.objects.custom.versions import from_stored, to_stored
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
@@ -54,6 +55,8 @@ class Write:
     """The object that goes was changed once more, so that its last version is a new one."""
     charge: Charge | None = None
     """What it takes from the namespace's quotas in the same transaction."""
+    place: tuple[Kind, str] | None = None
+    """Kind and namespace of what is put."""
 
 
 def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
@@ -61,7 +64,9 @@ def put(kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
     key = object_key(kind, namespace, obj["metadata"]["name"])
     compare = _unchanged(key, old)
     if kind.custom is None:
-        return Write(obj, [compare], [Put(key, encode(obj))], is_creation=old is None)
+        return Write(
+            obj, [compare], [Put(key, encode(obj))], is_creation=old is None, place=(kind, namespace)
+        )
     # All versions of a custom resource are stored as one, and the writer gets what he would read.
     stored = to_stored(kind.custom, kind.api_version, obj)
     result = from_stored(kind.custom, kind.api_version, stored)
@@ -157,8 +162,7 @@ class Transactor:
             if result.succeeded:
                 if write.is_end and not write.is_rewritten:
                     return write
-                metadata = {**write.result["metadata"], "resourceVersion": str(result.revision)}
-                write.result = {**write.result, "metadata": metadata}
+                write.result = self._as_stored(write, str(result.revision))
                 return write
             is_current = True
         raise StatusError(
@@ -191,6 +195,16 @@ class Transactor:
             lane.users -= 1
             if not lane.users:
                 del self._lanes[charge.lane]
+
+    def _as_stored(self, write: Write, version: str) -> Object:
+        """What was written, with its version: the cache's own when nobody has written since."""
+        metadata = write.result["metadata"]
+        if write.place is not None:
+            kind, namespace = write.place
+            stored = self._cache.of(kind).get(metadata["name"], namespace)
+            if stored is not None and stored["metadata"]["resourceVersion"] == version:
+                return stored
+        return {**write.result, "metadata": {**metadata, "resourceVersion": version}}
 
     async def _commit(self, write: Write) -> TxnResult:
         compares, operations = write.compares, write.operations

@@ -50,6 +50,8 @@ from gitkube.store.protocol import NO_LEASE, Store
 
 _BODIES = {"binding": ("v1", "Binding"), "eviction": ("policy/v1", "Eviction")}
 """apiVersion and kind of what is sent to a subresource, when it does not say."""
+READ_SUBRESOURCES = ("status", "scale", "approval", "ephemeralcontainers", "resize")
+WRITTEN_SUBRESOURCES = ("", "finalize", *READ_SUBRESOURCES)
 
 
 class Verbs:
@@ -104,7 +106,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str
     ) -> Object:
         self.authorize(context, "get", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("status", "scale", "approval"))
+        check_served(kind, subresource, READ_SUBRESOURCES)
         obj = await self._reads.get(kind, namespace, name)
         return scale_of(kind, obj) if subresource == "scale" else obj
 
@@ -130,7 +132,7 @@ class Verbs:
         self, context: Context, kind: Kind, namespace: str, name: str, obj: Object, *, subresource: str = ""
     ) -> Object:
         self.authorize(context, "update", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
             if kind.namespaced:
                 check_scale(obj, name)
@@ -158,7 +160,7 @@ class Verbs:
         subresource: str = "",
     ) -> Object:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "finalize", "approval"))
+        check_served(kind, subresource, WRITTEN_SUBRESOURCES)
         if subresource == "scale":
 
             def patched_scale(scale: Object) -> Object:
@@ -190,7 +192,7 @@ class Verbs:
         subresource: str = "",
     ) -> tuple[Object, bool]:
         self.authorize(context, "patch", kind, namespace, name, subresource)
-        check_served(kind, subresource, ("", "status", "scale", "approval"))
+        check_served(kind, subresource, ("", *READ_SUBRESOURCES))
         if not context.field_manager:
             raise errors.bad_request("PatchOptions.meta.k8s.io: fieldManager is required for apply patch")
         if subresource == "scale":

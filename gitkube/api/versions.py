@@ -24,7 +24,7 @@ from gitkube.api.reviews import REVIEWS, review
 from gitkube.api.tokens import Tokens
 from gitkube.objects.conversion import from_stored, to_stored, to_stored_selector
 from gitkube.objects.fields import FieldSelectorError
-from gitkube.objects.kinds import Kind, stored_kind
+from gitkube.objects.kinds import BINDING, POD, Kind, stored_kind
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 
@@ -87,6 +87,9 @@ class Versions:
             yield _Converted(item.type, from_stored(kind, item.object)) if kind.stored_as else item
 
     async def create(self, context: Context, kind: Kind, namespace: str, obj: Object) -> Object:
+        if kind is BINDING:
+            name = str((obj.get("metadata") or {}).get("name") or "")
+            return await self._verbs.create_subresource(context, POD, namespace, name, "binding", obj)
         if kind in REVIEWS:
             attributes = Attributes(
                 context.user, "create", kind.group, kind.version, kind.plural, namespace=namespace

@@ -325,17 +325,22 @@ class PodSync:
 # ------------------------------------------------------------------ decisions
 
 
+PASSING_CONDITIONS = frozenset({"PodResizePending", "PodResizeInProgress"})
+"""The host's own, which it leaves out when they hold no more."""
+
+
 def merged_status(current: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
     """The status that a report makes: the host's word, with what only others may say kept.
 
     Kept are conditions of types that the host does not report (such as PodScheduled from the scheduler), and
     the fields that the API itself fills in.
     """
-    own_types = {condition.get("type") for condition in reported.get("conditions") or ()}
+    told = {condition.get("type") for condition in reported.get("conditions") or ()}
+    own_types = told | PASSING_CONDITIONS
     others = [one for one in current.get("conditions") or () if one.get("type") not in own_types]
     result = {key: current[key] for key in ("qosClass", "nominatedNodeName") if key in current}
     result |= reported
-    if others or own_types:
+    if others or told:
         result["conditions"] = _in_order(
             current.get("conditions") or (), [*others, *reported.get("conditions", ())]
         )

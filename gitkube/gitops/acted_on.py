@@ -40,13 +40,12 @@ _ACTED_ON = frozenset(
         kinds.VALIDATING_WEBHOOK_CONFIGURATION, kinds.MUTATING_ADMISSION_POLICY,
         kinds.MUTATING_ADMISSION_POLICY_BINDING, kinds.VALIDATING_ADMISSION_POLICY,
         kinds.VALIDATING_ADMISSION_POLICY_BINDING, kinds.REPLICATION_CONTROLLER, kinds.CRON_JOB,
-        kinds.RESOURCE_QUOTA, kinds.POD_DISRUPTION_BUDGET,
+        kinds.RESOURCE_QUOTA, kinds.POD_DISRUPTION_BUDGET, kinds.FLOW_SCHEMA,
+        kinds.PRIORITY_LEVEL_CONFIGURATION,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""
 _KEPT: Mapping[Kind, str] = {
-    kinds.FLOW_SCHEMA: "requests are not sorted by it yet",
-    kinds.PRIORITY_LEVEL_CONFIGURATION: "requests are not sorted by it yet",
     kinds.RUNTIME_CLASS: "its overhead and scheduling count, but hosts run every pod with crun",
 }
 """Kinds that are taken although nothing acts on them: nobody is worse off for it."""

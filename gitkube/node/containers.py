@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import stat
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class Job:
     environment: dict[str, str]
     sandbox: Sandbox
     volume_mounts: list[oci.Mount] = field(default_factory=list)
+    pid_namespace: str = ""  # of another container, whose processes this one sees
 
     @property
     def name(self) -> str:
@@ -165,6 +167,22 @@ class Runtime:
             if not any(word in text for word in ("No such process", "not running", "does not exist")):
                 raise
 
+    async def update(self, identifier: str, resources: dict[str, Any]) -> None:
+        """Give a running container other limits.
+
+        Args:
+            resources: as in `linux.resources` of its configuration.
+
+        Raises:
+            RuntimeFailure: the kernel refused, for one because it uses more than the new limit.
+        """
+        place = self._layout.run / f"update-{uuid.uuid4().hex[:12]}.json"
+        await asyncio.to_thread(files.write_json, place, resources, durable=False)
+        try:
+            await self._crun("update", "--resources", str(place), identifier)
+        finally:
+            place.unlink(missing_ok=True)
+
     async def delete(self, identifier: str) -> None:
         """Remove what crun knows of a container, its processes and its cgroup. None there is fine."""
         try:
@@ -232,6 +250,8 @@ class Runtime:
         namespaces = job.sandbox.namespaces(job.pod)
         if self._cgroups.version == 2:
             namespaces["cgroup"] = ""
+        if job.pid_namespace:
+            namespaces["pid"] = job.pid_namespace
         return namespaces
 
     def _etc_mounts(self, job: Job) -> list[oci.Mount]:

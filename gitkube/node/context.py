@@ -19,7 +19,7 @@ from gitkube.node.containers import Runtime
 from gitkube.node.decide import is_deleted
 from gitkube.node.env import PodFacts, References
 from gitkube.node.images import ImageStore
-from gitkube.node.kube import Object, containers_of, init_containers_of
+from gitkube.node.kube import Object, containers_of, ephemeral_containers_of, init_containers_of
 from gitkube.node.paths import Layout
 from gitkube.node.records import ContainerRecord, PodRecord
 from gitkube.node.sandbox import Sandbox, Sandboxes
@@ -93,7 +93,8 @@ class PodContext:
         return self.facts.pod_ip or "127.0.0.1"
 
     def container_named(self, name: str) -> Object | None:
-        for container in [*containers_of(self.pod), *init_containers_of(self.pod)]:
+        ephemeral = ephemeral_containers_of(self.pod)
+        for container in [*containers_of(self.pod), *init_containers_of(self.pod), *ephemeral]:
             if container["name"] == name:
                 return container
         return None

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from gitkube.node.kube import (
     Object,
     containers_of,
+    ephemeral_containers_of,
     init_containers_of,
     is_sidecar,
+    milli,
 )
 from gitkube.node.records import EXITED, RUNNING, STARTING, STOPPING, WAITING, ContainerRecord, PodRecord
 
@@ -32,6 +34,8 @@ class Plan:
     wants_sandbox: bool = True
     start: list[str] = field(default_factory=list)
     stop: dict[str, str] = field(default_factory=dict)  # container -> why, for the event
+    resize: list[str] = field(default_factory=list)  # running containers to give other resources
+    resize_infeasible: str = ""  # why the host cannot give the pod what it asks for now
     backoff: dict[str, float] = field(default_factory=dict)  # container -> seconds of the back-off it is in
     is_initialized: bool = False
     is_finished: bool = False  # nothing runs and nothing will again
@@ -68,7 +72,14 @@ def is_deleted(pod: Object) -> bool:
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
-def make_plan(pod: Object, record: PodRecord, now_s: float, *, is_desired: bool = True) -> Plan:
+def make_plan(
+    pod: Object,
+    record: PodRecord,
+    now_s: float,
+    *,
+    is_desired: bool = True,
+    allocatable: Object | None = None,
+) -> Plan:
     """What to do for this pod now.
 
     Args:
@@ -76,8 +87,12 @@ def make_plan(pod: Object, record: PodRecord, now_s: float, *, is_desired: bool 
         record: what is remembered and seen of it.
         now_s: the time.
         is_desired: False when the control side no longer names the pod.
+        allocatable: what the whole host has for pods; None when that is not known.
     """
     plan = Plan(is_initialized=record.is_initialized)
+    plan.resize_infeasible = _why_infeasible(pod, record, allocatable or {})
+    if plan.resize_infeasible:
+        pod = _as_it_was(pod, record)
     if is_deleted(pod) or not is_desired:
         return _stop_all(pod, record, plan, "the pod is being deleted")
     if record.failure_reason:
@@ -92,6 +107,8 @@ def make_plan(pod: Object, record: PodRecord, now_s: float, *, is_desired: bool 
         plan.wake(record.start_s + float(deadline))
     if not record.has_sandbox:
         return plan
+    for container in ephemeral_containers_of(pod):
+        _debug(container, record.container(container["name"]), plan, now_s)
     if not _initialize(pod, record, plan, now_s):
         return plan
     plan.is_initialized = True
@@ -177,9 +194,90 @@ def _run(pod: Object, record: PodRecord, plan: Plan, now_s: float) -> Plan:
     return plan
 
 
+def _debug(container: Object, entry: ContainerRecord, plan: Plan, now_s: float) -> None:
+    """A container for debugging is started once, whatever the others do, and never again."""
+    if entry.phase != WAITING or entry.attempt >= 0:
+        return
+    if now_s < entry.retry_at_s:
+        plan.wake(entry.retry_at_s)
+        return
+    plan.start.append(entry.name)
+
+
 def _is_outdated(container: Object, entry: ContainerRecord) -> bool:
-    """The image is the one field of a running container that the API lets people change."""
-    return bool(entry.image) and entry.image != str(container.get("image", ""))
+    """Of a running container the API lets people change the image, and resources that need a new start."""
+    is_other_image = bool(entry.image) and entry.image != str(container.get("image", ""))
+    return is_other_image or resize_of(container, entry) == RESTART
+
+
+def _why_infeasible(pod: Object, record: PodRecord, allocatable: Object) -> str:
+    """Why a changed pod is more than the whole host could give; "" when it is not."""
+    if pod == _as_it_was(pod, record):
+        return ""
+    for name in ("cpu", "memory"):
+        if name in allocatable:
+            wanted = sum(_amount(one.get("resources") or {}, "requests", name) or 0 for one in _lasting(pod))
+            if wanted > milli(allocatable[name]):
+                shown = f"{wanted}m" if name == "cpu" else str(wanted // 1000)
+                text = f"Node didn't have enough capacity: {name}, requested: {shown}"
+                return f"{text}, capacity: {allocatable[name]}"
+    return ""
+
+
+def _lasting(pod: Object) -> list[Object]:
+    return [*containers_of(pod), *(one for one in init_containers_of(pod) if is_sidecar(one))]
+
+
+def _as_it_was(pod: Object, record: PodRecord) -> Object:
+    """The pod with the resources that its containers have, where those are known."""
+
+    def back(container: Object) -> Object:
+        entry = record.containers.get(container["name"])
+        if entry is None or entry.resources is None or not entry.is_alive:
+            return container
+        if not changed_resources(entry.resources, container.get("resources") or {}):
+            return container
+        return {**container, "resources": entry.resources}
+
+    spec = {**pod["spec"], "containers": [back(one) for one in containers_of(pod)]}
+    if init_containers_of(pod):
+        spec["initContainers"] = [back(one) for one in init_containers_of(pod)]
+    return {**pod, "spec": spec}
+
+
+NOTHING, IN_PLACE, RESTART = "nothing", "in place", "restart"
+
+
+def resize_of(container: Object, entry: ContainerRecord) -> str:
+    """How a running container comes to the resources that its spec has now.
+
+    Each resource has a policy: most change while the container runs, some need a new start.
+    """
+    if entry.resources is None:
+        return NOTHING
+    changed = changed_resources(entry.resources, container.get("resources") or {})
+    policies = {
+        str(one.get("resourceName")): str(one.get("restartPolicy"))
+        for one in container.get("resizePolicy") or []
+    }
+    if any(policies.get(name) == "RestartContainer" for name in changed):
+        return RESTART
+    return IN_PLACE if changed else NOTHING
+
+
+def changed_resources(before: Object, after: Object) -> set[str]:
+    """Which of CPU and memory differ between two `resources`."""
+    return {
+        name
+        for name in ("cpu", "memory")
+        for part in ("limits", "requests")
+        if _amount(before, part, name) != _amount(after, part, name)
+    }
+
+
+def _amount(resources: Object, part: str, name: str) -> int | None:
+    value = (resources.get(part) or {}).get(name)
+    return None if value is None else milli(value)
 
 
 def _keep_running(container: Object, entry: ContainerRecord, policy: str, plan: Plan, now_s: float) -> None:
@@ -187,6 +285,8 @@ def _keep_running(container: Object, entry: ContainerRecord, policy: str, plan: 
     if entry.phase == RUNNING and _is_outdated(container, entry):
         plan.stop[entry.name] = f"Container {entry.name} definition changed"
         return
+    if entry.phase == RUNNING and resize_of(container, entry) == IN_PLACE:
+        plan.resize.append(entry.name)
     if entry.phase in (STARTING, RUNNING, STOPPING):
         return
     if entry.phase == EXITED and entry.ended is not None and not _is_outdated(container, entry):

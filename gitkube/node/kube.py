@@ -87,6 +87,11 @@ def init_containers_of(pod: Object) -> list[Object]:
     return list(pod["spec"].get("initContainers") or [])
 
 
+def ephemeral_containers_of(pod: Object) -> list[Object]:
+    """Containers that were added for debugging while the pod runs."""
+    return list(pod["spec"].get("ephemeralContainers") or [])
+
+
 def is_sidecar(container: Object) -> bool:
     """An init container that goes on running beside the others."""
     return container.get("restartPolicy") == "Always"

@@ -214,7 +214,7 @@ def _uid_and_flaw(pod: Object) -> tuple[str, str]:
         uid = safe(uid_of(pod))
         spec = pod["spec"]
         names = [name_of(pod), namespace_of(pod)]
-        for kind in ("containers", "initContainers", "volumes"):
+        for kind in ("containers", "initContainers", "ephemeralContainers", "volumes"):
             names += [str(thing.get("name", "")) for thing in spec.get(kind) or []]
         for name in names:
             if "_" in safe(name):

@@ -50,6 +50,7 @@ class ContainerRecord:
     last: Ended | None = None
     crashes: int = 0  # restarts in a row that did not last; decides the back-off
     stop_reason: str = ""
+    resources: dict[str, Any] | None = None  # as they were given to it last; None when nobody wrote it down
     # Not needed after a restart of the agent:
     waiting_reason: str = ""
     waiting_message: str = ""
@@ -57,6 +58,7 @@ class ContainerRecord:
     image_failures: int = 0
     is_started: bool = False
     is_ready: bool = False
+    resize_error: str = ""  # why the last try to change its resources failed
 
     @property
     def process(self) -> ProcessId | None:

@@ -20,6 +20,7 @@ from gitkube.node.hooks import Hooks
 from gitkube.node.images import Image, ImageError
 from gitkube.node.kube import Object
 from gitkube.node.probing import Prober
+from gitkube.node.procs import is_alive
 from gitkube.node.pull_secrets import auth_of
 from gitkube.node.records import EXITED, RUNNING, STARTING, STOPPING, WAITING, ContainerRecord, Ended
 from gitkube.node.sandbox import Sandbox
@@ -84,7 +85,9 @@ class Starter:
             image = await self._have_image(container, entry)
             env = environment(self.context.pod, container, self.context.references, self.context.facts)
             volume_mounts = await asyncio.to_thread(tools.volumes.mounts_of, self.context.pod, container, env)
-            job = Job(self.context.pod, container, entry.attempt + 1, image, env, sandbox, volume_mounts)
+            pids = self._pid_namespace_of_target(container)
+            pod, attempt = self.context.pod, entry.attempt + 1
+            job = Job(pod, container, attempt, image, env, sandbox, volume_mounts, pids)
             await asyncio.to_thread(tools.runtime.write_bundle, job)
         except ImageError as error:
             self._image_failed(container, entry, error)
@@ -97,6 +100,21 @@ class Starter:
             return None
         entry.image_failures = 0
         return job
+
+    def _pid_namespace_of_target(self, container: Object) -> str:
+        """Of the container that this one is to look into; "" when it is to look into none.
+
+        Raises:
+            ConfigError: that one does not run.
+        """
+        name = str(container.get("targetContainerName") or "")
+        spec = self.context.pod["spec"]
+        if not name or spec.get("shareProcessNamespace") or spec.get("hostPID"):
+            return ""
+        target = self.context.record.containers.get(name)
+        if target is None or target.phase != RUNNING or not is_alive(target.process):
+            raise ConfigError(f'the target container "{name}" is not running')
+        return f"/proc/{target.pid}/ns/pid"
 
     async def _have_image(self, container: Object, entry: ContainerRecord) -> Image:
         images, reference = self.context.tools.images, str(container.get("image") or "")
@@ -142,6 +160,7 @@ class Starter:
         entry.attempt, entry.container_id = job.attempt, job.container_id
         entry.image, entry.image_id = str(container.get("image") or ""), job.image.image_id
         entry.layers = list(job.image.layers)
+        entry.resources, entry.resize_error = dict(container.get("resources") or {}), ""
         entry.waiting_reason = entry.waiting_message = entry.stop_reason = ""
         entry.started_s, entry.pid = 0.0, 0
         entry.is_started = entry.is_ready = False

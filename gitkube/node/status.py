@@ -10,6 +10,7 @@ from gitkube.node.decide import Plan, is_deleted
 from gitkube.node.kube import (
     Object,
     containers_of,
+    ephemeral_containers_of,
     init_containers_of,
     is_sidecar,
     name_of,
@@ -20,6 +21,7 @@ from gitkube.node.oci import quality_of_service
 from gitkube.node.records import EXITED, RUNNING, STOPPING, ContainerRecord, Ended, PodRecord
 
 ID_PREFIX = "gitkube://"
+RESIZE_CONDITIONS = ("PodResizePending", "PodResizeInProgress")
 
 
 def pod_status(pod: Object, record: PodRecord, plan: Plan, *, host_ip: str, now_s: float) -> dict[str, Any]:
@@ -53,6 +55,14 @@ def pod_status(pod: Object, record: PodRecord, plan: Plan, *, host_ip: str, now_
     }
     if inits:
         status["initContainerStatuses"] = inits
+    ephemeral = [
+        container_status(entry, record.container(entry["name"]), plan, pod, "ContainerCreating")
+        for entry in ephemeral_containers_of(pod)
+    ]
+    for entry in ephemeral:
+        entry["ready"] = False  # nobody waits for it, and nothing is sent to it
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = ephemeral
     if host_ip:
         status["hostIP"] = host_ip
         status["hostIPs"] = [{"ip": host_ip}]
@@ -81,6 +91,12 @@ def container_status(
         "state": {},
         "lastState": {},
     }
+    if entry.resources is not None and entry.is_alive:
+        status["resources"] = {
+            part: dict(entry.resources[part]) for part in ("limits", "requests") if entry.resources.get(part)
+        }
+        if requests := entry.resources.get("requests"):
+            status["allocatedResources"] = dict(requests)
     if entry.container_id:
         status["containerID"] = ID_PREFIX + entry.container_id
     is_init = any(other["name"] == entry.name for other in init_containers_of(pod))
@@ -181,8 +197,25 @@ def _conditions(
         # A pod that is stopping takes no new work, although its containers still answer.
         is_ready, reason, message = False, "PodDeleted", "the pod is being deleted"
     result.append(_condition(record, now_s, "Ready", is_ready, reason, message))
-    own = {entry["type"] for entry in result}
+    result += _resize_conditions(record, plan, now_s)
+    own = {*(entry["type"] for entry in result), *RESIZE_CONDITIONS}
     result += [dict(entry) for entry in known.values() if entry["type"] not in own]
+    return result
+
+
+def _resize_conditions(record: PodRecord, plan: Plan, now_s: float) -> list[dict[str, Any]]:
+    """Only while other resources are asked for than the containers have."""
+    pending, in_progress = RESIZE_CONDITIONS
+    result = []
+    if plan.resize_infeasible:
+        result.append(_condition(record, now_s, pending, True, "Infeasible", plan.resize_infeasible))
+    else:
+        record.condition_times.pop(pending, None)
+    if plan.resize:
+        error = next((record.container(name).resize_error for name in plan.resize), "")
+        result.append(_condition(record, now_s, in_progress, True, "Error" if error else "", error))
+    else:
+        record.condition_times.pop(in_progress, None)
     return result
 
 

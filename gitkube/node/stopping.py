@@ -67,7 +67,7 @@ class Stopper:
             if not answer.is_success:
                 text = answer.message
                 self.context.emit("Warning", "FailedPreStopHook", text, container)
-        everyone = not self._has_own_pids()
+        everyone = not self._has_own_pids() or bool(container.get("targetContainerName"))
         if grace_s > 0:
             signal_name = str(
                 (container.get("lifecycle") or {}).get("stopSignal") or self._image_signal(container)

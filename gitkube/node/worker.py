@@ -14,6 +14,8 @@ import contextlib
 import logging
 from typing import Any
 
+from gitkube.node import oci
+from gitkube.node.containers import RuntimeFailure
 from gitkube.node.context import PodContext, Tools
 from gitkube.node.decide import Plan, make_plan
 from gitkube.node.env import ConfigError, References
@@ -32,6 +34,8 @@ LOOK_AGAIN_S = 5.0
 """How long an exit can go unseen when every faster way failed."""
 LOST_AFTER_S = 3.0
 """How long conmon may take to write down the exit of a process that is gone."""
+RESIZE_RETRY_S = 5.0
+"""After the kernel refused a limit: what the container uses may shrink."""
 FIRST_SANDBOX_RETRY_S, MAX_SANDBOX_RETRY_S = 0.5, 30.0
 
 
@@ -143,7 +147,13 @@ class PodWorker(PodContext):
 
     def _step(self) -> None:
         record = self.record
-        self.plan = plan = make_plan(self.pod, record, self.tools.now(), is_desired=self.is_desired)
+        self.plan = plan = make_plan(
+            self.pod,
+            record,
+            self.tools.now(),
+            is_desired=self.is_desired,
+            allocatable=(self.references.node.get("status") or {}).get("allocatable"),
+        )
         if plan.is_initialized and not record.is_initialized:
             record.is_initialized = True
             self.save_soon()
@@ -159,10 +169,34 @@ class PodWorker(PodContext):
         for name in plan.start:
             if not self.is_busy(name):
                 self._starter.begin(name)
+        for name in plan.resize:
+            if not self.is_busy(name) and f"resize:{name}" not in self.tasks:
+                self.spawn(f"resize:{name}", self._resize(name))
         if record.has_sandbox and plan.wants_sandbox and not self.is_leaving:
             self._refresh_volumes()
         if plan.is_finished:
             self._finish()
+
+    async def _resize(self, name: str) -> None:
+        """Give a running container the CPU and memory that its spec names now."""
+        container, entry = self.container_named(name), self.record.container(name)
+        if container is None:
+            return
+        wanted = dict(container.get("resources") or {})
+        limits = oci.resources(container, privileged=False)
+        del limits["devices"]
+        try:
+            await self.tools.runtime.update(entry.container_id, limits)
+        except (RuntimeFailure, OSError) as error:
+            if entry.resize_error != str(error):
+                entry.resize_error = str(error)
+                self.emit("Warning", "ResizeError", f"Error: {error}", container)
+                self.poke()
+            await asyncio.sleep(RESIZE_RETRY_S)
+            return
+        entry.resources, entry.resize_error = wanted, ""
+        self.emit("Normal", "ResizeCompleted", f"Pod resize completed: container {name}", container)
+        await self.save()
 
     def _finish(self) -> None:
         """Nothing runs any more: give the sandbox back, and when the pod is being deleted, everything."""

@@ -73,14 +73,16 @@ _NO_COLLECTION = tuple(verb for verb in ALL_VERBS if verb != "deletecollection")
 NAMESPACE = Kind(
     "", "v1", "Namespace", "namespaces", False, ("ns",), (), ("status", "finalize"), _NO_COLLECTION
 )
-NODE = Kind("", "v1", "Node", "nodes", False, ("no",), (), _STATUS)
+NODE = Kind("", "v1", "Node", "nodes", False, ("no",), (), (*_STATUS, "proxy"))
 POD = Kind(
     "", "v1", "Pod", "pods", True, ("po",), _ALL,
-    ("status", "binding", "eviction", "log", "exec", "attach", "portforward"),
+    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy", "ephemeralcontainers",
+     "resize"),
 )  # fmt: skip
+BINDING = Kind("", "v1", "Binding", "bindings", True, verbs=("create",))
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",))
 SECRET = Kind("", "v1", "Secret", "secrets", True)
-SERVICE = Kind("", "v1", "Service", "services", True, ("svc",), _ALL, _STATUS)
+SERVICE = Kind("", "v1", "Service", "services", True, ("svc",), _ALL, (*_STATUS, "proxy"))
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",), (), ("token",))
 EVENT = Kind("", "v1", "Event", "events", True, ("ev",))
 ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", True, ("ep",))
@@ -258,6 +260,7 @@ QUESTIONS: tuple[Kind, ...] = (
     SELF_SUBJECT_RULES_REVIEW,
     SUBJECT_ACCESS_REVIEW,
     LOCAL_SUBJECT_ACCESS_REVIEW,
+    BINDING,
 )
 SERVED: tuple[Kind, ...] = (*BUILT_IN, HORIZONTAL_POD_AUTOSCALER_V1, EVENT_V1, *QUESTIONS)
 """All that clients may ask for. Of a group's versions the best comes first."""

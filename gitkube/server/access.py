@@ -10,8 +10,10 @@ import dataclasses
 from typing import Protocol
 
 from gitkube.api.authorization import system_user
+from gitkube.api.errors import StatusError, bad_request, is_not_found, not_found
 from gitkube.api.requests import Context, VerbsApi
-from gitkube.objects.kinds import POD, Kind
+from gitkube.objects import meta, pods
+from gitkube.objects.kinds import NODE, POD, Kind
 from gitkube.objects.types import Object
 
 
@@ -56,3 +58,19 @@ class PodAccess:
         """
         namespace, name = str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"])
         await self._verbs.admit_connect(context, POD, namespace, name, subresource, options)
+
+    async def check_host(self, context: Context, pod: Object) -> None:
+        """Whether the pod is on a host that there is.
+
+        Raises:
+            StatusError: 400 or 404, in the words in which Kubernetes says so.
+        """
+        host = pods.node_name(pod)
+        if not host:
+            raise bad_request(f"pod {meta.name(pod)} does not have a host assigned")
+        try:
+            await self._verbs.get(dataclasses.replace(context, user=self._reader), NODE, "", host)
+        except StatusError as error:
+            if not is_not_found(error):
+                raise
+            raise not_found("", POD.plural, host) from error

@@ -1,8 +1,14 @@
-"""Answers: JSON with the headers that clients rely on, compressed when that pays."""
+"""Answers: JSON, or YAML, with the headers that clients rely on.
+
+Machines get JSON on one line; people get it indented: those who ask with `?pretty=true`, and browsers, curl
+and wget, as Kubernetes does. What is in the cache is JSON already and is not encoded again.
+"""
 
 from __future__ import annotations
 
+import enum
 import gzip
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +16,9 @@ import orjson
 from aiohttp import web
 
 from gitkube.api.errors import StatusError
+from gitkube.api.stored import StoredObject
+from gitkube.server.negotiation import is_yaml_preferred
+from gitkube.server.yaml_text import to_yaml
 
 GZIP_FROM_BYTES = 128 * 1024
 """As Kubernetes: below this the time costs more than the bytes."""
@@ -18,6 +27,26 @@ _GZIP_LEVEL = 1
 _NO_CACHE = "no-cache, private"
 _MAX_WARNING = 512
 JSON_TYPE = "application/json"
+YAML_TYPE = "application/yaml"
+_OF_PEOPLE = ("curl", "Wget", "Mozilla/")
+"""How the User-Agent of what people read by begins."""
+
+
+class Encoding(enum.Enum):
+    JSON = "JSON on one line"
+    PRETTY = "indented JSON"
+    YAML = "YAML"
+
+
+def encoding_of(request: web.Request) -> Encoding:
+    """How the client wants what it gets to be written."""
+    headers = request.headers
+    accept = headers.get("Accept", "")
+    if "yaml" in accept and is_yaml_preferred(accept):
+        return Encoding.YAML
+    if "pretty" in request.rel_url.raw_query_string and "pretty" in request.query:
+        return Encoding.PRETTY if request.query["pretty"] in ("true", "1") else Encoding.JSON
+    return Encoding.PRETTY if headers.get("User-Agent", "").startswith(_OF_PEOPLE) else Encoding.JSON
 
 
 def json_answer(
@@ -28,17 +57,65 @@ def json_answer(
     content_type: str = JSON_TYPE,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """`value` (or bytes that are JSON already) as an answer."""
-    body = value if isinstance(value, bytes) else orjson.dumps(value) + b"\n"
-    response = web.Response(status=status, headers=headers)
+    """`value` (or bytes that are JSON already) as an answer; as YAML to those who would rather have that.
+
+    Large ones are to be compressed by `compressed` before they leave.
+    """
+    encoding = encoding_of(request)
+    if encoding is Encoding.YAML and content_type == JSON_TYPE:
+        body, content_type = to_yaml(_plain(value)), YAML_TYPE
+    elif encoding is Encoding.PRETTY:
+        body = _indented(_plain(value))
+    elif isinstance(value, bytes):
+        body = value
+    elif isinstance(value, StoredObject):
+        body = value.document + b"\n"
+    else:
+        body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    response = web.Response(body=body, status=status, headers=headers)
     response.headers["Content-Type"] = content_type
     response.headers.setdefault("Cache-Control", _NO_CACHE)
-    if len(body) >= GZIP_FROM_BYTES and accepts_gzip(request):
-        body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
-        response.headers["Content-Encoding"] = "gzip"
-        response.headers["Vary"] = "Accept-Encoding"
-    response.body = body
     return response
+
+
+def _plain(value: Any) -> Any:
+    """Without parts that are JSON already."""
+    return orjson.loads(value if isinstance(value, bytes) else orjson.dumps(value))
+
+
+def _indented(value: Any) -> bytes:
+    # Go's encoder writes an empty map or list over lines of its own, and no newline at the end.
+    lines: list[str] = []
+    for line in json.dumps(value, indent=2, ensure_ascii=False).split("\n"):
+        indent = line[: len(line) - len(line.lstrip(" "))]
+        end = "," if line.endswith(",") else ""
+        bare = line.removesuffix(",")
+        if bare.endswith(("{}", "[]")) and (bare[:-2].endswith('": ') or bare[:-2] == indent):
+            lines += [bare[:-1], f"{indent}  ", f"{indent}{bare[-1]}{end}"]
+        else:
+            lines.append(line)
+    return "\n".join(lines).encode()
+
+
+def should_compress(request: web.Request, response: web.StreamResponse) -> bool:
+    """Whether the answer is large, the client can unpack it, and it is not packed already."""
+    body = response.body if isinstance(response, web.Response) else None
+    return (
+        isinstance(body, bytes)
+        and len(body) >= GZIP_FROM_BYTES
+        and "Content-Encoding" not in response.headers
+        and accepts_gzip(request)
+    )
+
+
+def compress(response: web.Response) -> None:
+    """Pack the body of an answer; costs about 5 ms for a megabyte, and lets other threads run."""
+    body = response.body
+    if not isinstance(body, bytes):
+        raise TypeError("only an answer that has its body in memory can be compressed")
+    response.body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+    response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
 
 
 def text_answer(text: str, *, status: int = 200) -> web.Response:
@@ -59,7 +136,8 @@ def status_answer(request: web.Request, error: StatusError) -> web.Response:
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    return "gzip" in request.headers.get("Accept-Encoding", "")
+    header = request.headers.get("Accept-Encoding", "")
+    return header == "gzip" or "gzip" in [part.strip() for part in header.split(",")]
 
 
 def add_warnings(response: web.StreamResponse, warnings: Iterable[str]) -> None:

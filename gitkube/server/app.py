@@ -23,6 +23,7 @@ from gitkube.server.cluster import ClusterEndpoints
 from gitkube.server.door import Door
 from gitkube.server.identity import Authentication, Authenticator
 from gitkube.server.lifetime import Lifetime
+from gitkube.server.listener import Busy, ConnectionLimits, Listener
 from gitkube.server.metrics import StoreMetrics
 from gitkube.server.pki import Pki
 from gitkube.server.relay import Relay
@@ -35,9 +36,9 @@ KEEP_ALIVE_S = 120.0
 STOP_AFTER_S = 2.0
 """How long open requests get when the server stops; watches are ended at once."""
 RENEWAL_CHECK_S = 12 * 3600.0
-BACKLOG = 512
 
 
+BUSY: web.AppKey[Busy] = web.AppKey("busy", Busy)
 LIFETIME: web.AppKey[Lifetime] = web.AppKey("lifetime", Lifetime)
 
 
@@ -65,7 +66,8 @@ def create_app(
         store_metrics: shown behind the API's own.
         auditor: keeps what is asked and answered; None keeps nothing.
     """
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    busy = Busy()
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[busy.middleware])
     door = Door(
         api,
         streams,
@@ -80,6 +82,7 @@ def create_app(
     if auditor is not None:
         app.on_response_prepare.append(auditor.on_prepare)
     app[LIFETIME] = door.lifetime
+    app[BUSY] = busy
     if cluster is not None:
         cluster.add_to(app)
     app.router.add_route("*", "/{path:.*}", door.handle)
@@ -107,6 +110,7 @@ class HttpServer:
         pki: Pki,
         names: Sequence[str] = (),
         clock: Clock | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         """
         Args:
@@ -119,6 +123,8 @@ class HttpServer:
         self._pki = pki
         self._names = list(dict.fromkeys([host, socket.gethostname(), *names]))
         self._clock = clock or SystemClock()
+        self._limits = limits
+        self._listener: Listener | None = None
         self._context: ssl.SSLContext | None = None
         self._runner: web.AppRunner | None = None
         self.port = port
@@ -153,16 +159,18 @@ class HttpServer:
             shutdown_timeout=STOP_AFTER_S,
         )
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self.port, ssl_context=context, backlog=BACKLOG)
+        assert runner.server is not None  # `setup` made it
+        listener = Listener(runner.server, context, busy=self._app.get(BUSY) or Busy(), limits=self._limits)
         try:
-            await site.start()
+            await listener.start(self._host, self.port)
         except OSError as error:
             await runner.cleanup()
             why = error.strerror or str(error)
             raise ListenError(
                 f"cannot listen on {self._host}:{self.port}: {why}; choose another with --listen"
             ) from error
-        self.port = int(runner.addresses[0][1])
+        self.port = listener.port
+        self._listener = listener
         self._context, self._runner = context, runner
         log.info("api_listening", url=self.url)
 
@@ -182,6 +190,9 @@ class HttpServer:
     async def stop(self) -> None:
         """End open watches, let other requests finish for a moment, and listen no more."""
         runner, self._runner = self._runner, None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.stop()
         if runner is not None:
             await runner.cleanup()
 

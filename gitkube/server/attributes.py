@@ -37,6 +37,9 @@ def attributes_of(user: User, method: str, raw_path: str, query: Mapping[str, st
     else:
         return Attributes(user, method.lower(), path=unquote(raw_path))
     namespace = ""
+    is_watch_path = rest[0] == "watch" and len(rest) > 1
+    if is_watch_path:
+        rest = rest[1:]
     if rest[0] == "namespaces" and len(rest) > 1:
         namespace = rest[1]
         if len(rest) > 2 and rest[2] not in _OF_NAMESPACES:
@@ -47,6 +50,8 @@ def attributes_of(user: User, method: str, raw_path: str, query: Mapping[str, st
         verb = "create"
     if not name and verb == "delete":
         verb = "deletecollection"
+    elif is_watch_path and verb == "get":
+        verb = "watch"
     elif not name and verb == "get":
         verb = "watch" if queries.flag(query, "watch") else "list"
         name = selected_name(query.get("fieldSelector", ""))

@@ -6,6 +6,7 @@ the client asked by `fieldValidation`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,9 @@ from gitkube.server import protobuf
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """As Kubernetes. What is stored may be half of that at most."""
+LARGE_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 30.0
+"""A client that takes longer to send a body is broken, or wants to hold the server up."""
 MAX_DEPTH = 100
 """As for YAML. Deeper ones could be read and then not be written, and cost a stack in all that walks them."""
 _MAX_DUPLICATES = 20
@@ -35,16 +39,23 @@ def content_type(request: web.Request) -> str:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body.
+    """The whole body; read once, and the same again when asked again.
 
     Raises:
-        StatusError: 413, it is over MAX_BODY_BYTES.
+        StatusError: 413, it is over MAX_BODY_BYTES; 408, it does not come.
     """
+    patience = asyncio.timeout(None if request.content.is_eof() else BODY_TIMEOUT_S)
     try:
-        return await request.read()
+        async with patience:
+            return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         text = f"Request entity too large: limit is {MAX_BODY_BYTES}"
         raise StatusError(413, "RequestEntityTooLarge", text) from error
+    except TimeoutError as error:
+        if not patience.expired():
+            raise
+        text = f"the body of the request has not come within {BODY_TIMEOUT_S:.0f} s"
+        raise StatusError(408, "Timeout", text) from error
 
 
 async def read_object(request: web.Request, context: Context) -> Object:

@@ -50,6 +50,7 @@ from gitkube.server.audit.log import AuditLog
 from gitkube.server.audit.policy import default_policy, read_policy
 from gitkube.server.audit.trail import Auditor
 from gitkube.server.cluster import ClusterClient, ClusterEndpoints
+from gitkube.server.collector import keep_collections_short
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
@@ -269,6 +270,7 @@ class ControlPlane:
         )
         await server.start()
         tasks.create_task(server.run(), name="https")
+        tasks.create_task(keep_collections_short(self._clock), name="collector")
         url = settings.client_url(server.port)
 
         def write_kubeconfig() -> None:

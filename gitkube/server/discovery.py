@@ -13,11 +13,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gitkube.api.errors import StatusError
 from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
 from gitkube.server.answers import json_answer, text_answer
-from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
+from gitkube.server.negotiation import YAML, check_document, is_json, not_acceptable, parse_accept
 from gitkube.server.paths import unknown_path
 
 _READ_WRITE = ("get", "patch", "update")
@@ -25,6 +24,8 @@ _SUBRESOURCE_VERBS = {
     "status": _READ_WRITE,
     "scale": _READ_WRITE,
     "approval": _READ_WRITE,
+    "ephemeralcontainers": _READ_WRITE,
+    "resize": _READ_WRITE,
     "finalize": ("update",),
     "binding": ("create",),
     "eviction": ("create",),
@@ -33,6 +34,7 @@ _SUBRESOURCE_VERBS = {
     "exec": ("create", "get"),
     "attach": ("create", "get"),
     "portforward": ("create", "get"),
+    "proxy": ("create", "delete", "get", "patch", "update"),
 }
 _SUBRESOURCE_KINDS = {
     "scale": ("autoscaling", "v1", "Scale"),
@@ -99,7 +101,7 @@ class Discovery:
             StatusError: 406.
         """
         for offer in parse_accept(request.headers.get("Accept", "*/*")):
-            if not is_json(offer.type):
+            if not is_json(offer.type) and offer.type != YAML:
                 continue
             version = offer.parameters.get("v", "")
             if offer.parameters.get("as") == "APIGroupDiscoveryList":
@@ -133,7 +135,7 @@ class Discovery:
         Raises:
             StatusError: 404, 406.
         """
-        _refuse_other_than_json(request)
+        check_document(request.headers.get("Accept", ""))
         kinds = [kind for kind in self._kinds if (kind.group, kind.version) == (group, version)]
         if not kinds:
             if group and group not in self._groups:
@@ -179,14 +181,6 @@ def _rank(group: str) -> tuple[int, str]:
     return (_GROUP_ORDER.index(group) if group in _GROUP_ORDER else len(_GROUP_ORDER), group)
 
 
-def _refuse_other_than_json(request: web.Request) -> None:
-    header = request.headers.get("Accept")
-    if header and not any(is_json(offer.type) for offer in parse_accept(header)):
-        raise StatusError(
-            406, "NotAcceptable", "only the following media types are accepted: application/json"
-        )
-
-
 def _versions(kinds: Iterable[Kind], group: str) -> list[str]:
     return list(dict.fromkeys(kind.version for kind in kinds if kind.group == group))
 
@@ -212,10 +206,16 @@ def _subresource(kind: Kind, name: str) -> dict[str, Any]:
         "singularName": "",
         "namespaced": kind.namespaced,
     }
-    group, version, kind_name = _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
+    group, version, kind_name = _subresource_kind(kind, name)
     if group != kind.group:
         resource |= {"group": group, "version": version}
     return resource | {"kind": kind_name, "verbs": list(_SUBRESOURCE_VERBS[name])}
+
+
+def _subresource_kind(kind: Kind, name: str) -> tuple[str, str, str]:
+    if name == "proxy":
+        return kind.group, kind.version, f"{kind.kind}ProxyOptions"
+    return _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
 
 
 def _aggregated(kinds: Sequence[Kind], version: str) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def _aggregated_resource(kind: Kind) -> dict[str, Any]:
 
 
 def _aggregated_subresource(kind: Kind, name: str) -> dict[str, Any]:
-    group, version, kind_name = _SUBRESOURCE_KINDS.get(name, (kind.group, kind.version, kind.kind))
+    group, version, kind_name = _subresource_kind(kind, name)
     return {
         "subresource": name,
         "responseKind": {"group": group, "version": version, "kind": kind_name},

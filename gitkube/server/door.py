@@ -12,11 +12,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
 import structlog
 from aiohttp import web
 
 import gitkube
-from gitkube.api.authorization import ANONYMOUS, MASTERS_GROUP, User
+from gitkube.api.authorization import ANONYMOUS, MASTERS_GROUP, Attributes
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
 from gitkube.api.refusals import refusal
@@ -26,27 +27,37 @@ from gitkube.clock import Clock
 from gitkube.objects import schema as schemas
 from gitkube.server import openid, queries
 from gitkube.server.access import PodAccess
-from gitkube.server.answers import json_answer, status_answer, text_answer
+from gitkube.server.answers import compress, json_answer, should_compress, status_answer
 from gitkube.server.attributes import attributes_of
 from gitkube.server.audit.trail import REQUEST_ID, Auditor, Trail, audit_id
+from gitkube.server.bodies import LARGE_BODY_BYTES, read_body
 from gitkube.server.discovery import Discovery
+from gitkube.server.flow_schemas import FlowSchemas
 from gitkube.server.forms import Shaper
+from gitkube.server.health import ENDPOINTS as HEALTH_ENDPOINTS
+from gitkube.server.health import Health
 from gitkube.server.identity import Authenticator
 from gitkube.server.impersonation import impersonated
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.metrics import CONTENT_TYPE as METRICS_TYPE
 from gitkube.server.metrics import METRICS_PATH, Metrics, StoreMetrics
+from gitkube.server.negotiation import check_document
 from gitkube.server.openapi import OpenApi
 from gitkube.server.paths import GroupVersion, Target, method_not_allowed, parse_path, unknown_path
 from gitkube.server.pods import PodEndpoints
+from gitkube.server.proxy import ProxyEndpoints
 from gitkube.server.relay import Relay
 from gitkube.server.resources import Resources
+from gitkube.server.sending import is_large, send_large
+from gitkube.server.turns import Turns
 from gitkube.server.watches import Watches
 
 log = structlog.get_logger()
 
 REQUEST_TIMEOUT_S = 60.0
 """For everything but watches and streams, as Kubernetes."""
+_SCHEMA_HEADER = "X-Kubernetes-PF-FlowSchema-UID"
+_LEVEL_HEADER = "X-Kubernetes-PF-PriorityLevel-UID"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What is counted by its name; a client can make up others."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
@@ -88,9 +99,12 @@ class Door:
         verbs = Versions(api.verbs, api.authorizer, api.tokens)
         watches = Watches(verbs, shaper, self.lifetime, rng)
         pods = PodEndpoints(PodAccess(api.verbs), streams, self.lifetime, relay)
-        self._resources = Resources(verbs, watches, pods, shaper)
+        proxy = ProxyEndpoints(api.verbs, streams, self.lifetime, rng, relay)
+        self._resources = Resources(verbs, watches, pods, proxy, shaper)
         self._discovery = Discovery(api.registry)
         self._openapi = OpenApi(api.registry)
+        self._flow_schemas = FlowSchemas(api.cache)
+        self._turns = Turns()
         self._metrics = Metrics(self.lifetime, store_metrics)
         self._auditor = auditor
         if auditor is not None:
@@ -104,10 +118,8 @@ class Door:
             "/version": self._version,
             openid.DISCOVERY_PATH: lambda request: openid.discovery(request),
             openid.KEYS_PATH: lambda request: openid.keys(request, api.tokens.key),
-            "/healthz": self._health,
-            "/livez": self._health,
-            "/readyz": self._readiness,
         }
+        self._health = Health(api, self.lifetime)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, whatever happens."""
@@ -135,6 +147,11 @@ class Door:
             response = status_answer(request, StatusError(500, "InternalError", text))
         if seen.trail is not None:
             await seen.trail.complete(response, is_failure=is_failure)
+        if not response.prepared:
+            if isinstance(response, web.Response) and should_compress(request, response):
+                await asyncio.to_thread(compress, response)
+            if isinstance(response, web.Response) and is_large(response):
+                response = await send_large(request, response)
         self._count(seen, response.status, self._clock.monotonic() - started)
         return response
 
@@ -145,51 +162,75 @@ class Door:
         if seen.trail is not None:
             seen.trail.known(asker)
         user = impersonated(asker, request.headers, self._api.authorizer)
-        self._authorize(request, raw_path, user, seen)
+        asked = attributes_of(user, request.method, raw_path, request.query)
+        self._authorize(asked, seen)
         if raw_path.startswith(("/api/", "/apis/")) and path not in ("/api", "/apis"):
-            return await self._api_request(request, raw_path, user, seen)
-        handler = self._paths.get(path)
-        if path.startswith("/openapi/v3/"):
-            document_path = path.removeprefix("/openapi/v3/")
+            return await self._api_request(request, raw_path, asked, seen)
+        if raw_path != "/" and raw_path.endswith("/") and path not in ("/api", "/apis", "/version"):
+            return self._no_such_path(request)
+        if path.partition("/")[2].partition("/")[0] in HEALTH_ENDPOINTS:
             _require_read(request)
-            return self._openapi.document(request, document_path)
+            return await self._health.answer(request, path) or self._no_such_path(request)
+        if path.startswith("/openapi/v3/"):
+            _require_read(request)
+            return self._openapi.document(request, path.removeprefix("/openapi/v3/"))
         if path == METRICS_PATH:
             _require_read(request)
             return web.Response(body=await self._metrics.text(), headers={"Content-Type": METRICS_TYPE})
+        handler = self._paths.get(path)
         if handler is None:
-            raise unknown_path()
+            if path.startswith("/version/"):
+                raise unknown_path()
+            return self._no_such_path(request)
         _require_read(request)
         return handler(request)
 
     async def _api_request(
-        self, request: web.Request, raw_path: str, user: User, seen: _Request
+        self, request: web.Request, raw_path: str, asked: Attributes, seen: _Request
     ) -> web.StreamResponse:
         parts = raw_path.rstrip("/").split("/")
         if parts[1] == "apis" and len(parts) == 3:
             _require_read(request)
             return self._discovery.group(request, parts[2])
-        target = parse_path(raw_path, self._api.registry)
+        try:
+            target = parse_path(raw_path, self._api.registry)
+        except StatusError:
+            if parts[1] == "apis" and (answer := self._discovery.group(request, parts[2])).status == 404:
+                return answer  # of a group that is not there, not even the error is in its dialect
+            raise
         if isinstance(target, GroupVersion):
             _require_read(request)
             return self._discovery.resources(request, target.group, target.version)
-        is_watch = request.method == "GET" and queries.flag(request.query, "watch")
+        asks_to_watch = not target.name and queries.flag(request.query, "watch")
+        is_watch = request.method == "GET" and (asks_to_watch or target.is_watch)
         seen.verb = _verb(request.method, target, is_watch=is_watch)
         seen.group, seen.resource = target.kind.group, target.kind.plural
         seen.subresource = target.subresource
-        seen.is_long = is_watch or target.subresource in PodEndpoints.subresources
+        seen.is_long = is_watch or target.subresource in (*PodEndpoints.subresources, "proxy")
         if seen.is_long:
-            return await self._resources.handle(request, target, user)
+            return await self._resources.handle(request, target, asked.user)
+        if request.can_read_body and (request.content_length or LARGE_BODY_BYTES) < LARGE_BODY_BYTES:
+            # Before it is its turn, so that a client that sends slowly takes no seat. Large ones are read
+            # when it is, so that there are not too many of them at once.
+            await read_body(request)
+        place = self._flow_schemas.place(asked)
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
-            return await self._resources.handle(request, target, user)
+            turn = await self._turns.take(place.level, self._flow_schemas.flow(place, asked))
+            try:
+                response = await self._resources.handle(request, target, asked.user)
+            finally:
+                self._turns.give_back(turn)
+        response.headers[_SCHEMA_HEADER] = place.schema_uid
+        response.headers[_LEVEL_HEADER] = place.level_uid
+        return response
 
-    def _authorize(self, request: web.Request, raw_path: str, user: User, seen: _Request) -> None:
+    def _authorize(self, asked: Attributes, seen: _Request) -> None:
         """Refuse what the user may not do, before anything is looked up; the verbs ask again."""
-        if MASTERS_GROUP in user.groups and seen.trail is None:
+        if MASTERS_GROUP in asked.user.groups and seen.trail is None:
             return
-        asked = attributes_of(user, request.method, raw_path, request.query)
         decision = self._api.authorizer.decide(asked)
         if seen.trail is not None:
-            seen.trail.judged(user, decision)
+            seen.trail.judged(asked.user, decision)
         if not decision.allowed:
             raise refusal(asked, decision)
 
@@ -200,11 +241,17 @@ class Door:
 
     # ------------------------------------------------------------------ paths that are no resource
 
-    def _index(self, request: web.Request) -> web.Response:
-        paths = [path for path in (*self._paths, METRICS_PATH) if path not in ("/", "/api", "/apis")]
-        return json_answer(request, {"paths": sorted([*self._discovery.paths(), *paths])})
+    def _index(self, request: web.Request, *, status: int = 200) -> web.Response:
+        own = [path for path in (*self._paths, METRICS_PATH) if path not in ("/", "/api", "/apis")]
+        document = {"paths": sorted([*self._discovery.paths(), *own, *self._health.paths()])}
+        # People look at it, so it is always written for them.
+        return json_answer(request, orjson.dumps(document, option=orjson.OPT_INDENT_2), status=status)
+
+    def _no_such_path(self, request: web.Request) -> web.Response:
+        return self._index(request, status=404)
 
     def _version(self, request: web.Request) -> web.Response:
+        check_document(request.headers.get("Accept", ""))
         release = schemas.SCHEMA_RELEASE.removesuffix("-local")
         major, minor, _ = release.removeprefix("v").split(".")
         document = {
@@ -219,16 +266,6 @@ class Door:
             "platform": "linux/amd64",
         }
         return json_answer(request, document)
-
-    def _health(self, request: web.Request) -> web.Response:
-        return text_answer("[+]ping ok\nlivez check passed\n" if "verbose" in request.query else "ok")
-
-    def _readiness(self, request: web.Request) -> web.Response:
-        if self._api.is_ready:
-            return text_answer("[+]cache ok\nreadyz check passed\n" if "verbose" in request.query else "ok")
-        return text_answer(
-            "[-]cache failed: the store has not been read yet\nreadyz check failed\n", status=500
-        )
 
 
 def _require_read(request: web.Request) -> None:

@@ -1,21 +1,27 @@
 """The forms of an answer made from objects: lists, tables, and metadata alone.
 
 What the columns of a kind are is known in `objects/tables.py`; here they are put into the envelopes that
-clients read. Nothing here changes an object: they belong to the cache.
+clients read. Nothing here changes an object: they belong to the cache. Objects stand in the envelopes as the
+JSON that they are already, so what comes out can be encoded, and is not meant to be looked into.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from gitkube.api.client import ObjectList
 from gitkube.api.errors import bad_request
+from gitkube.api.stored import document_of, metadata_document_of
 from gitkube.clock import Clock
 from gitkube.objects import tables
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.server.negotiation import WHOLE, As, Form, not_acceptable
+from gitkube.server.rows import row_document
 
+_PARTIAL = b',"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/%s","metadata":%s}'
 _INCLUDES = ("", "None", "Metadata", "Object")
 
 
@@ -66,7 +72,7 @@ class Shaper:
             "kind": kind.list_kind,
             "apiVersion": kind.api_version,
             "metadata": metadata,
-            "items": found.items,
+            "items": [orjson.Fragment(document_of(obj)) for obj in found.items],
         }
 
     def table_event(
@@ -86,7 +92,7 @@ class Shaper:
         return {
             "kind": "PartialObjectMetadata",
             "apiVersion": f"meta.k8s.io/{form.version or 'v1'}",
-            "metadata": obj["metadata"],
+            "metadata": orjson.Fragment(metadata_document_of(obj)),
         }
 
     def _table(
@@ -97,14 +103,13 @@ class Shaper:
         now = self._clock.now()
         rows = []
         for obj in objects:
-            row: dict[str, Any] = {"cells": tables.row(kind, obj, now)}
-            if conditions := tables.row_conditions(kind, obj):
-                row["conditions"] = conditions
+            row = row_document(kind, obj, now)
             if include == "Object":
-                row["object"] = obj
+                row += b',"object":' + document_of(obj)
             elif include != "None":
-                row["object"] = self.partial(obj, form)
-            rows.append(row)
+                version = form.version.encode() or b"v1"
+                row += _PARTIAL % (version, metadata_document_of(obj))
+            rows.append(orjson.Fragment(row + b"}"))
         return {
             "kind": "Table",
             "apiVersion": f"meta.k8s.io/{form.version or 'v1'}",

@@ -9,6 +9,7 @@ refused, and does not go on as nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -68,6 +69,7 @@ def user_of_certificate(request: web.Request) -> User | None:
     return user_of_subject(certificate.get("subject", ())) if certificate else None
 
 
+@lru_cache(maxsize=1024)
 def user_of_subject(subject: Any) -> User | None:
     """The user that a subject names, as `ssl.SSLSocket.getpeercert` spells it; None without a name."""
     name, groups = "", []

@@ -24,6 +24,10 @@ class Lifetime:
     def open_requests(self) -> int:
         return len(self._tasks)
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._is_stopping
+
     @contextmanager
     def long_request(self) -> Iterator[None]:
         """Within it, the current task is one that `stop` cancels.

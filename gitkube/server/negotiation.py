@@ -3,7 +3,7 @@
 Kubernetes puts the form into the parameters of the media type, such as
 `application/json;as=Table;v=v1;g=meta.k8s.io`. Offers are taken in the client's order of preference (`q`,
 then as written); the first that we can make wins, and none at all is 406 (RFC 9110, section 12.5.1). What we
-make is always JSON; clients that would rather have protobuf list JSON as well.
+make is JSON or YAML; clients that would rather have protobuf list JSON as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import lru_cache
 from gitkube.api.errors import StatusError
 
 JSON = "application/json"
+YAML = "application/yaml"
 MAX_OFFERS = 32
 """More than this in one Accept header is no preference but an attack on the parser."""
 
@@ -73,7 +74,27 @@ def parse_accept(header: str) -> list[Offer]:
 
 
 def is_json(type: str) -> bool:
-    return type in (JSON, "application/*", "*/*")
+    return type in (JSON, "*/*")
+
+
+@lru_cache(maxsize=256)
+def check_document(header: str) -> None:
+    """Refuse an Accept header that can have neither JSON nor YAML.
+
+    Raises:
+        StatusError: 406.
+    """
+    if header and not any(offer.type == YAML or is_json(offer.type) for offer in parse_accept(header)):
+        raise not_acceptable()
+
+
+@lru_cache(maxsize=256)
+def is_yaml_preferred(header: str) -> bool:
+    """Whether an Accept header would have YAML rather than JSON."""
+    for offer in parse_accept(header):
+        if offer.type == YAML or is_json(offer.type):
+            return offer.type == YAML
+    return False
 
 
 @lru_cache(maxsize=256)
@@ -90,7 +111,7 @@ def wanted_form(header: str, *, has_table: bool = True) -> Form:
     if not header:
         return WHOLE
     for offer in parse_accept(header):
-        if not is_json(offer.type):
+        if not is_json(offer.type) and offer.type != YAML:
             continue
         kind = offer.parameters.get("as", "")
         if not kind:
@@ -105,7 +126,7 @@ def wanted_form(header: str, *, has_table: bool = True) -> Form:
 
 
 def not_acceptable() -> StatusError:
-    text = "only the following media types are accepted: application/json, "
+    text = "only the following media types are accepted: application/json, application/yaml, "
     text += "application/json;as=Table;v=v1;g=meta.k8s.io, "
     text += "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
     return StatusError(406, "NotAcceptable", text)

@@ -1,13 +1,14 @@
 """URL paths to what they name: a kind, perhaps a namespace, a name, a subresource.
 
 The grammar is Kubernetes': `/api/v1` or `/apis/GROUP/VERSION`, then
-`[namespaces/NS/]PLURAL[/NAME[/SUBRESOURCE]]`. Parts are split before they are percent-decoded, so that an
-encoded slash can never become a separator.
+`[watch/][namespaces/NS/]PLURAL[/NAME[/SUBRESOURCE]]`; the first is an old way to ask for a watch, which is
+deprecated and still served. Parts are split before they are percent-decoded, so that an encoded slash can
+never become a separator. What follows `/proxy` is another server's path, and is left as it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from gitkube.api.errors import StatusError, not_found
@@ -29,6 +30,10 @@ class Target:
     name: str = ""
     """"" is the collection."""
     subresource: str = ""
+    is_watch: bool = False
+    """It is asked for a watch by the path alone."""
+    rest: str = ""
+    """Of a proxy: the path behind it, as it was sent, with its first slash; "" when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ def parse_path(raw_path: str, registry: Registry = _BUILT_IN) -> Target | GroupV
     """
     if len(raw_path) > MAX_PATH:
         raise unknown_path()
+    raw_path, rest_of_proxy = _without_proxied(raw_path)
     parts = [unquote(part) for part in raw_path.removesuffix("/").split("/")[1:]]
     if not all(parts) or any("/" in part or part in (".", "..") for part in parts):
         raise unknown_path()
@@ -58,7 +64,28 @@ def parse_path(raw_path: str, registry: Registry = _BUILT_IN) -> Target | GroupV
         raise unknown_path()
     if not rest:
         return GroupVersion(group, version)
-    return _resource(registry, group, version, rest)
+    if rest[0] == "watch" and len(rest) > 1:
+        target = _resource(registry, group, version, rest[1:])
+        if target.subresource or "watch" not in target.kind.verbs:
+            raise unknown_path()
+        return replace(target, is_watch=True)
+    target = _resource(registry, group, version, rest)
+    return replace(target, rest=rest_of_proxy) if rest_of_proxy else target
+
+
+def _without_proxied(raw_path: str) -> tuple[str, str]:
+    """The path up to `/proxy`, and what comes behind that."""
+    parts = raw_path.split("/")
+    for at, before, words in ((5, 3, _PROXIED_CLUSTER), (7, 5, _PROXIED_NAMESPACED)):
+        is_core = parts[1:2] == ["api"] and (at == 5 or parts[3:4] == ["namespaces"])
+        if is_core and len(parts) > at and parts[at] == "proxy" and parts[before] in words:
+            head, rest = parts[: at + 1], parts[at + 1 :]
+            return "/".join(head), "/" + "/".join(rest) if rest else ""
+    return raw_path, ""
+
+
+_PROXIED_CLUSTER = ("nodes",)
+_PROXIED_NAMESPACED = ("pods", "services")
 
 
 def _resource(registry: Registry, group: str, version: str, parts: list[str]) -> Target:

@@ -1,8 +1,8 @@
 """Subresources of pods that are streams: log, exec, attach and port-forward.
 
 The API knows the pod, `PodStreams` reaches the host that runs it; this file joins both with the client: plain
-chunked text for logs, WebSocket channels for exec and attach. All that can be refused is refused before the
-answer begins, as a Status; afterwards the end of the stream carries the result.
+chunked text for logs; for the others WebSocket, or SPDY as older clients have it. All that can be refused is
+refused before the answer begins, as a Status; afterwards the end of the stream carries the result.
 """
 
 from __future__ import annotations
@@ -15,26 +15,29 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from gitkube.api.errors import StatusError, bad_request
 from gitkube.api.requests import Context
-from gitkube.api.streams import ExecOptions, LogOptions, PodAttach, PodStreams, StreamSession
-from gitkube.clock import parse_rfc3339
-from gitkube.objects import meta
+from gitkube.api.streams import ExecOptions, PodAttach, PodStreams, StreamSession
+from gitkube.objects import meta, pods
 from gitkube.objects.types import Object
 from gitkube.server import channels, queries
 from gitkube.server.access import PodAccess
 from gitkube.server.lifetime import Lifetime
+from gitkube.server.log_options import log_options
 from gitkube.server.paths import Target, method_not_allowed
 from gitkube.server.port_forward import PROTOCOL as PORT_FORWARD_PROTOCOL
 from gitkube.server.port_forward import PortForward
 from gitkube.server.relay import Relay
 from gitkube.server.spdy import SpdyError
+from gitkube.server.spdy_command import PROTOCOL as COMMAND_PROTOCOL
+from gitkube.server.spdy_command import SpdyCommand, wanted_streams
+from gitkube.server.upgrade import negotiated, switch_protocols, wants_spdy
 from gitkube.wire import WireError
 
 log = structlog.get_logger()
 
+SPDY_PORT_FORWARD = "portforward.k8s.io"
 HEADERS_AFTER_S = 0.5
 """A followed log of a silent container answers after this long, so that the client knows that it stands."""
 MAX_COMMAND_WORDS = 4096
-MAX_LIMIT_BYTES = 2**53
 
 
 class PodEndpoints:
@@ -61,6 +64,10 @@ class PodEndpoints:
         if request.method not in ("GET", "POST"):
             raise method_not_allowed()
         pod = await self._access.pod(context, "create", target.namespace, target.name, target.subresource)
+        container = ""
+        if target.subresource != "portforward":
+            container = container_of(pod, request.query.get("container", ""))
+        await self._access.check_host(context, pod)
         if self._relay is not None and self._relay.is_needed(request):
             with self._lifetime.long_request():
                 return await self._relay.pass_on(request)
@@ -69,26 +76,35 @@ class PodEndpoints:
         )
         if target.subresource == "portforward":
             return await self._port_forward(request, pod)
-        return await self._command(request, pod, target.subresource)
+        return await self._command(request, pod, container, target.subresource)
 
     # ------------------------------------------------------------------ log
 
     async def _log(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         pod = await self._access.pod(context, "get", target.namespace, target.name, "log")
+        options = log_options(
+            request.query, target.name, container_of(pod, request.query.get("container", ""))
+        )
+        if not pods.node_name(pod):
+            return web.Response(status=204)  # nothing has been said yet: Kubernetes' answer, with no content
+        await self._access.check_host(context, pod)
         if self._relay is not None and self._relay.is_needed(request):
             with self._lifetime.long_request():
                 return await self._relay.pass_on(request)
-        options = log_options(request.query, container_of(pod, request.query.get("container", "")))
         chunks = self._streams.logs(pod, options)
         with self._lifetime.long_request():
             return await _send_log(request, chunks, follow=options.follow)
 
     # ------------------------------------------------------------------ exec, attach
 
-    async def _command(self, request: web.Request, pod: Object, subresource: str) -> web.StreamResponse:
-        options = exec_options(request.query, container_of(pod, request.query.get("container", "")))
+    async def _command(
+        self, request: web.Request, pod: Object, container: str, subresource: str
+    ) -> web.StreamResponse:
+        options = exec_options(request.query, container)
         if subresource == "exec" and not options.command:
             raise bad_request("you must specify at least 1 command for the container")
+        if wants_spdy(request):
+            return await self._spdy_command(request, pod, options, subresource)
         socket = web.WebSocketResponse(
             protocols=channels.PROTOCOLS, max_msg_size=channels.MAX_MESSAGE_BYTES, autoclose=True
         )
@@ -102,6 +118,29 @@ class PodEndpoints:
                 # The client may be gone while the command still runs: then nobody wants its result.
                 await session.close({"error": "the client went away", "reason": "ClientGone"})
         return socket
+
+    async def _spdy_command(
+        self, request: web.Request, pod: Object, options: ExecOptions, subresource: str
+    ) -> web.StreamResponse:
+        headers = negotiated(request, COMMAND_PROTOCOL)
+        wanted = wanted_streams(
+            stdin=options.stdin,
+            stdout=queries.flag(request.query, "stdout"),
+            stderr=queries.flag(request.query, "stderr"),
+            tty=options.tty,
+        )
+        with self._lifetime.long_request():
+            session = await self._open(pod, options, subresource)
+            try:
+                upgraded = switch_protocols(request, headers)
+                command = SpdyCommand(upgraded.connection.read, upgraded.connection.write, wanted)
+                await command.run(session)
+                await upgraded.connection.wait_closed()
+            except (ConnectionError, SpdyError) as error:
+                log.info("command_ended", path=request.path, error=str(error))
+            finally:
+                await session.close({"error": "the client went away", "reason": "ClientGone"})
+        return upgraded
 
     async def _open(self, pod: Object, options: ExecOptions, subresource: str) -> StreamSession:
         if subresource == "exec":
@@ -117,6 +156,8 @@ class PodEndpoints:
         if (pod.get("status") or {}).get("phase") != "Running":
             phase = (pod.get("status") or {}).get("phase") or "Unknown"
             raise bad_request(f"unable to forward port because pod is not running. Current status={phase}")
+        if wants_spdy(request):
+            return await self._spdy_port_forward(request, pod)
         socket = web.WebSocketResponse(
             protocols=(PORT_FORWARD_PROTOCOL,), max_msg_size=channels.MAX_MESSAGE_BYTES
         )
@@ -139,6 +180,23 @@ class PodEndpoints:
                 connections.cancel()
                 await asyncio.wait([connections])
         return socket
+
+    async def _spdy_port_forward(self, request: web.Request, pod: Object) -> web.StreamResponse:
+        headers = negotiated(request, SPDY_PORT_FORWARD)
+        with self._lifetime.long_request():
+            upgraded = switch_protocols(request, headers)
+            connection = upgraded.connection
+            forward = PortForward(connection.write, lambda port: self._streams.port_forward(pod, port))
+            connections = asyncio.ensure_future(forward.run())
+            try:
+                while (data := await connection.read()) and not connections.done():
+                    await forward.feed(data)
+            except (ConnectionError, SpdyError) as error:
+                log.info("port_forward_ended", path=request.path, error=str(error))
+            finally:
+                connections.cancel()
+                await asyncio.wait([connections])
+        return upgraded
 
 
 # ---------------------------------------------------------------------- what a request asks for
@@ -168,35 +226,6 @@ def container_of(pod: Object, wanted: str) -> str:
     if wanted not in regular and wanted not in others:
         raise bad_request(f"container {wanted} is not valid for pod {meta.name(pod)}")
     return wanted
-
-
-def log_options(query: queries.Query, container: str) -> LogOptions:
-    """PodLogOptions from the query.
-
-    Raises:
-        StatusError: 400.
-    """
-    since_seconds, since_time = queries.number(query, "sinceSeconds"), query.get("sinceTime", "")
-    if since_seconds is not None and since_time:
-        raise bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified")
-    if since_time:
-        try:
-            parse_rfc3339(since_time)
-        except ValueError as error:
-            raise bad_request(f"sinceTime: {error}") from error
-    limit = queries.number(query, "limitBytes")
-    if limit is not None and not 1 <= limit <= MAX_LIMIT_BYTES:
-        raise bad_request("limitBytes must be greater than 0")
-    return LogOptions(
-        container=container,
-        follow=queries.flag(query, "follow"),
-        previous=queries.flag(query, "previous"),
-        timestamps=queries.flag(query, "timestamps"),
-        tail_lines=queries.number(query, "tailLines"),
-        since_seconds=since_seconds,
-        since_time=since_time,
-        limit_bytes=limit,
-    )
 
 
 def exec_options(query: Mapping[str, str], container: str) -> ExecOptions:
@@ -243,9 +272,7 @@ def _require_websocket(
 ) -> None:
     ready = socket.can_prepare(request)
     if not ready.ok:
-        text = (
-            "this must be a WebSocket upgrade; use kubectl 1.30 or newer, or a client that speaks WebSocket"
-        )
+        text = "this must be an upgrade to WebSocket or to SPDY/3.1"
         raise bad_request(f"unable to upgrade connection: {text}")
     if ready.protocol is None:
         text = f"no common subprotocol; served are: {', '.join(protocols)}"

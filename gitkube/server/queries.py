@@ -119,7 +119,7 @@ def watch_options(query: Query, name: str = "") -> WatchOptions:
     Raises:
         StatusError: 422, the combination is one that Kubernetes refuses.
     """
-    send_initial_events = flag(query, "sendInitialEvents")
+    send_initial_events = flag(query, "sendInitialEvents") if "sendInitialEvents" in query else None
     match = query.get("resourceVersionMatch", "")
     if "sendInitialEvents" in query and match != "NotOlderThan":
         text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"

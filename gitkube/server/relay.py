@@ -14,12 +14,16 @@ from collections.abc import Callable
 import aiohttp
 import structlog
 from aiohttp import WSMsgType, web
+from yarl import URL
 
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.server.channels import MAX_MESSAGE_BYTES
+from gitkube.server.proxy_rules import ONLY_FOR_US, end_to_end
 
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 64 * 1024
+_AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+"""What aiohttp adds by itself: the client's own words are passed on."""
 RELAYED = "Gitkube-Relayed"
 """Marks a request that was passed on: it is not passed on again, should two controllers disagree."""
 
@@ -51,7 +55,7 @@ class Relay:
         url = self._leader_url()
         if not url:
             raise unavailable("no controller leads at the moment, so none holds the links to the hosts")
-        target = url + request.rel_url.raw_path_qs
+        target = URL(url + request.rel_url.raw_path_qs, encoded=True)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
         connector = aiohttp.TCPConnector(ssl=self._context())
         async with aiohttp.ClientSession(
@@ -59,18 +63,22 @@ class Relay:
         ) as session:
             try:
                 if request.headers.get("Upgrade", "").lower() == "websocket":
-                    return await _websocket(request, session, target)
+                    return await carry_websocket(request, session, target)
                 return await _plain(request, session, target)
             except aiohttp.ClientConnectorError as error:
                 raise unavailable(f"the leader's API at {url} cannot be reached: {error}") from error
 
 
-async def _plain(request: web.Request, session: aiohttp.ClientSession, target: str) -> web.StreamResponse:
-    async with session.request(request.method, target) as answer:
-        response = web.StreamResponse(status=answer.status)
-        for name in ("Content-Type", "Cache-Control"):
-            if name in answer.headers:
-                response.headers[name] = answer.headers[name]
+async def _plain(request: web.Request, session: aiohttp.ClientSession, target: URL) -> web.StreamResponse:
+    body = request.content if request.can_read_body else None
+    headers = end_to_end(request.headers, without=ONLY_FOR_US)
+    asking = session.request(
+        request.method, target, headers=headers, data=body, allow_redirects=False, skip_auto_headers=_AUTO
+    )
+    async with asking as answer:
+        response = web.StreamResponse(status=answer.status, reason=answer.reason)
+        for name, value in end_to_end(answer.headers).items():
+            response.headers.add(name, value)
         await response.prepare(request)
         try:
             async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
@@ -82,13 +90,25 @@ async def _plain(request: web.Request, session: aiohttp.ClientSession, target: s
         return response
 
 
-async def _websocket(request: web.Request, session: aiohttp.ClientSession, target: str) -> web.StreamResponse:
+async def carry_websocket(
+    request: web.Request, session: aiohttp.ClientSession, target: URL
+) -> web.StreamResponse:
+    """Open a WebSocket to `target` and carry the messages of both; a refusal is the answer.
+
+    Raises:
+        ClientError: nobody answers there.
+    """
     asked = [
         one.strip() for one in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if one.strip()
     ]
     try:
         onward = await session.ws_connect(
-            target, method=request.method, protocols=asked, max_msg_size=MAX_MESSAGE_BYTES, autoclose=False
+            target,
+            method=request.method,
+            headers=end_to_end(request.headers, without=(*ONLY_FOR_US, "sec-websocket-")),
+            protocols=asked,
+            max_msg_size=MAX_MESSAGE_BYTES,
+            autoclose=False,
         )
     except aiohttp.WSServerHandshakeError:
         # Refused before the upgrade: the refusal itself is what a plain request of the same path gets.
@@ -113,7 +133,7 @@ async def _websocket(request: web.Request, session: aiohttp.ClientSession, targe
         return socket
 
 
-async def _refusal(request: web.Request, session: aiohttp.ClientSession, target: str) -> web.StreamResponse:
+async def _refusal(request: web.Request, session: aiohttp.ClientSession, target: URL) -> web.StreamResponse:
     headers = {name: request.headers[name] for name in ("Upgrade", "Connection") if name in request.headers}
     headers |= {name: value for name, value in request.headers.items() if name.startswith("Sec-WebSocket-")}
     async with session.request(request.method, target, headers=headers) as answer:

@@ -49,6 +49,7 @@ from gitkube.server.forms import Shaper
 from gitkube.server.negotiation import wanted_form
 from gitkube.server.paths import Target, method_not_allowed
 from gitkube.server.pods import PodEndpoints
+from gitkube.server.proxy import ProxyEndpoints
 from gitkube.server.watches import Watches
 
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -71,10 +72,13 @@ Handler = Callable[[web.Request, Target, Context], Awaitable[web.StreamResponse]
 
 
 class Resources:
-    def __init__(self, verbs: VerbsApi, watches: Watches, pods: PodEndpoints, shaper: Shaper) -> None:
+    def __init__(
+        self, verbs: VerbsApi, watches: Watches, pods: PodEndpoints, proxy: ProxyEndpoints, shaper: Shaper
+    ) -> None:
         self._verbs = verbs
         self._watches = watches
         self._pods = pods
+        self._proxy = proxy
         self._shaper = shaper
 
     async def handle(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:
@@ -104,6 +108,8 @@ class Resources:
             return self._create if method == "POST" and not target.name else self._not_allowed
         if target.subresource in self._pods.subresources:
             return self._pods.handle
+        if target.subresource == "proxy":
+            return self._proxy.handle
         if target.subresource in _POST_SUBRESOURCES:
             return self._post_subresource if method == "POST" else self._not_allowed
         if target.subresource == "finalize":
@@ -112,6 +118,8 @@ class Resources:
             return {"GET": self._get_subresource, "PUT": self._update, "PATCH": self._patch}.get(
                 method, self._not_allowed
             )
+        if target.is_watch:
+            return self._watches.handle if method == "GET" else self._not_allowed
         if method == "PUT" and target.kind.custom is not None and not target.name:
             raise bad_request("name must be provided")
         if (
@@ -121,9 +129,8 @@ class Resources:
         ):
             return self._create  # of custom resources, the name in a path counts for nothing here
         if target.name:
-            is_watch = method == "GET" and queries.flag(request.query, "watch")
             return {
-                "GET": self._watches.handle if is_watch else self._get,
+                "GET": self._get,
                 "PUT": self._update,
                 "PATCH": self._patch,
                 "DELETE": self._delete,
@@ -310,7 +317,7 @@ def _apply_body(body: bytes, context: Context) -> Object:
 
 
 async def _delete_body(request: web.Request, context: Context) -> Object | None:
-    if not request.can_read_body or not await read_body(request):
+    if not await read_body(request):
         return None
     body = await read_value(request, context)
     if body is not None and not isinstance(body, dict):

@@ -1,8 +1,12 @@
 """Watches over HTTP: one JSON document a line, for as long as the client listens.
 
 The headers leave at once, so that a client knows that the watch stands. Each event's bytes are made once by
-the cache and shared by all; only tables and partial objects are made for the one who asked. What goes wrong
-after the headers is told as a last event of type ERROR with a Status, as Kubernetes does; 410 among them.
+the cache and shared by all; only tables and partial objects are made for the one who asked. That the
+version is too old, and what goes wrong later, is told as a last event of type ERROR with a Status, as
+Kubernetes does; who may not watch, or asks for nonsense, gets an HTTP status.
+
+A client that does not read holds up nobody: what waits for it is bounded by the connection's buffer, and when
+it has taken nothing for a while, its connection is cut.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 from aiohttp import web
@@ -26,7 +31,9 @@ from gitkube.server.paths import Target
 MIN_TIMEOUT_S = 1800
 """A watch that asks for no timeout ends after one to two of these, so that clients spread over servers."""
 FIRST_ITEM_WAIT_S = 0.02
-"""How long a refusal (403, 410) may take to be an HTTP status; later it is an ERROR event."""
+"""How long a refusal may take to be an HTTP status; later it is an ERROR event."""
+STALLED_AFTER_S = 30.0
+"""A client whose connection takes no bytes for so long is gone, or does not read: its watch is cut."""
 
 
 class Watches:
@@ -43,10 +50,9 @@ class Watches:
             StatusError: it is refused before the headers have left.
         """
         form = wanted_form(request.headers.get("Accept", ""))
-        options = queries.watch_options(request.query, target.name)
-        timeout_s = queries.number(request.query, "timeoutSeconds")
-        if not timeout_s:
-            timeout_s = int(MIN_TIMEOUT_S * (1 + self._rng.random()))
+        asked_s = queries.whole_number(request.query, "timeoutSeconds") or 0
+        timeout_s = float(asked_s) if asked_s > 0 else MIN_TIMEOUT_S * (1 + self._rng.random())
+        options = replace(queries.watch_options(request.query, target.name), timeout_s=timeout_s)
         items = self._verbs.watch(context, target.kind, target.namespace, options)
         writer = _EventWriter(target.kind, form, request.query.get("includeObject", ""), self._shaper)
         with self._lifetime.long_request():
@@ -63,7 +69,7 @@ class Watches:
         first = asyncio.ensure_future(_step(items))
         try:
             await asyncio.wait([first], timeout=FIRST_ITEM_WAIT_S)
-            if first.done() and (error := first.exception()) is not None:
+            if first.done() and (error := first.exception()) is not None and not _is_told_as_event(error):
                 raise error
             response.enable_chunked_encoding()
             await response.prepare(request)
@@ -72,7 +78,11 @@ class Watches:
                     await self._pump(response, items, first, writer)
             except TimeoutError:
                 pass  # its time is over: a clean end, after which clients watch again
-            await response.write_eof()
+            async with asyncio.timeout(STALLED_AFTER_S):
+                await response.write_eof()
+        except (_StalledError, TimeoutError):
+            if request.transport is not None:
+                request.transport.abort()
         except ConnectionError:
             pass  # the client went away, which is how most watches end
         finally:
@@ -94,11 +104,29 @@ class Watches:
             item = await first
             if item is None:
                 return
-            await response.write(writer.encode(item))
+            await _write(response, writer.encode(item))
             async for item in items:
-                await response.write(writer.encode(item))
+                await _write(response, writer.encode(item))
         except StatusError as error:
-            await response.write(_error_event(error))
+            await _write(response, _error_event(error))
+
+
+class _StalledError(Exception):
+    """The client takes nothing any more."""
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    try:
+        async with asyncio.timeout(STALLED_AFTER_S) as patience:
+            await response.write(data)
+    except TimeoutError as error:
+        if patience.expired():
+            raise _StalledError from error
+        raise  # the time of the whole watch is over
+
+
+def _is_told_as_event(error: BaseException) -> bool:
+    return isinstance(error, StatusError) and error.code in (410, 504)
 
 
 async def _step(items: AsyncIterator[WatchItem]) -> WatchItem | None:

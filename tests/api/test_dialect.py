@@ -114,7 +114,6 @@ def test_reading_pods_is_not_the_right_to_run_commands_in_them(call: Caller) -> 
 @pytest.mark.parametrize(
     ("method", "path", "code"),
     [
-        ("GET", "/nothing", 404),
         ("GET", "/api/v1/nothings", 404),
         ("GET", "/api/v2", 404),
         ("GET", "/version/x", 404),
@@ -297,12 +296,77 @@ def test_a_watch_ends_in_good_order_when_its_time_is_over(call: Caller, namespac
     assert call("GET", "/version").code == 200  # on the same connection
 
 
-def test_a_watch_from_the_past_is_410(cluster: LiveCluster, call: Caller, namespace: str) -> None:
+def test_a_watch_from_the_past_is_told_so_by_an_event(
+    cluster: LiveCluster, call: Caller, namespace: str
+) -> None:
     path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
     version = call("GET", path).json["metadata"]["resourceVersion"]
     cluster.forget_leases(namespace)
     answer = call("GET", f"{path}?watch=1&resourceVersion={version}")
-    assert (answer.code, answer.json["reason"]) == (410, "Expired")
+    event = answer.json
+    assert (answer.code, event["type"]) == (200, "ERROR")
+    assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
+
+
+def test_a_watch_by_the_old_path(call: Caller, namespace: str) -> None:
+    call("POST", f"/api/v1/namespaces/{namespace}/configmaps", config_map("a"), JSON)
+    answer = call("GET", f"/api/v1/watch/namespaces/{namespace}/configmaps/a?timeoutSeconds=1")
+    assert (answer.json["type"], answer.json["object"]["metadata"]["name"]) == ("ADDED", "a")
+    assert call("GET", f"/api/v1/watch/namespaces/{namespace}/pods/a/log").code == 404
+
+
+def test_a_watch_with_bookmarks_has_one_before_it_ends(call: Caller, namespace: str) -> None:
+    query = "watch=1&allowWatchBookmarks=true&timeoutSeconds=2"
+    answer = call("GET", f"/api/v1/namespaces/{namespace}/configmaps?{query}")
+    assert [json.loads(line)["type"] for line in answer.body.splitlines()] == ["BOOKMARK"]
+
+
+def test_a_watch_list_may_do_without_what_is_there(call: Caller, namespace: str) -> None:
+    call("POST", f"/api/v1/namespaces/{namespace}/configmaps", config_map("a"), JSON)
+    query = "watch=1&sendInitialEvents=false&resourceVersionMatch=NotOlderThan&timeoutSeconds=1"
+    answer = call("GET", f"/api/v1/namespaces/{namespace}/configmaps?{query}")
+    assert (answer.code, answer.body) == (200, b"")
+
+
+# ---------------------------------------------------------------------- how answers are written
+
+
+def test_who_asks_for_yaml_gets_yaml(call: Caller, namespace: str) -> None:
+    call("POST", f"/api/v1/namespaces/{namespace}/configmaps", config_map("a"), JSON)
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    answer = call("GET", path, headers={"Accept": "application/yaml"})
+    assert answer.headers["Content-Type"] == "application/yaml"
+    assert answer.body.startswith(b"apiVersion: v1\nitems:\n- apiVersion: v1\n")
+
+
+@pytest.mark.parametrize(
+    ("query", "agent", "is_pretty"),
+    [
+        ("?pretty=true", "kubectl/v1.37", True),
+        ("", "curl/8.1", True),
+        ("", "Mozilla/5.0", True),
+        ("?pretty=false", "curl/8.1", False),
+        ("", "kubectl/v1.37", False),
+    ],
+)
+def test_people_get_indented_answers(call: Caller, query: str, agent: str, is_pretty: bool) -> None:
+    answer = call("GET", f"/api/v1/namespaces/default{query}", headers={"User-Agent": agent})
+    assert answer.body.startswith(b'{\n  "') == is_pretty
+    assert answer.json["kind"] == "Namespace"
+
+
+def test_an_unknown_path_says_which_there_are(call: Caller) -> None:
+    answer = call("GET", "/nothing")
+    assert answer.code == 404
+    assert {"/api", "/apis/apps/v1", "/readyz/etcd", "/metrics"} <= set(answer.json["paths"])
+
+
+def test_health_is_told_check_by_check(call: Caller) -> None:
+    assert call("GET", "/readyz/etcd").body == b"ok"
+    assert call("GET", "/livez/nothing").code == 404
+    text = call("GET", "/readyz?verbose&exclude=etcd&exclude=moon").body.decode()
+    assert "[+]etcd excluded: ok\n[+]informer-sync ok\n" in text
+    assert text.endswith('cannot be excluded: no matches for "moon"\nreadyz check passed\n')
 
 
 # ---------------------------------------------------------------------- discovery and schemas

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
+from asyncio import StreamReader, StreamWriter
+
+import pytest
 
 from tests.support.live_cluster import LiveCluster, running_pod
 
@@ -87,3 +92,42 @@ def test_port_forward_carries_many_connections(cluster: LiveCluster, namespace: 
     finally:
         forwarding.kill()
         forwarding.communicate()
+
+
+async def upgraded(cluster: LiveCluster, path: str, protocol: str) -> tuple[StreamReader, StreamWriter, str]:
+    """A connection that asked for SPDY, and the head of the answer."""
+    context = ssl.create_default_context(cadata=cluster.pki.ca_pem.decode())
+    host, port = cluster.url.removeprefix("https://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+    head = [f"POST {path} HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: SPDY/3.1"]
+    head += [f"{name}: {value}" for name, value in cluster.bearer().items()]
+    head += [f"X-Stream-Protocol-Version: {protocol}", "Content-Length: 0", "", ""]
+    writer.write("\r\n".join(head).encode())
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    return reader, writer, answer.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "protocol"),
+    [("exec?command=cat&stdin=true&stdout=true", "v4.channel.k8s.io"), ("portforward", "portforward.k8s.io")],
+)
+async def test_who_upgrades_to_spdy_and_speaks_something_else_is_cut(
+    cluster: LiveCluster, namespace: str, path: str, protocol: str
+) -> None:
+    await asyncio.to_thread(running_pod, cluster, namespace, "one")
+    at = f"/api/v1/namespaces/{namespace}/pods/one/{path}"
+    reader, writer, head = await upgraded(cluster, at, protocol)
+    assert head.startswith("HTTP/1.1 101 ")
+    assert f"X-Stream-Protocol-Version: {protocol}" in head
+    writer.write(b"\x80\x09" + b"x" * 5000)
+    assert await asyncio.wait_for(reader.read(), 30) == b""
+    writer.close()
+
+
+async def test_a_protocol_that_is_not_served_is_named(cluster: LiveCluster, namespace: str) -> None:
+    await asyncio.to_thread(running_pod, cluster, namespace, "one")
+    at = f"/api/v1/namespaces/{namespace}/pods/one/exec?command=cat&stdout=true"
+    reader, writer, head = await upgraded(cluster, at, "v1.channel.k8s.io")
+    assert head.startswith("HTTP/1.1 403 ")
+    assert b"server accepts [v4.channel.k8s.io]" in await asyncio.wait_for(reader.readuntil(b"403"), 30)
+    writer.close()

@@ -25,12 +25,14 @@ async def test_recorded_answers_are_ours(
     unexpected: list[str] = []
     equal: list[str] = []
     played = cases(name)
-    async with server(tmp_path) as socket, webhook_server(tmp_path / "webhook") as webhook:
+    async with (
+        server(tmp_path) as (socket, compact),
+        webhook_server(tmp_path / "webhook") as webhook,
+    ):
         connection = Connection(socket)
         for case in played:
-            difference = await Replay(connection, case, webhook).difference(
-                may_retry=case["name"] not in known
-            )
+            replay = Replay(connection, case, webhook, compact)
+            difference = await replay.difference(may_retry=case["name"] not in known)
             if not difference:
                 equal.append(case["name"])
             elif case["name"] not in known:

@@ -29,6 +29,8 @@ class FakeKubelet:
         self.broken: set[str] = set()
         self.ending: dict[str, str] = {}
         """Image -> the phase its pods end in."""
+        self.ending_s: dict[str, float] = {}
+        """Image -> how long its pods run, where that is not a second."""
         self._pods = Informer(client, POD, clock=clock)
         self._pods.add_handler(lambda before, after: self._wake.set())
 
@@ -50,6 +52,8 @@ class FakeKubelet:
             self._once(group, ("stop", meta.uid(pod)), self._stop(pod))
         elif phase == "Pending":
             self._once(group, ("start", meta.uid(pod)), self._start(pod))
+        elif phase == "Running" and (names := _waiting_ephemeral(pod)):
+            self._once(group, ("debug " + " ".join(names), meta.uid(pod)), self._start_ephemeral(pod))
 
     def _once(self, group: asyncio.TaskGroup, key: tuple[str, str], work: object) -> None:
         assert asyncio.iscoroutine(work)
@@ -65,20 +69,45 @@ class FakeKubelet:
         is_ready = image not in self.broken
         await self._status(pod, "Running", is_ready)
         if image in self.ending:
-            await self._clock.sleep(1.0)
+            await self._clock.sleep(self.ending_s.get(image, 1.0))
             await self._status(pod, self.ending[image], False)
+
+    async def _start_ephemeral(self, pod: Object) -> None:
+        state = {"running": {"startedAt": rfc3339(self._clock.now())}}
+        statuses = [
+            {
+                "name": one["name"], "image": one["image"], "imageID": "", "ready": False,
+                "restartCount": 0, "state": state,
+            }
+            for one in pod["spec"]["ephemeralContainers"]
+        ]  # fmt: skip
+        patch = {"status": {"ephemeralContainerStatuses": statuses}}
+        await self._client.patch(POD, meta.name(pod), meta.namespace(pod), patch, subresource="status")
 
     async def _status(self, pod: Object, phase: str, is_ready: bool) -> None:
         now = rfc3339(self._clock.now())
-        status = {
+        status: Object = {
             "phase": phase,
             "podIP": f"10.42.0.{next(self._addresses)}",
             "startTime": now,
             "conditions": [
                 {"type": "PodScheduled", "status": "True", "lastTransitionTime": now},
+                {"type": "Initialized", "status": "True", "lastTransitionTime": now},
+                {"type": "ContainersReady", "status": str(is_ready), "lastTransitionTime": now},
                 {"type": "Ready", "status": str(is_ready), "lastTransitionTime": now},
             ],
         }
+        is_over = phase in ("Succeeded", "Failed")
+        code, reason = (0, "Completed") if phase == "Succeeded" else (1, "Error")
+        ended = {"exitCode": code, "reason": reason, "startedAt": now, "finishedAt": now}
+        status["containerStatuses"] = [
+            {
+                "name": one["name"], "image": one["image"], "imageID": "", "ready": is_ready,
+                "restartCount": 0, "started": not is_over,
+                "state": {"terminated": ended} if is_over else {"running": {"startedAt": now}},
+            }
+            for one in pod["spec"]["containers"]
+        ]  # fmt: skip
         patch = {"metadata": {"uid": meta.uid(pod)}, "status": status}
         try:
             await self._client.patch(POD, meta.name(pod), meta.namespace(pod), patch, subresource="status")
@@ -95,3 +124,10 @@ class FakeKubelet:
         except StatusError as error:
             if not is_not_found(error):
                 raise
+
+
+def _waiting_ephemeral(pod: Object) -> list[str]:
+    """Ephemeral containers that nothing is known of."""
+    known = {one["name"] for one in (pod.get("status") or {}).get("ephemeralContainerStatuses") or []}
+    wanted = [str(one["name"]) for one in pod["spec"].get("ephemeralContainers") or []]
+    return [name for name in wanted if name not in known]

@@ -1,4 +1,7 @@
-"""Pods that are not there: logs and commands answered from memory, as a host would answer them."""
+"""Pods that are not there: logs and commands answered from memory, as a host would answer them.
+
+A port of a pod answers in capitals, unless a real server of the test stands behind it (`behind`).
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,8 @@ class FakeStreams:
         self.log_requests: list[LogOptions] = []
         self.exec_requests: list[ExecOptions] = []
         self.sizes: list[bytes] = []
+        self.behind: dict[int, int] = {}
+        """Port of a pod -> port on this machine that plays it."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def logs(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
@@ -79,7 +84,8 @@ class FakeStreams:
 
     async def port_forward(self, pod: Object, port: int) -> FakeSession:
         session = FakeSession()
-        self._run(self._shout(session))
+        at = self.behind.get(port)
+        self._run(self._shout(session) if at is None else self._connect(session, at))
         return session
 
     def _run(self, coroutine: Any) -> None:
@@ -116,3 +122,25 @@ class FakeStreams:
                 break
             session.say(STDOUT, data.upper())
         session.end({"exitCode": 0})
+
+    async def _connect(self, session: FakeSession, port: int) -> None:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            session.end({"error": f"connection to port {port} refused", "reason": "Refused"})
+            return
+        inbound = asyncio.ensure_future(_write_all(session, writer))
+        try:
+            while data := await reader.read(65536):
+                session.say(STDOUT, data)
+            session.end({"exitCode": 0})
+        finally:
+            inbound.cancel()
+            writer.close()
+
+
+async def _write_all(session: FakeSession, writer: asyncio.StreamWriter) -> None:
+    while data := (await session.inbound.get())[1]:
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()

@@ -13,7 +13,7 @@ import gzip
 import json
 import random
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from gitkube.api.settings import ApiSettings
 from gitkube.api.streams import PodStreams
 from gitkube.clock import SystemClock
 from gitkube.server.app import create_app
+from gitkube.store.protocol import Revision
 from tests.support.oracle_comparison import Bindings, Comparison
 from tests.support.oracle_newer import in_newer_versions
 from tests.support.oracle_webhook import asked_since, in_the_old_form, recorded_of, set_up
@@ -38,6 +39,7 @@ _SETTINGS = ApiSettings(service_cidr="10.96.0.0/16", mounts_tokens=False)
 _ANSWER_WITHIN_S = 60.0
 _MAX_RETRY_S = 2.0
 
+Compact = Callable[[], Awaitable[None]]
 Case = dict[str, Any]
 Step = dict[str, Any]
 
@@ -82,8 +84,8 @@ class SteppingClock(SystemClock):
 
 
 @contextlib.asynccontextmanager
-async def server(directory: Path) -> AsyncIterator[Path]:
-    """A fresh API server; the path of its socket."""
+async def server(directory: Path) -> AsyncIterator[tuple[Path, Compact]]:
+    """A fresh API server; the path of its socket, and what makes its store forget the past."""
     fixed = {ADMIN_TOKEN: _ADMIN}
     async with real_api(
         directory / "store", clock=SteppingClock(), settings=_SETTINGS, fixed_tokens=fixed
@@ -100,7 +102,7 @@ async def server(directory: Path) -> AsyncIterator[Path]:
         path = directory / "api.sock"
         await web.UnixSite(runner, str(path)).start()
         try:
-            yield path
+            yield path, lambda: api.store.compact(Revision(api.cache.revision))
         finally:
             await runner.cleanup()
 
@@ -170,8 +172,9 @@ class Connection:
 class Replay:
     """One case on one server."""
 
-    def __init__(self, connection: Connection, case: Case, webhook: WebhookServer) -> None:
+    def __init__(self, connection: Connection, case: Case, webhook: WebhookServer, compact: Compact) -> None:
         self._connection = connection
+        self._compact = compact
         self._case = case
         self._webhook = webhook
         known = {
@@ -184,9 +187,6 @@ class Replay:
 
     async def difference(self, *, may_retry: bool) -> str:
         """The first difference, or "" when every answer is the recorded one."""
-        needs = self._case.get("needs", [])
-        if "compaction" in needs:
-            return "the store is to be compacted in between"
         set_up(self._webhook, self._case, self._bindings.fill)
         if found := await self._prepare():
             return found
@@ -220,6 +220,9 @@ class Replay:
         return ""
 
     async def _play(self, step: Step, retry_s: float) -> str:
+        if step.get("compact"):
+            await self._compact()
+        await asyncio.sleep(step.get("pause_s", 0))
         end_s = asyncio.get_running_loop().time() + retry_s
         while True:
             trial = self._bindings.copy()

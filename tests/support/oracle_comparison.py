@@ -219,4 +219,6 @@ def essence(status: dict[str, Any]) -> dict[str, Any]:
     named = {key: details[key] for key in ("name", "group", "kind") if details.get(key)}
     if named.get("group") == "extensions":  # where Ingresses and NetworkPolicies came from
         named["group"] = "networking.k8s.io"
+    if token := (status.get("metadata") or {}).get("continue"):
+        named["continue"] = token
     return {"code": status.get("code"), "reason": status.get("reason", ""), **named, "causes": sorted(causes)}

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from gitkube.api import errors
 from gitkube.api.admission.request import AdmissionRequest, Verb
-from gitkube.api.cache import WatchCache, encode
+from gitkube.api.cache import WatchCache
 from gitkube.api.keys import object_key
+from gitkube.api.stored import encode
 from gitkube.objects import meta, quota
 from gitkube.objects.kinds import PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, SERVICE, Kind
 from gitkube.objects.pods import Resources

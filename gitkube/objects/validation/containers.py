@@ -51,7 +51,7 @@ def check_containers(causes: Causes, spec: Mapping[str, Any], path: str) -> None
     for field in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(field) or ()):
             where = f"{path}.{field}[{index}]"
-            _check_container(causes, container, where, spec, volumes)
+            check_container(causes, container, where, spec, volumes)
             name = container.get("name") or ""
             if name in seen:
                 causes.duplicate(f"{where}.name", name)
@@ -76,9 +76,14 @@ def _check_init(causes: Causes, container: Mapping[str, Any], path: str) -> None
         causes.one_of(f"{path}.restartPolicy", container["restartPolicy"], _RESTART_POLICIES)
 
 
-def _check_container(
+def check_container(
     causes: Causes, container: Mapping[str, Any], path: str, spec: Mapping[str, Any], volumes: set[Any]
 ) -> None:
+    """
+    Args:
+        spec: of the pod.
+        volumes: the names of those that the pod has.
+    """
     name = container.get("name") or ""
     if name:
         causes.invalids(f"{path}.name", name, names.dns_label(name))

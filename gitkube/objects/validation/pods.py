@@ -35,7 +35,11 @@ _UPDATE_MESSAGE = (
 def check_pod(causes: Causes, pod: Object) -> None:
     spec = pod.get("spec") or {}
     check_pod_spec(causes, spec, "spec")
-    if spec.get("ephemeralContainers") and not spec.get("nodeName"):
+
+
+def check_pod_create(causes: Causes, pod: Object) -> None:
+    """What may come to a pod only later."""
+    if (pod.get("spec") or {}).get("ephemeralContainers"):
         causes.forbidden("spec.ephemeralContainers", "cannot be set on create")
 
 

@@ -98,6 +98,7 @@ _CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
     kinds.PRIORITY_LEVEL_CONFIGURATION: extension.check_priority_level,
 }
 _CREATE_CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
+    kinds.POD: pods.check_pod_create,
     kinds.INGRESS: routing.check_ingress_create,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.check_definition_create,
     kinds.PRIORITY_CLASS: policy.check_priority_class_create,

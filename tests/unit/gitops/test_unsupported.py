@@ -60,10 +60,10 @@ TAKEN = {
     "ClusterRoleBinding", "CustomResourceDefinition", "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ReplicationController", "CronJob",
-    "ResourceQuota", "PodDisruptionBudget",
+    "ResourceQuota", "PodDisruptionBudget", "FlowSchema", "PriorityLevelConfiguration",
 }  # fmt: skip
 WARNED = {
-    "FlowSchema", "PriorityLevelConfiguration", "RuntimeClass",
+    "RuntimeClass",
 }  # fmt: skip
 
 

@@ -153,3 +153,81 @@ def test_a_start_that_must_wait_for_its_next_try_says_when() -> None:
     waiting = ContainerRecord("web", retry_at_s=NOW + 7)
     plan = decide.make_plan(pod(), record(web=waiting), NOW)
     assert plan.start == [] and plan.wake_at_s == NOW + 7
+
+
+def with_debugger(**container: Any) -> dict[str, Any]:
+    wanted = pod("web")
+    wanted["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "busybox:1", **container}]
+    return wanted
+
+
+def test_a_container_for_debugging_is_started_beside_the_others() -> None:
+    plan = decide.make_plan(with_debugger(), record(web=running()), NOW)
+    assert (plan.start, plan.stop, plan.phase) == (["debug"], {}, "Running")
+
+
+def test_a_container_for_debugging_starts_even_where_nothing_else_does() -> None:
+    crashed = exited(1, ago_s=1, crashes=5)
+    assert decide.make_plan(with_debugger(), record(web=crashed), NOW).start == ["debug"]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_container_for_debugging_is_never_started_again(code: int) -> None:
+    ended = exited(code, name="debug", ago_s=3600)
+    plan = decide.make_plan(with_debugger(), record(web=running(), debug=ended), NOW)
+    assert (plan.start, plan.phase) == ([], "Running")
+
+
+def test_a_pod_that_is_over_takes_its_debugger_along() -> None:
+    wanted = with_debugger()
+    wanted["spec"]["restartPolicy"] = "Never"
+    plan = decide.make_plan(wanted, record(web=exited(0), debug=running("debug")), NOW)
+    assert (plan.phase, list(plan.stop)) == ("Succeeded", ["debug"])
+
+
+def resizable(policy: str = "", **resources: Any) -> dict[str, Any]:
+    wanted = pod("web")
+    container = wanted["spec"]["containers"][0]
+    container["resources"] = resources
+    if policy:
+        container["resizePolicy"] = [{"resourceName": "memory", "restartPolicy": policy}]
+    return wanted
+
+
+def having(**resources: Any) -> ContainerRecord:
+    entry = running()
+    entry.resources = resources
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("policy", "before", "after", "way"),
+    [
+        ("", {"cpu": "100m"}, {"cpu": "0.1"}, decide.NOTHING),
+        ("", {"cpu": "100m"}, {"cpu": "200m"}, decide.IN_PLACE),
+        ("", {"memory": "64Mi"}, {"memory": "32Mi"}, decide.IN_PLACE),
+        ("NotRequired", {"memory": "64Mi"}, {"memory": "32Mi"}, decide.IN_PLACE),
+        ("RestartContainer", {"cpu": "100m"}, {"cpu": "200m"}, decide.IN_PLACE),
+        ("RestartContainer", {"memory": "64Mi"}, {"memory": "32Mi"}, decide.RESTART),
+    ],
+)
+def test_other_resources_are_given_in_place_unless_the_policy_wants_a_new_start(
+    policy: str, before: dict[str, str], after: dict[str, str], way: str
+) -> None:
+    wanted, entry = resizable(policy, limits=after), having(limits=before)
+    assert decide.resize_of(wanted["spec"]["containers"][0], entry) == way
+    plan = decide.make_plan(wanted, record(web=entry), NOW)
+    assert plan.resize == (["web"] if way == decide.IN_PLACE else [])
+    assert list(plan.stop) == (["web"] if way == decide.RESTART else [])
+
+
+def test_a_container_whose_resources_nobody_wrote_down_is_left_alone() -> None:
+    plan = decide.make_plan(resizable(limits={"cpu": "1"}), record(web=running()), NOW)
+    assert (plan.resize, plan.stop) == ([], {})
+
+
+def test_a_resize_beyond_the_host_is_infeasible_and_changes_nothing() -> None:
+    wanted, entry = resizable("RestartContainer", requests={"cpu": "5"}), having(requests={"cpu": "1"})
+    plan = decide.make_plan(wanted, record(web=entry), NOW, allocatable={"cpu": "4", "memory": "8Gi"})
+    assert (plan.resize, plan.stop) == ([], {})
+    assert plan.resize_infeasible == "Node didn't have enough capacity: cpu, requested: 5000m, capacity: 4"

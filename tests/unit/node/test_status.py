@@ -102,3 +102,28 @@ def test_a_record_survives_the_disk() -> None:
     ended = Ended(1, "Error", 1.0, 2.0, "id", "m")
     record = PodRecord("u", "n", "p", 3.0, {"web": running(ended=ended, last=ended)}, has_sandbox=True)
     assert PodRecord.from_json({**record.to_json(), "of-a-later-version": 1}) == record
+
+
+def test_a_container_for_debugging_is_told_apart_and_keeps_nobody_from_being_ready() -> None:
+    pod = {**POD, "spec": {**POD["spec"], "ephemeralContainers": [{"name": "debug", "image": "busybox:1"}]}}
+    status = status_of(pod, running())
+    (debug,) = status["ephemeralContainerStatuses"]
+    assert debug["state"]["waiting"]["reason"] == "ContainerCreating"
+    assert condition(status, "Ready")["status"] == "True"
+    assert [entry["name"] for entry in status["containerStatuses"]] == ["web"]
+
+
+def test_a_container_says_which_resources_it_has() -> None:
+    given = {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}}
+    (container,) = status_of(POD, running(resources=given))["containerStatuses"]
+    assert (container["resources"], container["allocatedResources"]) == (given, {"cpu": "100m"})
+
+
+def test_a_resize_shows_while_it_is_under_way_and_what_stops_it() -> None:
+    wanted = {"name": "web", "image": "web:1", "resources": {"limits": {"memory": "32Mi"}}}
+    pod = {**POD, "spec": {**POD["spec"], "containers": [wanted]}}
+    entry = running(resources={"limits": {"memory": "64Mi"}}, resize_error="device or resource busy")
+    progress = condition(status_of(pod, entry), "PodResizeInProgress")
+    assert (progress["reason"], progress["message"]) == ("Error", "device or resource busy")
+    entry.resources = wanted["resources"]
+    assert not [one for one in status_of(pod, entry)["conditions"] if "Resize" in one["type"]]
