@@ -40,6 +40,8 @@ def range_key(range_name: str, item: str) -> bytes:
 
 def parse_key(key: bytes) -> Place | None:
     """The place that a key names, or None when it is none of an object."""
+    if key == RING_KEY:
+        return None
     parts = key.decode().split("/")
     if len(parts) == 5:
         _, _, group, plural, name = parts
