@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="specs whose name contains this")
     parser.add_argument("--quick", action="store_true", help="those that take moments and need no hosts")
     parser.add_argument("--at-once", type=int, default=12, help="how many checks run side by side")
+    parser.add_argument("--patient", action="store_true", help="wait seven minutes for compaction, too")
     parser.add_argument("--write", action="store_true", help="write the page of the reference")
     parser.add_argument("--verbose", action="store_true", help="tell what passes, too")
     arguments = parser.parse_args()
@@ -63,7 +64,11 @@ def main() -> int:
 
     began = time.monotonic()
     with _cluster(arguments.kubeconfig) as kubeconfig:
-        outcomes = asyncio.run(run(kubeconfig, kubectl, specs, at_once=arguments.at_once, tell=tell))
+        outcomes = asyncio.run(
+            run(
+                kubeconfig, kubectl, specs, at_once=arguments.at_once, is_patient=arguments.patient, tell=tell
+            )
+        )
     print(summary(outcomes))
     tried = sum(outcome.result != NOT_YET for outcome in outcomes)
     print(f"{tried} checks in {time.monotonic() - began:.0f} s")

@@ -38,6 +38,8 @@ class Trial:
     api: Api
     kubeconfig: Path
     kubectl_path: str
+    patience_s: int = 10
+    """How long to wait for what the server does only after minutes."""
     namespace: str = ""
     _namespaces: list[str] = field(default_factory=list)
     _leftovers: list[str] = field(default_factory=list)

@@ -179,6 +179,7 @@ async def a_quota_is_updated_and_deleted(t: Trial) -> None:
     )
     read = await t.api.get(path)
     read["spec"]["hard"] = {"cpu": "2", "memory": "1Gi"}
+    read["metadata"].pop("resourceVersion")  # the quota's controller may write at the same time
     updated = await t.api.put(path, read)
     require(updated["spec"]["hard"] == {"cpu": "2", "memory": "1Gi"}, f"it has {updated['spec']}")
     await t.api.delete(path)
