@@ -16,11 +16,12 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
 import structlog
 from sortedcontainers import SortedDict
 
+from gitkube.api.custom.conversion import Conversion
 from gitkube.api.custom.views import KindView
 from gitkube.api.errors import StatusError, gone, unavailable
 from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
@@ -28,7 +29,7 @@ from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.api.stored import StoredObject, decode, document_of
 from gitkube.clock import Clock
-from gitkube.objects.custom.definition import is_established, with_storage
+from gitkube.objects.custom.definition import CustomKind, is_established, with_storage
 from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION as _DEFINITIONS
 from gitkube.objects.kinds import Kind
 from gitkube.objects.meta import key_of, split_key
@@ -118,15 +119,16 @@ class CacheEvent:
             return self._as("MODIFIED" if before else "ADDED")
         return self._as("DELETED") if before else None
 
-    def seen_by(self, view: KindView) -> CacheEvent:
-        """The event as it is to watchers of one version of a custom resource; made once for all of them."""
-        found = self._seen.get(view)
-        if found is None:
-            namespace, name = split_key(self.key)
-            place = Place(view.kind.group, view.kind.plural, namespace, name)
-            before = view.see(self.previous) if self.previous is not None else None
-            found = CacheEvent(place, view.see(self.object), before, self.revision, self.is_delete)
-            self._seen[view] = found
+    def known_to(self, view: KindView) -> CacheEvent | None:
+        """The event as watchers of one version of a custom resource see it, if it was shown to one."""
+        return self._seen.get(view)
+
+    def seen_by(self, view: KindView, object: Object, previous: Object | None) -> CacheEvent:
+        """The event with the objects as one version sees them; kept for all watchers of it."""
+        namespace, name = split_key(self.key)
+        place = Place(view.kind.group, view.kind.plural, namespace, name)
+        found = CacheEvent(place, object, previous, self.revision, self.is_delete)
+        self._seen[view] = found
         return found
 
     def _as(self, type: str) -> Item:
@@ -167,6 +169,9 @@ class KindCache:
     def get(self, name: str, namespace: str = "") -> Object | None:
         found: Object | None = self.objects.get(key_of(namespace, name))
         return found
+
+    def has(self, name: str, namespace: str = "") -> bool:
+        return key_of(namespace, name) in self.objects
 
     def select(self, namespace: str = "", after: Key = "") -> Iterator[tuple[Key, Object]]:
         """Objects of a namespace ("": all) in the order of their keys, those after a key only."""
@@ -239,7 +244,9 @@ class KindCache:
                 position += 1
                 if namespace and event.namespace != namespace:
                     continue
-                item = (event if view is None else event.seen_by(view)).item(matches)
+                if view is not None:
+                    event = event.known_to(view) or await view.see_event(event)
+                item = event.item(matches)
                 if item is not None:
                     yield item
             if position < self._first or epoch != self._epoch:
@@ -281,6 +288,8 @@ class WatchCache:
         self.sealing = sealing
         """How Secrets lie in the store; None leaves them open."""
         self.registry = registry if registry is not None else Registry()
+        self.conversion: Conversion | None = None
+        """Asks the conversion webhooks of definitions; set by whoever can call webhooks."""
         self._views: dict[tuple[str, str, str], KindView] = {}
         """Group, version and plural of a custom kind -> its objects."""
         self._defined: dict[str, tuple[Kind, ...]] = {}
@@ -316,6 +325,16 @@ class WatchCache:
         if view is None:
             raise StatusError(404, "NotFound", "the server could not find the requested resource", details={})
         return view
+
+    async def convert(self, custom: CustomKind, objects: Sequence[Object], version: str) -> list[Object]:
+        """Objects in another version, as the webhook of their definition says.
+
+        Raises:
+            StatusError: 500, it has no answer.
+        """
+        if self.conversion is None:
+            raise StatusError(500, "InternalError", "conversion webhooks are not called here")
+        return await self.conversion.convert(custom, objects, version)
 
     @property
     def has_synced(self) -> bool:
@@ -464,14 +483,17 @@ class WatchCache:
 
     def _define(self, name: str, definition: Object | None, revision: int = 0) -> None:
         """Serve what a definition says from now on; with None, nothing of it any more."""
-        before = self._defined.pop(name, ())
         made: tuple[Kind, ...] = ()
         if definition is None:
             self.registry.forget(name)
         else:
+            version = self.registry.version
             made = self.registry.define(definition)
+            if self.registry.version == version:
+                return  # nothing new: its watches go on
             if is_established(definition):
                 made = with_storage(made, definition)
+        before = self._defined.pop(name, ())
         if made:
             self._defined[name] = made
         for kind in before:
@@ -485,7 +507,7 @@ class WatchCache:
                 )
                 base.oldest = revision
             if kind.custom is not None:
-                self._views[kind.group, kind.version, kind.plural] = KindView(base, kind, kind.custom)
+                self._views[kind.group, kind.version, kind.plural] = KindView(self, base, kind, kind.custom)
         for kind in before:
             if (base := self._kinds.get((kind.group, kind.plural))) is not None:
                 base.wake()

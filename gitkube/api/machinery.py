@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -19,6 +19,7 @@ from gitkube.api.admission.matching import served_versions
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
+from gitkube.api.custom.conversion import Conversion
 from gitkube.api.custom.definitions import Definitions
 from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.flow_control import ensure_flow_control
@@ -97,6 +98,7 @@ class Api:
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))
         self.webhooks = WebhookCaller(self.cache, rng)
         """Calls webhooks; whoever can reach the pods sets `webhooks.services.forward`."""
+        self.cache.conversion = Conversion(self.webhooks, rng)
         self._extensions = self._make_extensions()
         self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
         self.verbs = self.verbs_over(store)
@@ -125,11 +127,19 @@ class Api:
             self.webhooks,
             rng=self._rng,
             authorizer=self.authorizer,
-            versions=served_versions,
+            versions=self._served_versions,
         )
-        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
-        validating = ValidatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
+        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=self._served_versions)
+        validating = ValidatingPolicies(
+            self.cache, authorizer=self.authorizer, versions=self._served_versions
+        )
         return ExtensionRules(webhooks, mutating, validating)
+
+    def _served_versions(self, kind: Kind) -> Iterable[Kind]:
+        if kind.custom is None:
+            return served_versions(kind)
+        others = self.registry.of_definition(kind.custom.definition)
+        return (kind, *(other for other in others if other != kind))
 
     @property
     def is_ready(self) -> bool:
