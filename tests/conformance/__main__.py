@@ -56,7 +56,7 @@ def main() -> int:
 
     def tell(outcome: Outcome) -> None:
         if outcome.result not in (PASSES, IN_PART) or arguments.verbose:
-            tried = f" (try {outcome.tries})" if outcome.tries > 1 else ""
+            tried = f" (try {outcome.tries})" if outcome.result == FAILS or outcome.tries > 1 else ""
             print(
                 f"{outcome.result:14}{outcome.seconds:6.1f} s  {outcome.spec}{tried}\n    {outcome.why}",
                 flush=True,

@@ -61,8 +61,7 @@ async def run(
         async def one(check: Check, tries: int = 1) -> None:
             async with room:
                 outcome = await _tried(check, Trial(api, kubeconfig, kubectl, patience_s), tries)
-            if outcome.result != FAILS or tries > 1:
-                tell(outcome)
+            tell(outcome)
             outcomes[check.spec] = outcome
 
         async with asyncio.TaskGroup() as group:

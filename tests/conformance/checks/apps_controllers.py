@@ -158,6 +158,7 @@ async def scale_is_a_door_of_its_own(t: Trial, resource: str) -> None:
     scale = await t.api.get(path)
     require((scale["kind"], scale["spec"]["replicas"]) == ("Scale", 1), f"the scale is {scale}")
     scale["spec"]["replicas"] = 2
+    scale["metadata"].pop("resourceVersion")  # a controller may write at the same time
     updated = await t.api.put(path, scale)
     require(updated["spec"]["replicas"] == 2, "an update of the scale was lost")
     await until_pods(t, "scale", 2)
@@ -188,9 +189,10 @@ async def a_deployments_life(t: Trial) -> None:
         read = await t.api.get(path)
         read["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.example.com/updated:1"
         read["spec"]["replicas"] = 2
+        read["metadata"].pop("resourceVersion")  # its controller may write at the same time
         await t.api.put(path, read)
         await until_rolled_out(t, "life")
-        patch = {"status": {"readyReplicas": 0}}
+        patch = {"status": {"readyReplicas": 0, "availableReplicas": 0}}
         await t.api.patch(f"{path}/status", patch, MERGE_PATCH)
         await t.until_object(
             "the controller counts again", path, lambda one: one["status"].get("readyReplicas") == 2

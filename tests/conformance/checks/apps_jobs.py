@@ -304,7 +304,7 @@ async def _rest_of_the_minute(t: Trial) -> None:
     async def is_past() -> bool:
         return datetime.datetime.now(datetime.UTC) > due
 
-    await t.until("the minute is over", is_past)
+    await t.until("the minute is over", is_past, timeout_s=90)
 
 
 @check("CronJob should support CronJob API operations", quick=True)
