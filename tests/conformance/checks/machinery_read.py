@@ -36,7 +36,7 @@ async def each_group_has_its_resource(t: Trial) -> None:
         await check_discovered(t, resource)
 
 
-@check("Discovery should validate PreferredVersion for each APIGroup", quick=True)
+@check("Discovery should validate PreferredVersion for each APIGroup", serial=True, quick=True)
 async def preferred_versions_are_served(t: Trial) -> None:
     for group in (await t.api.get("/apis"))["groups"]:
         preferred = group["preferredVersion"]["groupVersion"]
@@ -79,7 +79,9 @@ async def both_roots_are_aggregated(t: Trial) -> None:
     require(plain["kind"] == "APIGroupList", "without the header it must be the old form")
 
 
-@check("AggregatedDiscovery should support aggregated discovery interface [Conformance]", quick=True)
+@check(
+    "AggregatedDiscovery should support aggregated discovery interface [Conformance]", serial=True, quick=True
+)
 async def the_aggregated_form_has_what_the_old_one_has(t: Trial) -> None:
     new = await _aggregated(t, "/apis")
     for group in (await t.api.get("/apis"))["groups"]:
