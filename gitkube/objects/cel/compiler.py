@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitkube.objects.cel import functions, operators, registry
-from gitkube.objects.cel.errors import CelEvaluationError, CelSyntaxError, no_such_overload
+from gitkube.objects.cel.control import choice, logical, optional_map, or_else
+from gitkube.objects.cel.errors import CelSyntaxError, no_such_overload
 from gitkube.objects.cel.fields import has_field, index_value, select_field, unescaped
 from gitkube.objects.cel.loops import LOOPS
 from gitkube.objects.cel.making import Code, Frame, Run, list_of, map_of, message_of
@@ -298,18 +299,7 @@ class _Compiler:
         operand, other = self.node(target), self.node(node.arguments[0])
         if operand.type not in ("dyn", "optional_type"):
             raise self._no_overload(node.function, (operand, other), node, is_method=True)
-        run, alternative, is_value = operand.run, other.run, node.function == "orValue"
-
-        def or_else(frame: Frame) -> Any:
-            value = run(frame)
-            if not isinstance(value, Optional):
-                raise no_such_overload()
-            if not value.has_value:
-                return alternative(frame)
-            return value.value if is_value else value
-
-        cost = operand.cost + other.cost + 1
-        return Code(or_else, cost, "dyn" if is_value else "optional_type")
+        return or_else(operand, other, is_value=node.function == "orValue")
 
     # ------------------------------------------------------------------ logic
 
@@ -317,26 +307,7 @@ class _Compiler:
         codes = [self.node(part) for part in parts]
         if any(code.type not in ("bool", "dyn") for code in codes):
             raise self._no_overload(sign, codes[:2], parts[0])
-        runs = [code.run for code in codes]
-
-        def logical(frame: Frame) -> bool:
-            # The decisive value wins over an error, wherever it stands.
-            failure: CelEvaluationError | None = None
-            for run in runs:
-                try:
-                    value = run(frame)
-                except CelEvaluationError as error:
-                    failure = failure or error
-                    continue
-                if value is decisive:
-                    return bool(value)
-                if not isinstance(value, bool):
-                    failure = failure or no_such_overload()
-            if failure is not None:
-                raise failure
-            return not decisive
-
-        return Code(logical, sum(code.cost for code in codes), "bool")
+        return logical(codes, decisive)
 
     def _choice(self, node: Choice) -> Code:
         condition, yes, no = self.node(node.condition), self.node(node.yes), self.node(node.no)
@@ -344,18 +315,7 @@ class _Compiler:
             raise self._no_overload("_?_:_", (condition, yes, no), node)
         if yes.type != no.type and "dyn" not in (yes.type, no.type):
             raise self._no_overload("_?_:_", (condition, yes, no), node)
-        test, on_true, on_false = condition.run, yes.run, no.run
-
-        def choose(frame: Frame) -> Any:
-            value = test(frame)
-            if value is True:
-                return on_true(frame)
-            if value is False:
-                return on_false(frame)
-            raise no_such_overload()
-
-        result = yes.type if yes.type == no.type else "dyn"
-        return Code(choose, condition.cost + max(yes.cost, no.cost), result)
+        return choice(condition, yes, no)
 
     # ------------------------------------------------------------------ making things
 
@@ -417,23 +377,7 @@ class _Compiler:
         slot = self._new_slot()
         with _Binding(self._local, {node.name: slot}):
             body = self.node(node.body)
-        run, then, is_flat = operand.run, body.run, node.is_flat
-
-        def mapped(frame: Frame) -> Any:
-            value = run(frame)
-            if not isinstance(value, Optional):
-                raise no_such_overload()
-            if not value.has_value:
-                return NONE
-            frame[slot] = value.value
-            made = then(frame)
-            if not is_flat:
-                return Optional(True, made)
-            if not isinstance(made, Optional):
-                raise no_such_overload()
-            return made
-
-        return Code(mapped, operand.cost + body.cost + 1, "optional_type")
+        return optional_map(operand, slot, body, is_flat=node.is_flat)
 
     # ------------------------------------------------------------------ mistakes
 
