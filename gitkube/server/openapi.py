@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,8 +20,9 @@ import gitkube
 from gitkube.objects import schema as schemas
 from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
-from gitkube.server import openapi_v2
+from gitkube.server import openapi_proto, openapi_v2
 from gitkube.server.answers import accepts_gzip, json_answer
+from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
 from gitkube.server.openapi_custom import custom_definitions
 from gitkube.server.paths import unknown_path
 
@@ -50,8 +51,8 @@ class OpenApi:
         self._hashes: dict[str, str] = {}
         self._documents: dict[str, tuple[str, bytes, bytes]] = {}
         """Path -> hash, document, and document compressed."""
-        self._v2: tuple[int, bytes, bytes] | None = None
-        """For a version of the registry."""
+        self._v2: dict[str, tuple[int, str, bytes, bytes]] = {}
+        """Content type -> version of the registry, tag, document, and document compressed."""
 
     @property
     def _kinds(self) -> dict[str, list[Kind]]:
@@ -93,13 +94,30 @@ class OpenApi:
         return web.Response(body=plain, headers=headers)
 
     def v2(self, request: web.Request) -> web.Response:
-        """The answer to `/openapi/v2`, as JSON."""
-        if self._v2 is None or self._v2[0] != self._registry.version:
-            plain = orjson.dumps(openapi_v2.document(self._registry.served, _version()))
-            self._v2 = (self._registry.version, plain, gzip.compress(plain, 6, mtime=0))
-        _, plain, compressed = self._v2
-        tag = f'"{hashlib.sha256(plain).hexdigest()[:32].upper()}"'
-        headers = {"ETag": tag, "Vary": "Accept, Accept-Encoding", "Content-Type": "application/json"}
+        """The answer to `/openapi/v2`, as protobuf for those who ask for that first, else as JSON.
+
+        Raises:
+            StatusError: 406.
+        """
+        for offer in parse_accept(request.headers.get("Accept", "*/*")):
+            if is_json(offer.type):
+                return self._answer_v2(request, "application/json", openapi_v2.document)
+            if offer.type in openapi_proto.CONTENT_TYPES:
+                return self._answer_v2(request, openapi_proto.CONTENT_TYPES[0], openapi_proto.document)
+        raise not_acceptable()
+
+    def _answer_v2(
+        self, request: web.Request, content_type: str, make: Callable[[Sequence[Kind], str], bytes]
+    ) -> web.Response:
+        made = self._v2.get(content_type)
+        if made is None or made[0] != self._registry.version:
+            plain = make(self._registry.served, _version())
+            tag = f'"{hashlib.sha256(plain).hexdigest()[:32].upper()}"'
+            # Quickly rather than well: it is made while requests wait, and rarely read twice.
+            made = (self._registry.version, tag, plain, gzip.compress(plain, 1, mtime=0))
+            self._v2[content_type] = made
+        _, tag, plain, compressed = made
+        headers = {"ETag": tag, "Vary": "Accept, Accept-Encoding", "Content-Type": content_type}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
         if accepts_gzip(request):

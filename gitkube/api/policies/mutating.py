@@ -15,6 +15,7 @@ import structlog
 from gitkube.api.admission.conditions import ConditionError
 from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.admission.rewriting import apply_operations, replace_object
+from gitkube.api.admission.rounds import Rounds
 from gitkube.api.admission.versions import Versions, shown_as
 from gitkube.api.authorization import Authorizer
 from gitkube.api.cache import WatchCache
@@ -23,7 +24,6 @@ from gitkube.api.policies.evaluation import Evaluation, error_text
 from gitkube.api.policies.parameters import ParameterError, parameters_of
 from gitkube.api.policies.policy_set import Binding, Policy, PolicySet
 from gitkube.api.policies.validating import Failure, refused
-from gitkube.api.webhooks.dispatch import Rounds
 from gitkube.objects.cel import CelError, CelEvaluationError, to_plain
 from gitkube.objects.kinds import MUTATING_ADMISSION_POLICY, MUTATING_ADMISSION_POLICY_BINDING, Kind
 from gitkube.objects.patch.errors import PatchError

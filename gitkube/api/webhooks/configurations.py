@@ -24,6 +24,7 @@ class Hook:
     """One webhook of a configuration."""
 
     name: str
+    configuration: str
     key: str
     """Unique among all hooks."""
     client_config: Mapping[str, Any]
@@ -49,6 +50,7 @@ def hooks_of(configuration: Object) -> list[Hook]:
         hooks.append(
             Hook(
                 name,
+                str(configuration["metadata"]["name"]),
                 f"{configuration['kind']}/{configuration['metadata']['name']}/{name}/{len(hooks)}",
                 webhook.get("clientConfig") or {},
                 Match(webhook, [Rule.of(rule) for rule in webhook.get("rules") or ()]),

@@ -186,6 +186,8 @@ class Trail:
     async def _request_object(self) -> Any:
         if self._request.method not in ("POST", "PUT", "PATCH", "DELETE") or not self._request.body_exists:
             return None
+        if not self._request.content.at_eof():
+            return None  # it was refused unread, and its client may be slow to send it
         try:
             body = await self._request.read()
             type = content_type(self._request)

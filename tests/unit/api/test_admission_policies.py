@@ -101,6 +101,15 @@ async def mutating(api: Api, *mutations: str, name: str = "m", **spec: Any) -> N
     await client.create(kind, thing(kind, f"{name}-b", spec={"policyName": name, **binding}))
 
 
+async def served(api: Api, plural: str) -> Kind:
+    """The kind of a definition, once it is established."""
+    for _ in range(1000):
+        if (kind := api.registry.by_resource("example.org", "v2", plural)) is not None:
+            return kind
+        await asyncio.sleep(0.02)
+    raise TimeoutError(f"{plural} are not served")
+
+
 async def refusal(write: Any) -> StatusError:
     with pytest.raises(StatusError) as caught:
         await write
@@ -199,6 +208,16 @@ async def test_one_that_would_take_too_long_is_stopped(api: Api) -> None:
     await validating(api, bomb)
     error = await refusal(api.client(ADMIN).create(CONFIG_MAP, config_map()))
     assert "actual cost limit exceeded" in error.message
+
+
+async def test_all_policies_together_have_a_limit_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitkube.api.admission.request.MAX_UNITS", 10_000)
+    dear = "lists.range(1000).all(a, a >= 0)"
+    for number in range(4):
+        await validating(api, dear, name=f"p{number}", failurePolicy="Ignore")
+    await validating(api, "lists.range(100).all(a, a >= 0)", name="z-cheap")
+    error = await refusal(api.client(ADMIN).create(CONFIG_MAP, config_map()))
+    assert "'z-cheap'" in error.message and "actual cost limit exceeded" in error.message
 
 
 async def test_parameters_come_from_the_object_that_the_binding_names(api: Api) -> None:
@@ -304,9 +323,7 @@ async def test_custom_resources_are_judged_in_the_version_that_a_rule_names(api:
     spec = {"group": "example.org", "scope": "Namespaced", "names": names, "versions": versions}
     definition = thing(CUSTOM_RESOURCE_DEFINITION, "things.example.org", spec=spec)
     await client.create(CUSTOM_RESOURCE_DEFINITION, definition)
-    async with asyncio.timeout(20):
-        while (kind := api.registry.by_resource("example.org", "v2", "things")) is None:
-            await asyncio.sleep(0.02)
+    kind = await served(api, "things")
     rules = {
         "apiGroups": ["example.org"],
         "apiVersions": ["v1"],

@@ -234,6 +234,19 @@ async def test_a_refusal_is_kept_with_its_reason_and_a_stranger_without_a_name(s
     assert served.kept.of("ResponseComplete")[-1]["user"]["username"] == "system:anonymous"
 
 
+async def test_a_body_that_nobody_has_read_is_not_waited_for(served: Served) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b'{"kind":'
+        await asyncio.sleep(3600)
+
+    asking = asyncio.create_task(served.ask("POST", "/api/v1/namespaces/default/pods", "ada", data=never()))
+    await wait_until(lambda: served.kept.of("ResponseComplete"))
+    [event] = served.kept.of("ResponseComplete")
+    assert event["responseStatus"]["code"] == 403 and "requestObject" not in event
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
 async def test_what_a_policy_notes_is_in_the_event(served: Served) -> None:
     path = "/apis/admissionregistration.k8s.io/v1/"
     rules = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}
