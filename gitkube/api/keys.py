@@ -14,6 +14,14 @@ REGISTRY_PREFIX = b"/registry/"
 RANGES_PREFIX = b"/registry/ranges/"
 RING_KEY = b"/registry/gitkube.dev/sealing/ring"
 """Which keys Secrets are sealed under (`sealing.py`)."""
+JOINING_PREFIX = b"/registry/gitkube.dev/joining/"
+"""Tokens with which controllers join."""
+_NO_OBJECTS = (
+    RANGES_PREFIX,
+    JOINING_PREFIX,
+    *(f"/registry/gitkube.dev/{part}/".encode() for part in ("sealing", "branches")),
+)
+"""Records of others below the same root, which are no objects of any kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ def range_key(range_name: str, item: str) -> bytes:
 
 def parse_key(key: bytes) -> Place | None:
     """The place that a key names, or None when it is none of an object."""
+    if key.startswith(_NO_OBJECTS):
+        return None
     parts = key.decode().split("/")
     if len(parts) == 5:
         _, _, group, plural, name = parts

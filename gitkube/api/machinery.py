@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from gitkube.api.admission.extensions import ExtensionRules
-from gitkube.api.admission.matching import served_versions
+from gitkube.api.admission.versions import Versions
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
@@ -44,6 +44,7 @@ from gitkube.objects.kinds import (
     NAMESPACE,
     PRIORITY_CLASS,
     SERVICE,
+    SERVICE_CIDR,
     Kind,
 )
 from gitkube.objects.registry import Registry
@@ -122,24 +123,13 @@ class Api:
         )
 
     def _make_extensions(self) -> ExtensionRules:
+        versions, authorizer = Versions(self.registry), self.authorizer
         webhooks = Webhooks(
-            self.cache,
-            self.webhooks,
-            rng=self._rng,
-            authorizer=self.authorizer,
-            versions=self._served_versions,
+            self.cache, self.webhooks, rng=self._rng, authorizer=authorizer, versions=versions
         )
-        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=self._served_versions)
-        validating = ValidatingPolicies(
-            self.cache, authorizer=self.authorizer, versions=self._served_versions
-        )
+        mutating = MutatingPolicies(self.cache, authorizer=authorizer, versions=versions)
+        validating = ValidatingPolicies(self.cache, authorizer=authorizer, versions=versions)
         return ExtensionRules(webhooks, mutating, validating)
-
-    def _served_versions(self, kind: Kind) -> Iterable[Kind]:
-        if kind.custom is None:
-            return served_versions(kind)
-        others = self.registry.of_definition(kind.custom.definition)
-        return (kind, *(other for other in others if other != kind))
 
     @property
     def is_ready(self) -> bool:
@@ -172,6 +162,7 @@ class Api:
                 for name in FIRST_NAMESPACES:
                     await _ensure(client, NAMESPACE, _namespace(name))
                 await _ensure(client, SERVICE, self._kubernetes_service())
+                await _ensure(client, SERVICE_CIDR, self._service_range())
                 for name, value in SYSTEM_PRIORITIES.items():
                     await _ensure(client, PRIORITY_CLASS, _priority_class(name, value))
                 await ensure_default_roles(client)
@@ -182,6 +173,15 @@ class Api:
                 await self._clock.sleep(_RETRY_S)
         self._ready.set()
         log.info("api_ready", revision=self.cache.revision)
+
+    def _service_range(self) -> Object:
+        """Kubernetes' way to say from which range Services get their addresses."""
+        return {
+            "apiVersion": SERVICE_CIDR.api_version,
+            "kind": SERVICE_CIDR.kind,
+            "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [self.settings.service_cidr]},
+        }
 
     def _kubernetes_service(self) -> Object:
         port: dict[str, Any] = {

@@ -44,6 +44,7 @@ from gitkube.objects.kinds import (
 from gitkube.objects.types import Object
 from gitkube.server import queries
 from gitkube.server.answers import add_warnings, json_answer
+from gitkube.server.audit.trail import note_admission
 from gitkube.server.bodies import content_type, parse_json, parse_yaml, read_body, read_object, read_value
 from gitkube.server.discovery import no_such_page
 from gitkube.server.forms import Shaper
@@ -93,6 +94,7 @@ class Resources:
         )
         if target.kind.custom is not None and target.kind.custom.deprecation:
             context.warnings.append(target.kind.custom.deprecation)
+        note_admission(request, context.audit_annotations)
         handler = self._handler(request, target)
         try:
             response = await handler(request, target, context)
@@ -195,14 +197,14 @@ class Resources:
     async def _create(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         is_kept = target.kind not in QUESTIONS
         form = wanted_form(request.headers.get("Accept", ""), has_table=is_kept)
-        obj = await read_object(request, context)
+        obj = await read_object(request, context, is_decoded=True)
         created = await self._verbs.create(context, target.kind, target.namespace, obj)
         answer = self._shaper.one(target.kind, created, form, _include(request))
         return json_answer(request, answer, status=201)
 
     async def _update(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         form = wanted_form(request.headers.get("Accept", ""))
-        obj = await read_object(request, context)
+        obj = await read_object(request, context, is_decoded=not target.subresource)
         try:
             updated = await self._verbs.update(
                 context, target.kind, target.namespace, target.name, obj, subresource=target.subresource
