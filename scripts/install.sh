@@ -72,5 +72,13 @@ if ! pip -e "$target" || { [ "$what" = dev ] && ! pip --no-deps -r tests/program
     echo "pip failed; the whole of it is in $log" >&2
     exit 1
 fi
+if [ "$what" = dev ] && command -v npm >/dev/null; then
+    # Only a test needs it, which is skipped where there is no npm.
+    if ! npm install --no-audit --no-fund --prefix .venv/node @kubernetes/client-node@1.4.0 >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        echo "npm failed; the whole of it is in $log" >&2
+        exit 1
+    fi
+fi
 rm -f "$log"
 printf '%s' "$wanted" >.venv/.installed

@@ -14,6 +14,11 @@ REGISTRY_PREFIX = b"/registry/"
 RANGES_PREFIX = b"/registry/ranges/"
 RING_KEY = b"/registry/gitkube.dev/sealing/ring"
 """Which keys Secrets are sealed under (`sealing.py`)."""
+_NO_OBJECTS = (
+    RANGES_PREFIX,
+    *(f"/registry/gitkube.dev/{part}/".encode() for part in ("sealing", "joining", "branches")),
+)
+"""Records of others below the same root, which are no objects of any kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ def range_key(range_name: str, item: str) -> bytes:
 
 def parse_key(key: bytes) -> Place | None:
     """The place that a key names, or None when it is none of an object."""
-    if key == RING_KEY:
+    if key.startswith(_NO_OBJECTS):
         return None
     parts = key.decode().split("/")
     if len(parts) == 5:

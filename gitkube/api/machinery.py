@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from gitkube.api.admission.extensions import ExtensionRules
-from gitkube.api.admission.matching import served_versions
+from gitkube.api.admission.versions import Versions
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
@@ -120,15 +120,12 @@ class Api:
         )
 
     def _make_extensions(self) -> ExtensionRules:
+        versions, authorizer = Versions(self.registry), self.authorizer
         webhooks = Webhooks(
-            self.cache,
-            self.webhooks,
-            rng=self._rng,
-            authorizer=self.authorizer,
-            versions=served_versions,
+            self.cache, self.webhooks, rng=self._rng, authorizer=authorizer, versions=versions
         )
-        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
-        validating = ValidatingPolicies(self.cache, authorizer=self.authorizer, versions=served_versions)
+        mutating = MutatingPolicies(self.cache, authorizer=authorizer, versions=versions)
+        validating = ValidatingPolicies(self.cache, authorizer=authorizer, versions=versions)
         return ExtensionRules(webhooks, mutating, validating)
 
     @property

@@ -54,7 +54,7 @@ def _of_pod(spec: Object) -> Iterator[tuple[Path, str, str]]:
         yield ("securityContext", "sysctls"), "securityContext.sysctls", "set them on the host"
     yield from _of_seccomp(("securityContext",), context)
     if spec.get("ephemeralContainers"):
-        yield ("ephemeralContainers",), "an ephemeral container", "use kubectl exec"
+        yield ("ephemeralContainers",), "an ephemeral container", "use kubectl debug"
     for index, volume in enumerate(spec.get("volumes") or ()):
         for name in sorted(set(volume) - VOLUMES):
             hint = "the agent has emptyDir, configMap, secret, downwardAPI, projected and hostPath"

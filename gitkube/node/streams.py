@@ -11,7 +11,7 @@ from gitkube.node import logs
 from gitkube.node.kube import Object, containers_of, init_containers_of, parse_time
 from gitkube.node.paths import Layout
 from gitkube.node.pods import PodManager
-from gitkube.node.records import RUNNING, STOPPING, ContainerRecord
+from gitkube.node.records import EXITED, RUNNING, STOPPING, ContainerRecord
 from gitkube.node.worker import PodWorker
 from gitkube.wire import STDOUT, Stream, WireError
 
@@ -82,14 +82,12 @@ class StreamServer:
 
     async def _logs(self, stream: Stream, worker: PodWorker) -> None:
         entry, _ = self._container(stream, worker)
-        attempt = entry.attempt
-        if stream.request.get("previous"):
-            attempt -= 1
-            if attempt < 0:
-                raise Refused(f'previous terminated container "{entry.name}" not found')
-        if attempt < 0:
-            reason = entry.waiting_reason or "ContainerCreating"
-            raise Refused(f'container "{entry.name}" is waiting to start: {reason}', "NotStarted")
+        attempt = wanted_attempt(
+            entry,
+            worker.record.name,
+            is_backing_off=entry.name in worker.plan.backoff,
+            previous=bool(stream.request.get("previous")),
+        )
         path = self._layout.pod(worker.record.uid).log(entry.name, attempt)
 
         def is_running() -> bool:
@@ -109,6 +107,25 @@ class StreamServer:
         if worker.sandbox is None:
             raise Refused("the pod has no network yet", "NotRunning")
         await container_exec.serve_port_forward(stream, worker.sandbox.netns)
+
+
+def wanted_attempt(entry: ContainerRecord, pod: str, *, is_backing_off: bool, previous: bool) -> int:
+    """The attempt of a container whose log is meant.
+
+    A container that waits for its next start has its last attempt behind it: then that is the previous one,
+    and also the best answer to who asks for none in particular.
+
+    Raises:
+        Refused: there was none, in Kubernetes' words.
+    """
+    is_waiting = is_backing_off or (entry.phase == EXITED and bool(entry.waiting_reason))
+    attempt = entry.attempt - 1 if previous and not is_waiting else entry.attempt
+    if attempt >= 0:
+        return attempt
+    if previous:
+        raise Refused(f'previous terminated container "{entry.name}" in pod "{pod}" not found')
+    reason = entry.waiting_reason or "ContainerCreating"
+    raise Refused(f'container "{entry.name}" in pod "{pod}" is waiting to start: {reason}')
 
 
 def log_options(request: dict[str, Any], now_s: float) -> logs.Options:

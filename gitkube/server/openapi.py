@@ -20,8 +20,9 @@ import gitkube
 from gitkube.objects import schema as schemas
 from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
-from gitkube.server import openapi_v2
+from gitkube.server import openapi_v2, openapi_v2_protobuf
 from gitkube.server.answers import accepts_gzip, json_answer
+from gitkube.server.negotiation import is_json, parse_accept
 from gitkube.server.openapi_custom import custom_definitions
 from gitkube.server.paths import unknown_path
 
@@ -51,6 +52,7 @@ class OpenApi:
         self._documents: dict[str, tuple[str, bytes, bytes]] = {}
         """Path -> hash, document, and document compressed."""
         self._v2: tuple[int, bytes, bytes] | None = None
+        self._v2_encoded: tuple[int, bytes] | None = None
         """For a version of the registry."""
 
     @property
@@ -93,7 +95,12 @@ class OpenApi:
         return web.Response(body=plain, headers=headers)
 
     def v2(self, request: web.Request) -> web.Response:
-        """The answer to `/openapi/v2`, as JSON."""
+        """The answer to `/openapi/v2`, as JSON, or as protobuf where that is asked for."""
+        for offer in parse_accept(request.headers.get("Accept", "*/*")):
+            if offer.type in openapi_v2_protobuf.ASKED_AS:
+                return self._v2_protobuf()
+            if is_json(offer.type):
+                break
         if self._v2 is None or self._v2[0] != self._registry.version:
             plain = orjson.dumps(openapi_v2.document(self._registry.served, _version()))
             self._v2 = (self._registry.version, plain, gzip.compress(plain, 6, mtime=0))
@@ -105,6 +112,14 @@ class OpenApi:
         if accepts_gzip(request):
             return web.Response(body=compressed, headers={**headers, "Content-Encoding": "gzip"})
         return web.Response(body=plain, headers=headers)
+
+    def _v2_protobuf(self) -> web.Response:
+        if self._v2_encoded is None or self._v2_encoded[0] != self._registry.version:
+            document = openapi_v2.document(self._registry.served, _version())
+            self._v2_encoded = (self._registry.version, openapi_v2_protobuf.encode(document))
+        body = self._v2_encoded[1]
+        headers = {"Vary": "Accept", "Content-Type": openapi_v2_protobuf.MEDIA_TYPE}
+        return web.Response(body=body, headers=headers)
 
     def _hash(self, path: str) -> str:
         # What a document is made of is fixed by these, so it need not be made to know its hash.

@@ -18,7 +18,7 @@ from gitkube.api.requests import Context
 from gitkube.api.streams import ExecOptions, PodAttach, PodStreams, StreamSession
 from gitkube.objects import meta, pods
 from gitkube.objects.types import Object
-from gitkube.server import channels, queries
+from gitkube.server import channels, port_channels, queries
 from gitkube.server.access import PodAccess
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.log_options import log_options
@@ -158,10 +158,10 @@ class PodEndpoints:
             raise bad_request(f"unable to forward port because pod is not running. Current status={phase}")
         if wants_spdy(request):
             return await self._spdy_port_forward(request, pod)
-        socket = web.WebSocketResponse(
-            protocols=(PORT_FORWARD_PROTOCOL,), max_msg_size=channels.MAX_MESSAGE_BYTES
-        )
-        _require_websocket(request, socket, (PORT_FORWARD_PROTOCOL,))
+        protocols = (PORT_FORWARD_PROTOCOL, port_channels.PROTOCOL)
+        socket = web.WebSocketResponse(protocols=protocols, max_msg_size=channels.MAX_MESSAGE_BYTES)
+        if _require_websocket(request, socket, protocols) == port_channels.PROTOCOL:
+            return await self._forward_by_channels(request, socket, pod)
         with self._lifetime.long_request():
             await socket.prepare(request)
             forward = PortForward(socket.send_bytes, lambda port: self._streams.port_forward(pod, port))
@@ -179,6 +179,20 @@ class PodEndpoints:
             finally:
                 connections.cancel()
                 await asyncio.wait([connections])
+        return socket
+
+    async def _forward_by_channels(
+        self, request: web.Request, socket: web.WebSocketResponse, pod: Object
+    ) -> web.StreamResponse:
+        ports = port_channels.asked_ports(request.query)
+        with self._lifetime.long_request():
+            await socket.prepare(request)
+            try:
+                await port_channels.forward_ports(
+                    socket, ports, lambda port: self._streams.port_forward(pod, port)
+                )
+            except (ConnectionError, ExceptionGroup) as error:
+                log.info("port_forward_ended", path=request.path, error=str(error))
         return socket
 
     async def _spdy_port_forward(self, request: web.Request, pod: Object) -> web.StreamResponse:
@@ -269,7 +283,8 @@ def connect_options(query: queries.Query, subresource: str) -> Object:
 
 def _require_websocket(
     request: web.Request, socket: web.WebSocketResponse, protocols: tuple[str, ...]
-) -> None:
+) -> str:
+    """The protocol that client and server will speak."""
     ready = socket.can_prepare(request)
     if not ready.ok:
         text = "this must be an upgrade to WebSocket or to SPDY/3.1"
@@ -277,6 +292,7 @@ def _require_websocket(
     if ready.protocol is None:
         text = f"no common subprotocol; served are: {', '.join(protocols)}"
         raise bad_request(f"unable to upgrade connection: {text}")
+    return ready.protocol
 
 
 # ---------------------------------------------------------------------- pumping

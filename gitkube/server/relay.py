@@ -19,6 +19,8 @@ from yarl import URL
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.server.channels import MAX_MESSAGE_BYTES
 from gitkube.server.proxy_rules import ONLY_FOR_US, end_to_end
+from gitkube.server.raw_relay import pass_on_raw
+from gitkube.server.upgrade import wants_spdy
 
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 64 * 1024
@@ -56,6 +58,8 @@ class Relay:
         if not url:
             raise unavailable("no controller leads at the moment, so none holds the links to the hosts")
         target = URL(url + request.rel_url.raw_path_qs, encoded=True)
+        if wants_spdy(request):
+            return await pass_on_raw(request, target, {RELAYED: "1"}, self._context())
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
         connector = aiohttp.TCPConnector(ssl=self._context())
         async with aiohttp.ClientSession(

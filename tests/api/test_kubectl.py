@@ -224,6 +224,22 @@ def test_explain_reads_the_schemas(cluster: LiveCluster, path: str) -> None:
     assert "FIELDS:" in out and "DESCRIPTION:" in out
 
 
+def test_explain_reads_the_older_schemas_too(cluster: LiveCluster) -> None:
+    out = cluster.kubectl("explain", "deployment.spec", "--output=plaintext-openapiv2").stdout
+    assert "minReadySeconds" in out and "FIELDS:" in out
+
+
+def test_a_list_in_a_file_is_applied_item_by_item(cluster: LiveCluster, namespace: str) -> None:
+    # For a List, kubectl looks into the older schemas, as protobuf, whether it may ask for fieldValidation.
+    items = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}} for name in ("a", "b")]
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    said = cluster.kubectl("-n", namespace, "apply", "-f", "-", input=listed).stdout
+    assert said == "configmap/a created\nconfigmap/b created\n"
+    shown = cluster.kubectl("-n", namespace, "get", "cm", "a", "b", "-o", "yaml").stdout
+    assert "unchanged" in cluster.kubectl("-n", namespace, "apply", "-f", "-", input=listed).stdout
+    assert "replaced" in cluster.kubectl("-n", namespace, "replace", "-f", "-", input=shown).stdout
+
+
 def test_events_are_shown_for_the_object_they_are_about(cluster: LiveCluster, namespace: str) -> None:
     assert "No events found" in cluster.kubectl("-n", namespace, "events").stderr
 

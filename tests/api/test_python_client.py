@@ -73,6 +73,36 @@ def test_logs_and_commands(cluster: LiveCluster, namespace: str) -> None:
         assert said == "hello\n"
 
 
+def test_a_port_is_forwarded(cluster: LiveCluster, namespace: str) -> None:
+    running_pod(cluster, namespace, "one")
+    with kubernetes.config.new_client_from_config(str(cluster.kubeconfig)) as client:
+        core = kubernetes.client.CoreV1Api(client)
+        forward = kubernetes.stream.portforward(
+            core.connect_get_namespaced_pod_portforward, "one", namespace, ports="7000,7001"
+        )
+        for port in (7000, 7001):
+            connection = forward.socket(port)
+            connection.settimeout(30)
+            connection.sendall(b"said to %d" % port)
+            assert connection.recv(100) == b"SAID TO %d" % port
+            assert forward.error(port) is None
+
+
+def test_a_command_gets_its_input_and_tells_its_code(cluster: LiveCluster, namespace: str) -> None:
+    running_pod(cluster, namespace, "one")
+    with kubernetes.config.new_client_from_config(str(cluster.kubeconfig)) as client:
+        core = kubernetes.client.CoreV1Api(client)
+        options = {"stdin": True, "stdout": True, "stderr": True, "_preload_content": False}
+        execute = core.connect_get_namespaced_pod_exec
+        session = kubernetes.stream.stream(execute, "one", namespace, command=["cat"], **options)
+        session.write_stdin("typed\n")
+        assert session.readline_stdout(timeout=30) == "typed"
+        session.close()
+        failed = kubernetes.stream.stream(execute, "one", namespace, command=["fail", "7"], **options)
+        failed.run_forever(timeout=30)
+        assert failed.returncode == 7
+
+
 def test_server_side_apply_by_the_dynamic_client(api_client: Any, namespace: str) -> None:
     dynamic = kubernetes.dynamic.DynamicClient(api_client)
     resource = dynamic.resources.get(api_version="v1", kind="ConfigMap")

@@ -1,4 +1,4 @@
-"""The real Traefik: it watches Ingresses and their Services, routes live traffic, and writes addresses back.
+"""The real Traefik: it watches Ingresses, Gateways and Services, routes live traffic, and writes status back.
 
 Its informers are client-go's, which stream lists; its writes of status are protobuf.
 """
@@ -10,6 +10,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,39 @@ spec:
         paths:
           - {{path: /, pathType: Prefix, backend: {{service: {{name: web, port: {{name: http}}}}}}}}
 """
+GATEWAY = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: entry}}
+spec:
+  gatewayClassName: traefik
+  listeners: [{{name: web, port: {entry}, protocol: HTTP, allowedRoutes: {{namespaces: {{from: Same}}}}}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: web}}
+spec:
+  parentRefs: [{{name: entry, group: gateway.networking.k8s.io, kind: Gateway}}]
+  hostnames: [{host}]
+  rules:
+    - matches: [{{path: {{type: PathPrefix, value: /}}}}]
+      backendRefs: [{{name: web, port: 80, kind: Service, group: '', weight: 1}}]
+"""
+GATEWAY_CLASS = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: traefik}
+spec: {controllerName: traefik.io/gateway-controller}
+"""
+GATEWAY_KINDS = {
+    "gatewayclasses": ("GatewayClass", "v1", "Cluster"),
+    "gateways": ("Gateway", "v1", "Namespaced"),
+    "httproutes": ("HTTPRoute", "v1", "Namespaced"),
+    "grpcroutes": ("GRPCRoute", "v1", "Namespaced"),
+    "tlsroutes": ("TLSRoute", "v1", "Namespaced"),
+    "backendtlspolicies": ("BackendTLSPolicy", "v1", "Namespaced"),
+    "referencegrants": ("ReferenceGrant", "v1beta1", "Namespaced"),
+}
 CLASS = """
 apiVersion: networking.k8s.io/v1
 kind: IngressClass
@@ -55,6 +89,27 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def gateway_definition(plural: str) -> dict[str, Any]:
+    """A definition that lets everything pass: what Traefik needs of the Gateway API's is that it is there."""
+    kind, version, scope = GATEWAY_KINDS[plural]
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": anything, "status": anything}}
+    served = {
+        "name": version, "served": True, "storage": True, "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": schema},
+    }  # fmt: skip
+    names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.gateway.networking.k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"},
+        },
+        "spec": {"group": "gateway.networking.k8s.io", "scope": scope, "names": names, "versions": [served]},
+    }
 
 
 class Traefik:
@@ -85,12 +140,17 @@ def behind(working: LiveCluster) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def traefik(working: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traefik]:
     program = tools.needed(tools.traefik_path(), "Traefik")
-    working.kubectl("apply", "-f", "-", input=CLASS)
+    definitions = {"apiVersion": "v1", "kind": "List", "items": [*map(gateway_definition, GATEWAY_KINDS)]}
+    working.kubectl("apply", "-f", "-", input=json.dumps(definitions))
+    working.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+    working.kubectl("apply", "-f", "-", input=f"{CLASS}---{GATEWAY_CLASS}")
     port, log = free_port(), tmp_path_factory.mktemp("traefik") / "log"
     arguments = (
         f"--entrypoints.web.address=127.0.0.1:{port}",
         "--providers.kubernetesingress=true",
         "--providers.kubernetesingress.ingressendpoint.ip=192.0.2.1",
+        "--providers.kubernetesgateway=true",
+        "--providers.kubernetesgateway.statusaddress.ip=192.0.2.1",
         "--providers.providersthrottleduration=100ms",
         "--global.checknewversion=false",
         "--global.sendanonymoususage=false",
@@ -102,6 +162,8 @@ def traefik(working: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> I
         finally:
             process.terminate()
             process.wait(60)
+    names = [f"{plural}.gateway.networking.k8s.io" for plural in GATEWAY_KINDS]
+    working.kubectl("delete", "crd", *names)
 
 
 def test_traffic_follows_an_ingress(working: LiveCluster, shop: str, traefik: Traefik, behind: int) -> None:
@@ -122,3 +184,25 @@ def test_traffic_follows_an_ingress(working: LiveCluster, shop: str, traefik: Tr
     until(lambda: traefik.get(host)[0] == 404, traefik.log.read_text)
     working.kubectl("-n", shop, "delete", "ingress", "web")
     until(lambda: traefik.get(moved)[0] == 404, traefik.log.read_text)
+
+
+def test_traffic_follows_a_gateway_and_its_route(
+    working: LiveCluster, shop: str, traefik: Traefik, behind: int
+) -> None:
+    host = f"{shop}.example.net"
+    service = ROUTE.format(host=f"{shop}.example.org", port=behind)
+    working.kubectl("-n", shop, "apply", "-f", "-", input=service)
+    gateway = GATEWAY.format(entry=traefik.port, host=host)
+    working.kubectl("-n", shop, "apply", "-f", "-", input=gateway)
+    until(lambda: traefik.get(host)[0] == 200, traefik.log.read_text)
+
+    def condition(what: str, path: str) -> str:
+        return working.kubectl("-n", shop, "get", what, "-o", f"jsonpath={path}").stdout
+
+    accepted = '{.status.conditions[?(@.type=="Accepted")].status}'
+    until(lambda: condition("gateway/entry", accepted) == "True", traefik.log.read_text)
+    assert condition("gateway/entry", "{.status.addresses[*].value}") == "192.0.2.1"
+    of_route = '{.status.parents[*].conditions[?(@.type=="Accepted")].status}'
+    until(lambda: condition("httproute/web", of_route) == "True", traefik.log.read_text)
+    working.kubectl("-n", shop, "delete", "httproute", "web")
+    until(lambda: traefik.get(host)[0] == 404, traefik.log.read_text)

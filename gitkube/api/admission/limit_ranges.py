@@ -15,22 +15,24 @@ from gitkube.objects import meta, pods
 from gitkube.objects.kinds import LIMIT_RANGE, PERSISTENT_VOLUME_CLAIM, POD
 from gitkube.objects.quantity import Quantity
 from gitkube.objects.types import Object
+from gitkube.objects.validation.pod_parts import RESIZE
 
 _ANNOTATION = "kubernetes.io/limit-ranger"
 _Amounts = Mapping[str, Quantity]
 
 
 def limit_ranges(request: AdmissionRequest) -> None:
-    is_pod = request.kind is POD and request.verb is Verb.CREATE
+    is_new = request.kind is POD and request.verb is Verb.CREATE and not request.subresource
+    is_pod = is_new or (request.kind is POD and request.subresource == RESIZE)
     is_claim = request.kind is PERSISTENT_VOLUME_CLAIM and request.verb is not Verb.DELETE
-    if request.subresource or not (is_pod or is_claim):
+    if not is_pod and (request.subresource or not is_claim):
         return
     ranges = [
         list((obj.get("spec") or {}).get("limits") or ())
         for _, obj in request.cache.of(LIMIT_RANGE).select(request.namespace)
     ]
     spec = request.obj["spec"]
-    if is_pod:
+    if is_new:
         for limits in ranges:
             _set_defaults(request.obj, limits)
     for limits in ranges:

@@ -28,7 +28,7 @@ class Evaluation:
         authorizer: Authorizer,
     ) -> None:
         self._policy = policy
-        self._budget = Budget(REQUEST_UNITS)
+        self._budget = Budget(REQUEST_UNITS, request.units)
         described = attributes(request, matched)
         makers = bindings_of(request, matched, described, authorizer)
         makers["params"] = lambda: parameters

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +107,48 @@ def test_port_forward_reaches_a_pod(shop: DemoCluster) -> None:
     finally:
         forward.kill()
         forward.wait()
+
+
+def test_files_are_copied_into_a_pod_and_out_of_it(shop: DemoCluster, tmp_path: Path) -> None:
+    name = a_pod(shop)
+    (tmp_path / "in").write_bytes(bytes(range(256)) * 2000)
+    shop.kubectl("-n", "shop", "cp", str(tmp_path / "in"), f"{name}:/tmp/there")
+    shop.kubectl("-n", "shop", "cp", f"{name}:/tmp/there", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "in").read_bytes()
+
+
+def test_a_debugger_looks_at_the_processes_of_a_pod(shop: DemoCluster) -> None:
+    name = a_pod(shop)
+    image = "--image=registry.lab:5000/busybox:1"
+    # Its input stays open behind the one who typed, so it ends by itself.
+    script = "tr '\\0' ' ' < /proc/1/cmdline; read line; echo read $line"
+    debug = ("debug", name, image, "--target=main", "-c", "look", "-i", "--", "sh", "-c", script)
+    assert "read typed" in shop.kubectl("-n", "shop", *debug, stdin="typed\n")
+    assert "httpd" in shop.kubectl("-n", "shop", "logs", name, "-c", "look")
+    path = "jsonpath={.status.ephemeralContainerStatuses[*].name}"
+    assert shop.kubectl("-n", "shop", "get", "pod", name, "-o", path) == "look"
+
+
+def test_a_pod_and_a_service_are_reached_through_the_api(shop: DemoCluster) -> None:
+    name = a_pod(shop)
+    pods = "/api/v1/namespaces/shop/pods"
+    assert shop.kubectl("get", "--raw", f"{pods}/{name}:8080/proxy/").strip() == name
+    shop.kubectl("-n", "shop", "expose", "deployment", "web", "--port=80", "--target-port=8080")
+    service = "/api/v1/namespaces/shop/services/web:80/proxy/"
+    names = {str(pod["metadata"]["name"]) for pod in shop.pods("shop")}
+    until(lambda: shop.kubectl("get", "--raw", service, check=False).strip() in names)
+    shop.kubectl("-n", "shop", "delete", "service", "web")
+
+
+def test_a_pod_gets_more_memory_while_it_runs(shop: DemoCluster) -> None:
+    name = a_pod(shop)
+    wanted = {"containers": [{"name": "main", "resources": {"limits": {"memory": "48Mi"}}}]}
+    patch = json.dumps({"spec": wanted})
+    shop.kubectl("-n", "shop", "patch", "pod", name, "--subresource=resize", "-p", patch)
+    path = "jsonpath={.status.containerStatuses[0].resources.limits.memory}"
+    until(lambda: shop.kubectl("-n", "shop", "get", "pod", name, "-o", path) == "48Mi")
+    pod = shop.get("pod", name, "-n", "shop")
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
 
 
 def test_scale_and_rollout_status(shop: DemoCluster) -> None:

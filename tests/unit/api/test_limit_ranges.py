@@ -96,3 +96,19 @@ async def test_a_claim_keeps_its_bounds(tmp_path: Path) -> None:
         await client.create(LIMIT_RANGE, limit_range(type="PersistentVolumeClaim", max={"storage": "10Gi"}))
         with pytest.raises(StatusError, match="maximum storage usage per PersistentVolumeClaim is 10Gi"):
             await client.create(PERSISTENT_VOLUME_CLAIM, claim)
+
+
+async def test_a_running_pod_stays_within_the_bounds_when_it_is_resized(tmp_path: Path) -> None:
+    async with real_api(tmp_path) as api:
+        client = api.client(ADMIN)
+        await client.create(POD, pod(requests={"cpu": "1"}))
+        await client.create(LIMIT_RANGE, limit_range(type="Pod", max={"cpu": "2"}))
+        for cpu, is_within in (("3", False), ("2", True)):
+            resources = {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}}
+            patch = {"spec": {"containers": [{"name": "c", "image": "app:1", "resources": resources}]}}
+            try:
+                await client.patch(POD, "p", "default", patch, subresource="resize")
+            except StatusError as error:
+                assert not is_within and "maximum cpu usage per Pod is 2" in error.message
+            else:
+                assert is_within

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from gitkube.server.identity import user_of_certificate
 from gitkube.server.joining import JoinError, JoinFile, invite
 from gitkube.server.pki import Pki
 from gitkube.server.relay import RELAYED, Relay
+from gitkube.server.upgrade import negotiated, switch_protocols, wants_spdy
 from gitkube.store.protocol import Put
 from tests.support.memory_cluster import CLUSTER_ID, MemoryCluster
 
@@ -185,6 +187,15 @@ class Streams:
         self.seen.append((user.name if user else "", request.rel_url.raw_path_qs))
         if request.path == "/refused":
             return web.json_response({"kind": "Status", "code": 400}, status=400)
+        if wants_spdy(request):
+            upgraded = switch_protocols(request, negotiated(request, "v4.channel.k8s.io"))
+            while data := await upgraded.connection.read():
+                await upgraded.connection.write(data.upper())
+            return upgraded
+        if request.method == "POST":
+            own = request.headers.get("X-Own", "")
+            said = f"{own} {(await request.read()).decode()}"
+            return web.Response(text=said, status=418, headers={"X-Answer": "kept"})
         if "Upgrade" not in request.headers:
             response = web.StreamResponse(headers={"Content-Type": "text/plain"})
             await response.prepare(request)
@@ -244,6 +255,45 @@ async def test_an_exec_is_carried_both_ways_in_the_leaders_protocol(streams: Str
             assert (await socket.receive_bytes()) == b"echo " + part
         await socket.send_bytes(b"end")
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_a_body_and_headers_are_carried_both_ways(streams: Streams) -> None:
+    async with streams.serving() as client:
+        headers = {"X-Own": "mine", "Authorization": "Bearer of-a-user"}
+        async with client.post(streams.follower + "/proxy/", data=b"body", headers=headers) as answer:
+            assert (answer.status, await answer.text()) == (418, "mine body")
+            assert answer.headers["X-Answer"] == "kept"
+
+
+async def upgraded(url: str, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    """A connection that asked for SPDY, and the head of the answer."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    host, port = url.removeprefix("https://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+    head = [f"POST {path} HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: SPDY/3.1"]
+    head += ["X-Stream-Protocol-Version: v4.channel.k8s.io", "Content-Length: 0", "", ""]
+    writer.write("\r\n".join(head).encode())
+    return reader, writer, (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).decode()
+
+
+async def test_a_connection_that_becomes_spdy_is_carried_unread(streams: Streams) -> None:
+    async with streams.serving():
+        reader, writer, head = await upgraded(streams.follower, "/exec?command=a%2Fb")
+        assert head.startswith("HTTP/1.1 101 ")
+        assert "X-Stream-Protocol-Version: v4.channel.k8s.io" in head
+        writer.write(b"through and back")
+        assert await asyncio.wait_for(reader.readexactly(16), 30) == b"THROUGH AND BACK"
+        writer.close()
+        assert streams.seen == [("system:gitkube:controller", "/exec?command=a%2Fb")]
+
+
+async def test_an_upgrade_that_the_leader_refuses_is_refused(streams: Streams) -> None:
+    async with streams.serving():
+        reader, writer, head = await upgraded(streams.follower, "/refused")
+        assert head.startswith("HTTP/1.1 400 ")
+        assert b'"kind": "Status"' in await asyncio.wait_for(reader.readuntil(b"}"), 30)
+        writer.close()
 
 
 async def test_what_the_leader_refuses_is_refused_in_its_words(streams: Streams) -> None:
