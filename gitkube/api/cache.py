@@ -16,12 +16,13 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
 from sortedcontainers import SortedDict
 
+from gitkube.api.custom.conversion import Conversion
 from gitkube.api.custom.views import KindView
 from gitkube.api.errors import StatusError, gone, unavailable
 from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
@@ -29,7 +30,7 @@ from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.api.stored import StoredObject, decode, document_of
 from gitkube.clock import Clock
-from gitkube.objects.custom.definition import is_established, with_storage
+from gitkube.objects.custom.definition import CustomKind, is_established, with_storage
 from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION as _DEFINITIONS
 from gitkube.objects.kinds import Kind
 from gitkube.objects.meta import key_of, split_key
@@ -126,15 +127,16 @@ class CacheEvent:
             return self._as("MODIFIED" if before else "ADDED")
         return self._as("DELETED") if before else None
 
-    def seen_by(self, view: KindView) -> CacheEvent:
-        """The event as it is to watchers of one version of a custom resource; made once for all of them."""
-        found = self._seen.get(view)
-        if found is None:
-            namespace, name = split_key(self.key)
-            place = Place(view.kind.group, view.kind.plural, namespace, name)
-            before = view.see(self.previous) if self.previous is not None else None
-            found = CacheEvent(place, view.see(self.object), before, self.revision, self.is_delete)
-            self._seen[view] = found
+    def known_to(self, view: KindView) -> CacheEvent | None:
+        """The event as watchers of one version of a custom resource see it, if it was shown to one."""
+        return self._seen.get(view)
+
+    def seen_by(self, view: KindView, object: Object, previous: Object | None) -> CacheEvent:
+        """The event with the objects as one version sees them; kept for all watchers of it."""
+        namespace, name = split_key(self.key)
+        place = Place(view.kind.group, view.kind.plural, namespace, name)
+        found = CacheEvent(place, object, previous, self.revision, self.is_delete)
+        self._seen[view] = found
         return found
 
     def _as(self, type: str) -> Item:
@@ -175,6 +177,9 @@ class KindCache:
     def get(self, name: str, namespace: str = "") -> Object | None:
         found: Object | None = self.objects.get(key_of(namespace, name))
         return found
+
+    def has(self, name: str, namespace: str = "") -> bool:
+        return key_of(namespace, name) in self.objects
 
     def select(self, namespace: str = "", after: Key = "") -> Iterator[tuple[Key, Object]]:
         """Objects of a namespace ("": all) in the order of their keys, those after a key only."""
@@ -247,7 +252,9 @@ class KindCache:
                 position += 1
                 if namespace and event.namespace != namespace:
                     continue
-                item = (event if view is None else event.seen_by(view)).item(matches)
+                if view is not None:
+                    event = event.known_to(view) or await view.see_event(event)
+                item = event.item(matches)
                 if item is not None:
                     yield item
             if position < self._first or epoch != self._epoch:
@@ -289,6 +296,8 @@ class WatchCache:
         self.sealing = sealing
         """How Secrets lie in the store; None leaves them open."""
         self.registry = registry if registry is not None else Registry()
+        self.conversion: Conversion | None = None
+        """Asks the conversion webhooks of definitions; set by whoever can call webhooks."""
         self._views: dict[tuple[str, str, str], KindView] = {}
         """Group, version and plural of a custom kind -> its objects."""
         self._defined: dict[str, tuple[Kind, ...]] = {}
@@ -324,6 +333,16 @@ class WatchCache:
         if view is None:
             raise StatusError(404, "NotFound", "the server could not find the requested resource", details={})
         return view
+
+    async def convert(self, custom: CustomKind, objects: Sequence[Object], version: str) -> list[Object]:
+        """Objects in another version, as the webhook of their definition says.
+
+        Raises:
+            StatusError: 500, it has no answer.
+        """
+        if self.conversion is None:
+            raise StatusError(500, "InternalError", "conversion webhooks are not called here")
+        return await self.conversion.convert(custom, objects, version)
 
     @property
     def has_synced(self) -> bool:
@@ -402,8 +421,9 @@ class WatchCache:
     async def _load(self) -> None:
         if self.sealing is not None:
             await self.sealing.load(self._store)
-        # Of custom kinds nothing is known before their definitions have been read, so everything is kept.
         loaded: dict[tuple[str, str], dict[Key, Object]] = {}
+        # Of custom kinds nothing is known before their definitions have been read.
+        unread: list[tuple[Place, KeyValue]] = []
         self.allocations = {}
         start, end, revision, count = REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), 0, 0
         while True:
@@ -415,9 +435,12 @@ class WatchCache:
                     self._record_allocation(kv.key, is_delete=False)
                     continue
                 place = parse_key(kv.key)
-                if place is not None and (obj := self._decoded(kv)) is not None:
-                    objects = loaded.setdefault((place.group, place.plural), {})
-                    objects[key_of(place.namespace, place.name)] = obj
+                if place is None:
+                    continue
+                if (place.group, place.plural) in self._kinds:
+                    self._keep(loaded, place, kv)
+                else:
+                    unread.append((place, kv))
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
@@ -426,11 +449,19 @@ class WatchCache:
             self._define(name, None)
         for key, definition in definitions.items():
             self._define(key, definition)
+        for place, kv in unread:
+            if (place.group, place.plural) in self._kinds:
+                self._keep(loaded, place, kv)
         for place_of_kind, cache in self._kinds.items():
             cache.replace_all(loaded.get(place_of_kind, {}), revision)
         self._advance(revision)
         self._synced.set()
         log.info("cache_loaded", revision=revision, keys=count)
+
+    def _keep(self, loaded: dict[tuple[str, str], dict[Key, Object]], place: Place, kv: KeyValue) -> None:
+        if (obj := self._decoded(kv)) is not None:
+            objects = loaded.setdefault((place.group, place.plural), {})
+            objects[key_of(place.namespace, place.name)] = obj
 
     async def _watch(self) -> None:
         # Of all keys, although only objects matter: a read waits until the cache has reached the store's
@@ -472,14 +503,17 @@ class WatchCache:
 
     def _define(self, name: str, definition: Object | None, revision: int = 0) -> None:
         """Serve what a definition says from now on; with None, nothing of it any more."""
-        before = self._defined.pop(name, ())
         made: tuple[Kind, ...] = ()
         if definition is None:
             self.registry.forget(name)
         else:
+            version = self.registry.version
             made = self.registry.define(definition)
+            if self.registry.version == version:
+                return  # nothing new: its watches go on
             if is_established(definition):
                 made = with_storage(made, definition)
+        before = self._defined.pop(name, ())
         if made:
             self._defined[name] = made
         for kind in before:
@@ -493,7 +527,7 @@ class WatchCache:
                 )
                 base.oldest = revision
             if kind.custom is not None:
-                self._views[kind.group, kind.version, kind.plural] = KindView(base, kind, kind.custom)
+                self._views[kind.group, kind.version, kind.plural] = KindView(self, base, kind, kind.custom)
         for kind in before:
             if (base := self._kinds.get((kind.group, kind.plural))) is not None:
                 base.wake()

@@ -117,7 +117,7 @@ class Decisions:
             if meta.is_deleting(present):
                 error.message = f"object is being deleted: {error.message}"
             raise error
-        write = put(kind, namespace, obj, None)
+        write = await self._put(kind, namespace, obj, None)
         if kind.custom is not None:
             write.compares.append(check_definition_lives(kind, self._cache))
         write.compares += request.compares
@@ -183,7 +183,7 @@ class Decisions:
             allocate(gone)
             write.operations += gone.operations
             return write
-        write = put(kind, namespace, obj, old)
+        write = await self._put(kind, namespace, obj, old)
         write.compares += request.compares
         write.operations += request.operations
         write.charge = charge_for(request, self._clock.now())
@@ -227,7 +227,12 @@ class Decisions:
             return write
         if is_unchanged(deletion.object, old):
             return Write(old)
-        return put(kind, namespace, deletion.object, old)
+        return await self._put(kind, namespace, deletion.object, old)
+
+    async def _put(self, kind: Kind, namespace: str, obj: Object, old: Object | None) -> Write:
+        objects = self._cache.of(kind)
+        stored = await objects.to_stored(obj) if isinstance(objects, KindView) else None
+        return put(kind, namespace, obj, old, stored)
 
     def _is_stale(self, kind: Kind, namespace: str, name: str) -> bool:
         objects = self._cache.of(kind)
@@ -329,7 +334,7 @@ class Decisions:
         for _ in range(_NAME_TRIES):
             suffix = "".join(self._rng.choices(_SUFFIX_LETTERS, k=_SUFFIX_LENGTH))
             name = base[:_MAX_GENERATED_BASE] + suffix
-            if self._cache.of(kind).get(name, namespace) is None:
+            if not self._cache.of(kind).has(name, namespace):
                 return name
         raise errors.already_exists(kind.group, kind.plural, name)
 

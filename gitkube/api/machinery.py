@@ -19,6 +19,7 @@ from gitkube.api.admission.versions import Versions
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
+from gitkube.api.custom.conversion import Conversion
 from gitkube.api.custom.definitions import Definitions
 from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.flow_control import ensure_flow_control
@@ -43,6 +44,7 @@ from gitkube.objects.kinds import (
     NAMESPACE,
     PRIORITY_CLASS,
     SERVICE,
+    SERVICE_CIDR,
     Kind,
 )
 from gitkube.objects.registry import Registry
@@ -97,6 +99,7 @@ class Api:
         key = signing_key or SigningKey.derived_from(rng.randbytes(32))
         self.webhooks = WebhookCaller(self.cache, rng)
         """Calls webhooks; whoever can reach the pods sets `webhooks.services.forward`."""
+        self.cache.conversion = Conversion(self.webhooks, rng)
         self._extensions = self._make_extensions()
         self.tokens = Tokens(self.cache, key, clock=clock, rng=rng, fixed=fixed_tokens)
         self.verbs = self.verbs_over(store)
@@ -159,6 +162,7 @@ class Api:
                 for name in FIRST_NAMESPACES:
                     await _ensure(client, NAMESPACE, _namespace(name))
                 await _ensure(client, SERVICE, self._kubernetes_service())
+                await _ensure(client, SERVICE_CIDR, self._service_range())
                 for name, value in SYSTEM_PRIORITIES.items():
                     await _ensure(client, PRIORITY_CLASS, _priority_class(name, value))
                 await ensure_default_roles(client)
@@ -169,6 +173,15 @@ class Api:
                 await self._clock.sleep(_RETRY_S)
         self._ready.set()
         log.info("api_ready", revision=self.cache.revision)
+
+    def _service_range(self) -> Object:
+        """Kubernetes' way to say from which range Services get their addresses."""
+        return {
+            "apiVersion": SERVICE_CIDR.api_version,
+            "kind": SERVICE_CIDR.kind,
+            "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [self.settings.service_cidr]},
+        }
 
     def _kubernetes_service(self) -> Object:
         port: dict[str, Any] = {

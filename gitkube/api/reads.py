@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import orjson
 
 from gitkube.api import errors
 from gitkube.api.cache import Item, Matcher, WatchCache, bookmark
 from gitkube.api.client import ObjectList
+from gitkube.api.custom.conversion import with_conversion
 from gitkube.api.custom.views import KindView
 from gitkube.api.keys import kind_prefix
 from gitkube.api.requests import ListOptions, WatchOptions
@@ -100,7 +101,11 @@ class Reads:
 
     async def get(self, kind: Kind, namespace: str, name: str, resource_version: str = "") -> Object:
         await self._be_fresh(resource_version)
-        found = self._cache.of(kind).get(name, namespace)
+
+        async def read() -> Object | None:
+            return self._cache.of(kind).get(name, namespace)
+
+        found = await with_conversion(read)
         if found is None:
             raise errors.not_found(kind.group, kind.plural, name)
         return found
@@ -115,6 +120,15 @@ class Reads:
         if match == "Exact" or (not match and wanted and options.limit):
             return await self._list_store(kind, namespace, options, matches, wanted, b"")
         await self._be_fresh(options.resource_version)
+
+        async def read() -> ObjectList:
+            await self._prepare(kind, namespace)
+            return self._page(kind, namespace, options, matches)
+
+        return await with_conversion(read)
+
+    def _page(self, kind: Kind, namespace: str, options: ListOptions, matches: Matcher | None) -> ObjectList:
+        """The first page of what is in the cache."""
         items: list[Object] = []
         # Whoever takes what is there takes it at once: an old picture is none to go on with.
         asked = 0 if options.resource_version == "0" else options.limit
@@ -136,12 +150,20 @@ class Reads:
         matches = matcher(kind, options.label_selector, options.field_selector)
         objects = self._cache.of(kind)
         version = parse_version(options.resource_version)
-        initial: list[Object] = []
+        initial: Sequence[Object] = []
         if options.send_initial_events or version == 0:
             await self._be_fresh(options.resource_version)
             if options.send_initial_events is not False:
-                initial = [obj for _, obj in objects.select(namespace) if matches is None or matches(obj)]
-            version = self._cache.revision
+
+                async def read() -> tuple[Sequence[Object], int]:
+                    await self._prepare(kind, namespace)
+                    selected = objects.select(namespace)
+                    there = [obj for _, obj in selected if matches is None or matches(obj)]
+                    return there, self._cache.revision
+
+                initial, version = await with_conversion(read)
+            else:
+                version = self._cache.revision
         elif version > self._cache.revision:
             await self._cache.wait_for(version)
         position = objects.position_after(version)
@@ -172,9 +194,15 @@ class Reads:
             if wanted > self._cache.revision:
                 raise _too_new(wanted, self._cache.revision)
 
-    def _seen(self, kind: Kind, stored: Object) -> Object:
+    async def _prepare(self, kind: Kind, namespace: str) -> None:
+        """Have custom resources converted that this version has not seen yet."""
         objects = self._cache.of(kind)
-        return objects.see(stored) if isinstance(objects, KindView) else stored
+        if isinstance(objects, KindView):
+            await objects.prepare_all(namespace)
+
+    async def _seen(self, kind: Kind, stored: Sequence[Object]) -> Sequence[Object]:
+        objects = self._cache.of(kind)
+        return await objects.see_many(stored) if isinstance(objects, KindView) else stored
 
     async def _list_store(
         self,
@@ -209,14 +237,15 @@ class Reads:
                 raise errors.unavailable(f"the store is not available: {error}") from error
             revision = page.revision if revision == _NEWEST else revision
             seen = 0
-            for kv in page.kvs:
+            try:
+                decoded = [self._cache.decode(kv) for kv in page.kvs]
+            except SealError as error:
+                # Its key was retired since, or somebody has changed it.
+                raise errors.gone(f"the list of that time cannot be read any more: {error}") from error
+            objects = await self._seen(kind, decoded)
+            for kv, obj in zip(page.kvs, objects, strict=True):
                 seen += 1
                 last = kv.key[len(prefix) :]
-                try:
-                    obj = self._seen(kind, self._cache.decode(kv))
-                except SealError as error:
-                    # Its key was retired since, or somebody has changed it.
-                    raise errors.gone(f"the list of that time cannot be read any more: {error}") from error
                 if matches is None or matches(obj):
                     items.append(obj)
                 if len(items) == limit:

@@ -17,6 +17,7 @@ from gitkube.api.admission.request import Extensions, Verb
 from gitkube.api.authorization import Attributes, Authorizer
 from gitkube.api.cache import Item, WatchCache
 from gitkube.api.client import ObjectList, PatchType
+from gitkube.api.custom.conversion import with_conversion
 from gitkube.api.decisions import Decisions
 from gitkube.api.decoding import accept, accept_patched, check_identity, fill_defaults
 from gitkube.api.eviction import add_to_deletion, budget_after
@@ -198,7 +199,7 @@ class Verbs:
         if subresource == "scale":
             return await self._apply_scale(context, kind, namespace, name, obj, force)
         applied = accept(kind, obj, context, is_apply=True)
-        if self._cache.of(kind).get(name, namespace) is not None:
+        if self._cache.of(kind).has(name, namespace):
             applied["metadata"].setdefault("name", name)
         check_identity(kind, applied, namespace, name)
         if applied["metadata"].get("managedFields") is not None:
@@ -372,7 +373,7 @@ class Verbs:
         lease = await self._event_lease.current() if kind is EVENT and not context.dry_run else NO_LEASE
         asks_others = self._decide.asks_others(kind, subresource)
         return await self._transactor.run(
-            decide, dry_run=context.dry_run, lease=lease, asks_others=asks_others
+            lambda: with_conversion(decide), dry_run=context.dry_run, lease=lease, asks_others=asks_others
         )
 
     def authorize(

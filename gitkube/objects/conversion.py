@@ -8,11 +8,15 @@ written through it: it is taken from the stored one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gitkube.objects.custom.pruning import pruned
 from gitkube.objects.fields import FieldSelectorError
 from gitkube.objects.kinds import EVENT_V1, HORIZONTAL_POD_AUTOSCALER_V1, Kind, stored_kind
 from gitkube.objects.types import Object
+
+if TYPE_CHECKING:
+    from gitkube.objects.custom.definition import CustomKind
 
 _EVENT_FIELDS = {
     "regarding": "involvedObject",
@@ -34,12 +38,17 @@ def to_stored(kind: Kind, obj: Object, old: Object | None = None) -> Object:
     Args:
         old: what is stored under that name now, in the stored version.
     """
+    if kind.custom is not None:
+        return {**obj, "apiVersion": (old or obj).get("apiVersion", kind.api_version)}
     convert = _TO_STORED.get(kind)
     return _with_identity(stored_kind(kind), convert(obj, old)) if convert is not None else obj
 
 
 def from_stored(kind: Kind, obj: Object) -> Object:
     """A stored object in the spelling of a served version."""
+    if kind.custom is not None:
+        is_other = obj.get("kind") == kind.kind and obj.get("apiVersion") != kind.api_version
+        return _seen_as(kind, kind.custom, obj) if is_other else obj
     convert = _FROM_STORED.get(kind)
     return _with_identity(kind, convert(obj)) if convert is not None else obj
 
@@ -57,6 +66,11 @@ def to_stored_selector(kind: Kind, field_selector: str) -> str:
     return field_selector.replace("regarding.", "involvedObject.").replace(
         "reportingController", "reportingComponent"
     )
+
+
+def _seen_as(kind: Kind, custom: CustomKind, obj: Object) -> Object:
+    seen: Object = pruned(custom.schema, obj)
+    return {**seen, "apiVersion": kind.api_version, "metadata": obj["metadata"]}
 
 
 def _with_identity(kind: Kind, obj: Object) -> Object:

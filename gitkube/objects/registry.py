@@ -10,11 +10,12 @@ Invariants: no two kinds have the same group, version and plural; a built-in kin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 
 from gitkube.objects import meta
-from gitkube.objects.custom.definition import kinds_of, version_priority
+from gitkube.objects.custom.definition import is_established, kinds_of, version_priority
 from gitkube.objects.kinds import BUILT_IN, QUESTIONS, SERVED, Kind, stored_kind
 from gitkube.objects.types import Object
 
@@ -31,6 +32,8 @@ class Registry:
         self._served = tuple(kind for kind in SERVED if stored_kind(kind) in stored or kind in QUESTIONS)
         self._custom: dict[str, tuple[Kind, ...]] = {}
         """Name of the definition -> the kinds it makes, the best version first."""
+        self._sources: dict[str, tuple[Any, ...]] = {}
+        """Name of the definition -> what its kinds were made of."""
         self._listeners: list[Listener] = []
         self._by_gvk = {(kind.api_version, kind.kind): kind for kind in self._served}
         self._by_resource = {(kind.group, kind.version, kind.plural): kind for kind in self._served}
@@ -68,8 +71,15 @@ class Registry:
         return self._custom.get(name, ())
 
     def define(self, definition: Object) -> tuple[Kind, ...]:
-        """Serve what a definition says, instead of what it said before; the kinds it makes now."""
+        """Serve what a definition says, instead of what it said before; the kinds it makes now.
+
+        A change that says nothing new about the kinds, such as a condition, leaves them as they are.
+        """
         name = meta.name(definition)
+        source = _source_of(definition)
+        if self._sources.get(name) == source:
+            return self._custom.get(name, ())
+        self._sources[name] = source
         try:
             made = kinds_of(definition)
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
@@ -81,6 +91,7 @@ class Registry:
 
     def forget(self, name: str) -> None:
         """Serve a definition's kinds no more."""
+        self._sources.pop(name, None)
         self._set(name, ())
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
@@ -90,8 +101,6 @@ class Registry:
 
     def _set(self, name: str, made: tuple[Kind, ...]) -> tuple[Kind, ...]:
         before = self._custom.pop(name, ())
-        if not before and not made:
-            return made
         for kind in before:
             self._by_gvk.pop((kind.api_version, kind.kind), None)
             self._by_resource.pop((kind.group, kind.version, kind.plural), None)
@@ -104,3 +113,9 @@ class Registry:
         for listener in tuple(self._listeners):
             listener()
         return made
+
+
+def _source_of(definition: Object) -> tuple[Any, ...]:
+    """All of a definition that its kinds depend on."""
+    accepted = (definition.get("status") or {}).get("acceptedNames")
+    return meta.uid(definition), is_established(definition), definition.get("spec"), accepted

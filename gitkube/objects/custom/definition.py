@@ -60,7 +60,6 @@ class CustomKind:
     """What users of this version are told; "" when it is not deprecated."""
     webhook: Mapping[str, Any] | None = None
     """Who converts between versions; None: only the apiVersion differs."""
-    is_terminating: bool = False
     description: str = ""
     definition_name: str = ""
     """Of the schema in OpenAPI, such as `org.example.v1.Thing`."""
@@ -195,7 +194,6 @@ def _custom(
         else None,
         deprecation=deprecation,
         webhook=conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None,
-        is_terminating=meta.is_deleting(definition),
         description=str(raw.get("description") or ""),
         definition_name=".".join([*reversed(group.split(".")), name, kind]),
     )

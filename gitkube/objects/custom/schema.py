@@ -17,6 +17,7 @@ from gitkube.objects.schema import Schema
 
 OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
+RULES = "x-kubernetes-validations"
 EMBEDDED = "x-kubernetes-embedded-resource"
 _TYPE_META: Mapping[str, Any] = {
     "apiVersion": {
@@ -36,6 +37,7 @@ class CustomSchema(Schema):
     __slots__ = (
         "has_defaults",
         "has_embedded",
+        "has_rules",
         "is_embedded",
         "is_root",
         "keeps_unknown",
@@ -58,9 +60,11 @@ class CustomSchema(Schema):
         self.nullable: bool = bool(raw.get("nullable"))
         self.has_defaults: bool = _has(raw, "default")
         """Whether this node or one below has a default."""
+        self.has_rules: bool = _has(raw, RULES)
+        """Whether this node or one below has rules."""
         self.has_embedded: bool = _has(raw, EMBEDDED)
         """Whether this node or one below is an object of its own."""
-        self.rules: tuple[Mapping[str, Any], ...] = tuple(raw.get("x-kubernetes-validations") or ())
+        self.rules: tuple[Mapping[str, Any], ...] = tuple(raw.get(RULES) or ())
         if not self.list_type and "array" in self.types:
             self.list_type = "atomic"
         if not self.types:

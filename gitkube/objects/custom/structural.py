@@ -15,6 +15,7 @@ from gitkube.objects.custom.checking import INT_OR_STRING, check_schema
 from gitkube.objects.custom.list_types import check_list_type, check_map_type
 from gitkube.objects.custom.patterns import PatternError, compile_pattern
 from gitkube.objects.custom.pruning import pruned
+from gitkube.objects.custom.rule_texts import check_written_rules
 from gitkube.objects.custom.schema import EMBEDDED, PRESERVE, CustomSchema
 from gitkube.objects.validation.causes import Causes
 
@@ -53,7 +54,7 @@ def check_structural(causes: Causes, schema: Raw, path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ the words
 
 
-def _check_words(causes: Causes, schema: Raw, path: Path, depth: int) -> None:
+def _check_words(causes: Causes, schema: Raw, path: Path, depth: int, *, has_past: bool = True) -> None:
     if depth > MAX_DEPTH:
         causes.forbidden(path, f"must not be nested deeper than {MAX_DEPTH} levels")
         return
@@ -92,8 +93,11 @@ def _check_words(causes: Causes, schema: Raw, path: Path, depth: int) -> None:
         causes.invalid(f"{path}.type", kind, f"must be object if {EMBEDDED} is true")
     check_list_type(causes, schema, path)
     check_map_type(causes, schema, path)
+    check_written_rules(causes, schema, path, has_past=has_past)
     for place, child in _children(schema, path):
-        _check_words(causes, child, place, depth + 1)
+        # Only in a list of type map it is known which element was which.
+        is_lost = place.endswith(".items") and schema.get("x-kubernetes-list-type") != "map"
+        _check_words(causes, child, place, depth + 1, has_past=has_past and not is_lost)
 
 
 def _check_type_word(causes: Causes, schema: Raw, path: Path) -> None:

@@ -13,6 +13,7 @@ from gitkube.objects import names
 from gitkube.objects.custom.checking import MISSING, check_schema
 from gitkube.objects.custom.jsonpath import parse
 from gitkube.objects.custom.lists import check_lists
+from gitkube.objects.custom.rules import check_rules
 from gitkube.objects.custom.schema import OBJECT_META, CustomSchema
 from gitkube.objects.kinds import Kind
 from gitkube.objects.schema import Schema, named_schema
@@ -45,6 +46,7 @@ def check_custom(causes: Causes, kind: Kind, custom: CustomKind, obj: Object, ol
     if custom.scale is not None:
         for path in (custom.scale.spec_replicas, custom.scale.status_replicas):
             _check_replicas(causes, path, obj)
+    check_rules(causes, custom.schema, obj, old)
 
 
 def decode_error(kind: Kind, obj: Object) -> str:

@@ -24,15 +24,19 @@ def to_stored(custom: CustomKind, api_version: str, obj: Object) -> Object:
     return stored
 
 
-def from_stored(custom: CustomKind, api_version: str, stored: Object) -> Object:
-    """A stored object as a version sees it."""
+def from_stored(custom: CustomKind, api_version: str, stored: Object, *, is_own: bool = False) -> Object:
+    """A stored object as a version sees it.
+
+    Args:
+        is_own: the version is the one that it is stored with, whichever `custom` is of.
+    """
     # One of a version that is gone from the definition is read as what it is wanted as.
     schema = custom.versions.get(str(stored.get("apiVersion")), custom.schema)
     seen: Object = pruned(schema, stored)
     # The metadata was read by the server when it was written; nobody else has touched it.
     seen["metadata"] = stored["metadata"]
     fill_in(schema, seen)
-    if schema is not custom.schema:
+    if schema is not custom.schema and not is_own:
         seen = pruned(custom.schema, seen)
         seen["metadata"] = stored["metadata"]
     seen["apiVersion"] = api_version

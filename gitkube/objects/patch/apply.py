@@ -269,7 +269,7 @@ def _owned_part(obj: Object) -> Object:
 def _without_managers(obj: Object) -> Object:
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict) or "managedFields" not in metadata:
-        return obj
+        return {**obj}  # a plain dict, as what it is merged and compared with
     return {**obj, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}
 
 
