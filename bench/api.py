@@ -250,7 +250,7 @@ async def mixed_ms(server: Server, seconds: float) -> list[float]:
     rng = random.Random(1)
 
     async def call(name: str, due: float) -> None:
-        connection = idle.pop()
+        connection = idle.pop() if idle else await Connection.open(server)
         status, text = await connection.send(found[name](rng))
         idle.append(connection)
         if status >= 300:
@@ -313,11 +313,13 @@ async def run(scale: Scale, rows: list[Row]) -> None:
             for side in found:
                 with contextlib.suppress(OSError):
                     side.stop()
-    for name, by_side in rates.items():
-        unit = "ms" if name == _WATCH else "/s"
-        rows += _rows(name, unit, {key: statistics.median(values) for key, values in by_side.items()})
-    for (name, unit), values in costs.items():
-        rows += _rows(name, unit, values)
+            # What was measured before something failed is shown, too.
+            for name, by_side in rates.items():
+                unit = "ms" if name == _WATCH else "/s"
+                medians = {key: statistics.median(values) for key, values in by_side.items() if values}
+                rows += _rows(name, unit, medians)
+            for (name, unit), values in costs.items():
+                rows += _rows(name, unit, values)
 
 
 async def _fill_many(side: Side, scale: Scale) -> None:
@@ -329,8 +331,9 @@ async def _fill_many(side: Side, scale: Scale) -> None:
 
 
 def _rows(name: str, unit: str, values: dict[str, float]) -> list[Row]:
-    ours = values["gitkube"]
-    other = values.get("kube-apiserver")
+    ours, other = values.get("gitkube"), values.get("kube-apiserver")
+    if ours is None:
+        return []
     if other is None:
         return [Row(name, ours, unit)]
     return [against(name, ours, unit, other, "kube-apiserver and etcd")]
@@ -352,14 +355,20 @@ def main() -> None:
         scale.mixed_s,
     )
     rows: list[Row] = []
+    failure: BaseException | None = None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(scale, rows))
+        try:
+            runner.run(run(scale, rows))
+        except Exception as error:
+            failure = error
     how = (
         f"{scale.rounds} rounds of {scale.seconds:g} s for each load, one server after the other, median; "
         "all on one machine, over TLS on loopback. A ratio above 1 is more for rates (better) and more for "
         "times and memory (worse)."
     )
     report(rows, how, arguments.json)
+    if failure is not None:
+        raise failure
 
 
 if __name__ == "__main__":
