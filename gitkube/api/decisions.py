@@ -17,7 +17,6 @@ from gitkube.api import errors
 from gitkube.api.admission.chain import admit, allocate, judge
 from gitkube.api.admission.quotas import charge_for
 from gitkube.api.admission.request import AdmissionRequest, Extensions, Verb
-from gitkube.api.authorization import ANONYMOUS
 from gitkube.api.cache import WatchCache
 from gitkube.api.custom.identity import check_definition_lives
 from gitkube.api.custom.views import KindView
@@ -55,7 +54,6 @@ _ORPHANS = (
 _SUFFIX_LENGTH = 5
 _MAX_GENERATED_BASE = 58
 _NAME_TRIES = 8
-_NOBODY = Context(ANONYMOUS)
 
 
 def _nothing() -> None:
@@ -84,10 +82,7 @@ class Decisions:
 
     def asks_others(self, kind: Kind, subresource: str = "") -> bool:
         """Whether deciding about such an object may wait for others than the store."""
-        request = AdmissionRequest(
-            Verb.UPDATE, kind, "", "", {}, None, _NOBODY, self._cache, self._rng, self._settings, subresource
-        )
-        return self._extensions.concern(request)
+        return self._extensions.concern(kind, subresource)
 
     async def create(
         self, context: Context, kind: Kind, namespace: str, obj: Object, *, tracked: bool
@@ -263,7 +258,7 @@ class Decisions:
         """
         request = self._admission(verb, context, kind, namespace, name, body, None, subresource)
         request.body = (str(body.get("apiVersion")), str(body.get("kind")))
-        if not self._extensions.concern(request):
+        if not self._extensions.concern(request.kind, request.subresource):
             return body
         request.obj = clone(body)
         await self._extensions.mutate(request, _nothing)
@@ -273,7 +268,7 @@ class Decisions:
     async def _mutate(self, request: AdmissionRequest) -> bool:
         """Ask all rules that may change the object; whether one that is an object itself has."""
         admit(request)
-        if not self._extensions.concern(request):
+        if not self._extensions.concern(request.kind, request.subresource):
             return False
 
         def again() -> None:
@@ -290,7 +285,7 @@ class Decisions:
 
     async def _validate(self, request: AdmissionRequest) -> None:
         """Ask the rules that are objects themselves about what will be stored."""
-        if self._extensions.concern(request):
+        if self._extensions.concern(request.kind, request.subresource):
             is_scale = request.subresource == "scale"
             await self._extensions.validate(self._as_scale(request) if is_scale else request)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from gitkube.api.admission.extensions import ExtensionRules
-from gitkube.api.admission.matching import served_versions
+from gitkube.api.admission.versions import Versions
 from gitkube.api.authorization import User, system_user
 from gitkube.api.cache import WatchCache
 from gitkube.api.client import Client
@@ -122,24 +122,13 @@ class Api:
         )
 
     def _make_extensions(self) -> ExtensionRules:
+        versions, authorizer = Versions(self.registry), self.authorizer
         webhooks = Webhooks(
-            self.cache,
-            self.webhooks,
-            rng=self._rng,
-            authorizer=self.authorizer,
-            versions=self._served_versions,
+            self.cache, self.webhooks, rng=self._rng, authorizer=authorizer, versions=versions
         )
-        mutating = MutatingPolicies(self.cache, authorizer=self.authorizer, versions=self._served_versions)
-        validating = ValidatingPolicies(
-            self.cache, authorizer=self.authorizer, versions=self._served_versions
-        )
+        mutating = MutatingPolicies(self.cache, authorizer=authorizer, versions=versions)
+        validating = ValidatingPolicies(self.cache, authorizer=authorizer, versions=versions)
         return ExtensionRules(webhooks, mutating, validating)
-
-    def _served_versions(self, kind: Kind) -> Iterable[Kind]:
-        if kind.custom is None:
-            return served_versions(kind)
-        others = self.registry.of_definition(kind.custom.definition)
-        return (kind, *(other for other in others if other != kind))
 
     @property
     def is_ready(self) -> bool:

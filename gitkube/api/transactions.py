@@ -4,21 +4,21 @@ A decision is a function of what the cache shows now; its transaction compares t
 If it does not, the cache is awaited and the decision made again. A refusal is only given from a cache that
 is known to be current, so nobody is told "not found" or "conflict" from stale memory. Where deciding asks
 others (webhooks), the cache is made current first, so that they are asked once only, unless the object was
-changed meanwhile. A write is answered when the cache has it, so whoever wrote reads what he wrote. Writes
-that are charged to the same quota take turns, from the charge until the cache has it.
+changed meanwhile. A write is answered when the cache has it, so whoever wrote reads what he wrote. What a
+write takes from quotas is charged last, when it is the write's turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from gitkube.api.admission.quotas import Charge
 from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
+from gitkube.api.lanes import Lanes
 from gitkube.api.settings import ApiSettings
 from gitkube.api.stored import encode
 from gitkube.objects.custom.versions import from_stored, to_stored
@@ -91,27 +91,12 @@ def _unchanged(key: bytes, old: Object | None) -> Compare:
     return Compare(key, Target.MOD, Op.EQUAL, int(old["metadata"]["resourceVersion"]))
 
 
-@dataclass(slots=True)
-class _Lane:
-    """A lock with the number of those who hold it or wait for it."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
-
-
-def _charge(write: Write) -> None:
-    if write.charge is not None:
-        compares, operations = write.charge.take()
-        write.compares += compares
-        write.operations += operations
-
-
 class Transactor:
     def __init__(self, store: Store, cache: WatchCache, settings: ApiSettings) -> None:
         self._store = store
         self._cache = cache
         self._settings = settings
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes = Lanes(settings.store_timeout_s)
 
     async def run(
         self,
@@ -152,23 +137,24 @@ class Transactor:
                 write.operations = [
                     replace(each, lease=lease) if isinstance(each, Put) else each for each in write.operations
                 ]
-            async with self._turn(write.charge):
-                try:
-                    _charge(write)
-                except StatusError:
+            if write.charge is not None:
+                outcome = await self._commit_charged(write, write.charge, dry_run=dry_run)
+                if isinstance(outcome, StatusError):
                     if is_current:
-                        raise
+                        raise outcome
                     await self._cache.reach_current()
                     is_current = True
                     continue
-                if dry_run:
-                    return write
-                result = await self._commit(write)
-                await self._cache.wait_for(result.revision)
-            if result.succeeded:
+            elif dry_run:
+                outcome = None
+            else:
+                outcome = await self._commit(write.compares, write.operations)
+            if outcome is None:
+                return write
+            if outcome.succeeded:
                 if write.is_end and not write.is_rewritten:
                     return write
-                write.result = self._as_stored(write, str(result.revision))
+                write.result = self._as_stored(write, str(outcome.revision))
                 return write
             is_current = True
         raise StatusError(
@@ -178,29 +164,28 @@ class Transactor:
             retry_after_s=1,
         )
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, charge: Charge | None) -> AsyncIterator[None]:
-        """Alone in the charge's lane."""
-        if charge is None:
-            yield
-            return
-        lane = self._lanes.setdefault(charge.lane, _Lane())
-        lane.users += 1
-        try:
-            try:
-                async with asyncio.timeout(self._settings.store_timeout_s):
-                    await lane.lock.acquire()
-            except TimeoutError as error:
-                text = f"too many writes to namespace {charge.lane} wait for its quota; try again"
-                raise unavailable(text) from error
-            try:
-                yield
-            finally:
-                lane.lock.release()
-        finally:
-            lane.users -= 1
-            if not lane.users:
-                del self._lanes[charge.lane]
+    async def _commit_charged(
+        self, write: Write, charge: Charge, *, dry_run: bool
+    ) -> TxnResult | StatusError | None:
+        """Commit with what the write costs. A quota that others change meanwhile is charged anew, without
+        asking for another decision. None after a dry run; an error is the quota's refusal."""
+        async with self._lanes.turn(charge.lane):
+            result: TxnResult | None = None
+            before: list[Compare] = []
+            for _ in range(self._settings.retries):
+                try:
+                    compares, operations = charge.take()
+                except StatusError as error:
+                    return error
+                if dry_run:
+                    return None
+                if result is not None and compares == before:
+                    break  # it was not the quota that changed
+                before = compares
+                result = await self._commit(write.compares + compares, write.operations + operations)
+                if result.succeeded:
+                    break
+            return result
 
     def _as_stored(self, write: Write, version: str) -> Object:
         """What was written, with its version: the cache's own when nobody has written since."""
@@ -212,13 +197,13 @@ class Transactor:
                 return stored
         return {**write.result, "metadata": {**metadata, "resourceVersion": version}}
 
-    async def _commit(self, write: Write) -> TxnResult:
-        compares, operations = write.compares, write.operations
+    async def _commit(self, compares: list[Compare], operations: list[Operation]) -> TxnResult:
+        """Returns when the cache has what was written, or what was there instead."""
         if (sealing := self._cache.sealing) is not None:
             compares, operations = sealing.sealed(compares, operations)
         try:
             async with asyncio.timeout(self._settings.store_timeout_s):
-                return await self._store.txn(compares, operations)
+                result = await self._store.txn(compares, operations)
         except InvalidRequestError as error:
             raise StatusError(
                 413, "RequestEntityTooLarge", f"the object cannot be stored: {error}"
@@ -230,3 +215,5 @@ class Transactor:
         except TimeoutError as error:
             text = "the store did not answer in time; whether the write was done is not known"
             raise StatusError(504, "Timeout", text, retry_after_s=1) from error
+        await self._cache.wait_for(result.revision)
+        return result

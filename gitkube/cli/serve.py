@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,31 @@ if TYPE_CHECKING:
     from gitkube.fleet.hosts import Inventory
     from gitkube.server.settings import ControlPlaneSettings
     from gitkube.sim.hollow.hosts import HollowHosts
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def oidc_options(command: F) -> F:
+    """Adds the options of an identity provider, named as Kubernetes' API server names them."""
+    for option, default, meaning in reversed(_OIDC):
+        command = click.option(option, default=default, show_default=bool(default), help=meaning)(command)
+    return click.option(
+        "--oidc-ca-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        default=None,
+        help="Authorities to trust for the provider's certificate.  [default: the system's]",
+    )(command)
+
+
+_OIDC = (
+    ("--oidc-issuer-url", "", "Let people log in with tokens of this OpenID provider (https)."),
+    ("--oidc-client-id", "", "For whom its tokens must be (their audience)."),
+    ("--oidc-username-claim", "sub", "The claim that is the user's name."),
+    ("--oidc-username-prefix", "", "Put before it; - is none.  [default: the issuer's URL and #]"),
+    ("--oidc-groups-claim", "", "The claim that has the user's groups."),
+    ("--oidc-groups-prefix", "", "Put before each of them."),
+)
 
 
 @click.command(
@@ -89,6 +114,7 @@ if TYPE_CHECKING:
     help="A kind that lies encrypted in the store, beside Secrets, such as configmaps; may be repeated. "
     "none: not even Secrets. Tell every controller the same.",
 )
+@oidc_options
 @click.option(
     "--audit-log",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -142,6 +168,13 @@ def serve(
     etcd_listen: str,
     token_file: Path | None,
     encrypt: tuple[str, ...],
+    oidc_issuer_url: str,
+    oidc_client_id: str,
+    oidc_username_claim: str,
+    oidc_username_prefix: str,
+    oidc_groups_claim: str,
+    oidc_groups_prefix: str,
+    oidc_ca_file: Path | None,
     audit_log: Path | None,
     audit_policy: Path | None,
     audit_log_size: int,
@@ -151,8 +184,11 @@ def serve(
 ) -> None:
     """Run the control plane: API, controllers, scheduler, fleet links and git. Needs no root."""
     host, port = _address(listen)
+    from gitkube.server.oidc.tokens import OidcSettings
     from gitkube.server.settings import CLUSTER_CIDR, ControlPlaneSettings, SettingsError, check_settings
 
+    if bool(oidc_issuer_url) != bool(oidc_client_id):
+        raise click.UsageError("--oidc-issuer-url and --oidc-client-id belong together")
     hosts: HollowHosts | None = None
     where: Path | Inventory
     if inventory is not None and hollow is None:
@@ -180,6 +216,17 @@ def serve(
         join=join,
         token_file=token_file,
         encrypt=encrypt,
+        oidc=OidcSettings(
+            oidc_issuer_url,
+            oidc_client_id,
+            oidc_username_claim,
+            oidc_username_prefix,
+            oidc_groups_claim,
+            oidc_groups_prefix,
+        )
+        if oidc_issuer_url
+        else None,
+        oidc_ca_file=oidc_ca_file,
         audit_log=audit_log,
         audit_policy=audit_policy,
         audit_log_bytes=audit_log_size * 1024 * 1024,

@@ -9,12 +9,11 @@ at a clock that jumped or a controller that was away. Source: Kubernetes' cronjo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import datetime, tzinfo
 
 from gitkube.clock import rfc3339
 from gitkube.objects import meta
-from gitkube.objects.cron import Schedule, next_start_s
+from gitkube.objects.cron import Schedule, next_start_s, zone_named
 from gitkube.objects.types import Object
 
 MANY_MISSED = 100
@@ -39,13 +38,7 @@ def zone_of(cron_job: Object) -> tzinfo:
     Raises:
         ValueError: there is no such zone in this host's tables.
     """
-    name = cron_job["spec"].get("timeZone")
-    if not name:
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"unknown time zone {name}") from error
+    return zone_named(cron_job["spec"].get("timeZone") or "")
 
 
 def starts(

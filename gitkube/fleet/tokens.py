@@ -11,6 +11,7 @@ Invariant: a host is sent tokens of pods that are bound to it, and no others.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -31,7 +32,7 @@ RENEW_AFTER_S = 24 * 3600.0
 JITTER_S = 10.0
 """So that the tokens of pods that began together are not renewed together."""
 CHECK_S = 10.0
-RETRY_S = 2.0
+RETRY_S = 1.0
 WAIT_S = 0.5
 """How long a host's pods wait for their tokens, so that both reach it at once; the rest come later."""
 MAX_AT_ONCE = 16
@@ -46,6 +47,16 @@ Slot = tuple[str, str]
 class _Held:
     token: str
     renew_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A token to ask for."""
+
+    slot: Slot
+    host: str
+    pod: Object
+    source: dict[str, Any]
 
 
 class PodTokens:
@@ -71,9 +82,12 @@ class PodTokens:
         self._rng = rng
         self._on_change = on_change
         self._held: dict[Slot, _Held] = {}
-        self._asking: dict[Slot, asyncio.Task[None]] = {}
-        self._retry_at_s: dict[Slot, float] = {}
-        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
+        self._asking: dict[Slot, asyncio.Future[None]] = {}
+        """What is under way or waits for its turn, and its end."""
+        self._turns: deque[_Turn] = deque()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._refused: set[str] = set()
+        """Hosts with a pod whose token was refused, because its account is not there yet, say."""
 
     async def run(self, hosts: Callable[[], Iterable[str]]) -> None:
         """Renew for ever.
@@ -82,34 +96,46 @@ class PodTokens:
             hosts: those that have a link now.
         """
         try:
+            checked_s = self._clock.monotonic()
             while True:
-                await self._clock.sleep(CHECK_S)
-                present: set[Slot] = set()
-                for host in list(hosts()):
-                    present |= self._begin(host)
-                # What belongs to no pod of ours any more is forgotten: its pod is gone, or another's.
-                self._held = {slot: held for slot, held in self._held.items() if slot in present}
-                self._retry_at_s = {slot: at for slot, at in self._retry_at_s.items() if slot in present}
+                await self._clock.sleep(RETRY_S)
+                if self._clock.monotonic() - checked_s >= CHECK_S:
+                    checked_s = self._clock.monotonic()
+                    await self._check(list(hosts()))
+                else:
+                    refused, self._refused = self._refused, set()
+                    for host in refused:
+                        self._begin(host)
         finally:
-            tasks = list(self._asking.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            workers = list(self._workers)
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _check(self, hosts: Iterable[str]) -> None:
+        before, present = set(self._held), set[Slot]()
+        for host in hosts:
+            present |= self._begin(host)
+            await asyncio.sleep(0)  # thousands of hosts must not hold up everybody else
+        # What belongs to no pod of ours any more is forgotten: its pod is gone, or another's.
+        for slot in before - present:
+            self._held.pop(slot, None)
 
     async def prepare(self, hosts: Iterable[str]) -> None:
         """Have the tokens of these hosts' pods, or go on getting them beside what follows."""
         wanted = set[Slot]()
         for host in hosts:
             wanted |= self._begin(host)
-        tasks = [self._asking[slot] for slot in wanted if slot in self._asking and slot not in self._held]
-        if tasks:
-            alarm = asyncio.ensure_future(self._clock.sleep(WAIT_S))
-            everything = asyncio.ensure_future(asyncio.wait(tasks))
-            try:
-                await asyncio.wait([alarm, everything], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                alarm.cancel()
-                everything.cancel()
+        ends = [self._asking[slot] for slot in wanted if slot in self._asking and slot not in self._held]
+        if not ends:
+            return
+        alarm = asyncio.ensure_future(self._clock.sleep(WAIT_S))
+        everything = asyncio.ensure_future(asyncio.wait(ends))
+        try:
+            await asyncio.wait([alarm, everything], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+            everything.cancel()
 
     def section(self, host: str) -> wire.TokensDesired:
         """Section "tokens" of a host, as far as it is known."""
@@ -136,24 +162,37 @@ class PodTokens:
             wanted.add(slot)
             held = self._held.get(slot)
             is_due = held is None or now_s >= held.renew_at_s
-            if is_due and slot not in self._asking and now_s >= self._retry_at_s.get(slot, 0.0):
-                self._asking[slot] = asyncio.ensure_future(self._ask(host, pod, dict(source), slot))
+            if is_due and slot not in self._asking:
+                self._asking[slot] = asyncio.get_running_loop().create_future()
+                self._turns.append(_Turn(slot, host, pod, dict(source)))
+        while self._turns and len(self._workers) < min(MAX_AT_ONCE, len(self._turns)):
+            worker = asyncio.ensure_future(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
         return wanted
 
-    async def _ask(self, host: str, pod: Object, source: dict[str, Any], slot: Slot) -> None:
+    async def _work(self) -> None:
+        while self._turns:
+            turn = self._turns.popleft()
+            try:
+                await self._ask(turn)
+            finally:
+                end = self._asking.pop(turn.slot)
+                if not end.done():
+                    end.set_result(None)
+
+    async def _ask(self, turn: _Turn) -> None:
         try:
-            async with self._at_once:
-                self._held[slot] = await self._request(pod, source)
-            self._retry_at_s.pop(slot, None)
-            self._on_change(host)
+            self._held[turn.slot] = await self._request(turn.pod, turn.source)
         except StatusError as error:
-            self._retry_at_s[slot] = self._clock.now() + RETRY_S
+            self._refused.add(turn.host)
             log.warning(
                 "pod_token_refused",
-                namespace=meta.namespace(pod), name=meta.name(pod), error=str(error), retry_s=CHECK_S,
+                namespace=meta.namespace(turn.pod), name=meta.name(turn.pod), error=str(error),
+                retry_s=RETRY_S,
             )  # fmt: skip
-        finally:
-            self._asking.pop(slot, None)
+            return
+        self._on_change(turn.host)
 
     async def _request(self, pod: Object, source: Mapping[str, Any]) -> _Held:
         bound = {"kind": "Pod", "apiVersion": "v1", "name": meta.name(pod), "uid": meta.uid(pod)}

@@ -194,7 +194,7 @@ class Agent:
             if section == "network":
                 await self._network.apply(data)
                 self._sandboxes.cluster_domain = str(data.get("clusterDomain") or "cluster.local")
-                self._api_door.move(gateway_of(data["podCIDR"]))
+                self._api_door.move(gateway_of(data["podCIDR"]), data["podCIDR"])
                 self._manager.set_api((api_address(data["serviceCIDR"]), API_SERVICE_PORT))
                 self._manager.poke_all()
             elif section == "services":

@@ -10,6 +10,7 @@ silence.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from typing import Any, Callable, Protocol
 
@@ -38,13 +39,16 @@ class ApiDoor:
         """
         self._link = link
         self._address = ""
+        self._network = ipaddress.IPv4Network("0.0.0.0/32")
         self._moved = asyncio.Event()
         self.port = port
         """Where it listens."""
         self._open = 0
 
-    def move(self, address: str) -> None:
-        """Listen on this address from now on."""
+    def move(self, address: str, network: str) -> None:
+        """Listen on this address from now on, for whoever calls from this network (CIDR): this host's pods
+        and the host itself. A machine beside it that routes packets here gets nothing."""
+        self._network = ipaddress.IPv4Network(network)
         if address != self._address:
             self._address = address
             self._moved.set()
@@ -71,7 +75,7 @@ class ApiDoor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = self._link()
         try:
-            if link is not None and self._open < MAX_CONNECTIONS:
+            if link is not None and self._open < MAX_CONNECTIONS and self._is_ours(writer):
                 self._open += 1
                 try:
                     await self._carry(link, reader, writer)
@@ -81,6 +85,10 @@ class ApiDoor:
             log.info("connection to the API ended: %s", error)
         finally:
             writer.close()
+
+    def _is_ours(self, writer: asyncio.StreamWriter) -> bool:
+        peer = writer.get_extra_info("peername")
+        return bool(peer) and ipaddress.IPv4Address(peer[0]) in self._network
 
     async def _carry(self, link: Opener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         stream = await link.open({"kind": "api"})

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -113,6 +114,20 @@ def next_start_s(schedule: Schedule, after_s: float, zone: tzinfo = UTC) -> floa
             at_s += 60
         else:
             return float(at_s)
+
+
+def zone_named(name: str) -> tzinfo:
+    """The time zone of the IANA's name, from this host's tables; UTC for no name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if not name:
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"unknown time zone {name}") from error
 
 
 def _is_any(field: str) -> bool:

@@ -45,6 +45,7 @@ from gitkube.gitops.source import make_repository
 from gitkube.gitops.sync import Sync
 from gitkube.objects.kinds import LEASE
 from gitkube.scheduler.scheduler import Scheduler
+from gitkube.server.api_endpoints import ApiEndpoints
 from gitkube.server.app import RENEWAL_CHECK_S, HttpServer, create_app
 from gitkube.server.audit.log import AuditLog
 from gitkube.server.audit.policy import default_policy, read_policy
@@ -57,6 +58,7 @@ from gitkube.server.joining import JoinFile, check_directory, forget_joining, ha
 from gitkube.server.key_file import KeyFile, sealed_kinds
 from gitkube.server.kubeconfig import CLUSTER_NAME, Context
 from gitkube.server.leaders_streams import LeadersStreams
+from gitkube.server.oidc.provider import Provider
 from gitkube.server.pki import Pki
 from gitkube.server.pod_forwards import LeadersForwards
 from gitkube.server.relay import Relay
@@ -91,6 +93,10 @@ class _Parts:
     controllers: Controllers
     replica: Replica
     server: HttpServer
+
+    def api_urls(self) -> list[str]:
+        """Of all controllers, as they have told them."""
+        return [url for one in self.controllers.members for url in one.client_urls]
 
     def api_address(self) -> tuple[str, int]:
         """Where our own API is reached from this machine."""
@@ -130,8 +136,8 @@ class ControlPlane:
 
         Raises:
             ExceptionGroup: a part has failed; each exception in it says what and why.
-            AuditLogError, JoinError, PkiError, PolicyError, SettingsError, SourceError, StoreError,
-            TokenFileError: it cannot even begin.
+            AuditLogError, JoinError, OidcError, PkiError, PolicyError, SealError, SettingsError, SourceError,
+            StoreError, TokenFileError: it cannot even begin.
         """
         settings = self._settings
         check_settings(settings)
@@ -166,6 +172,10 @@ class ControlPlane:
                 )
                 api.webhooks.services.forward = self._streams.port_forward
                 tasks.create_task(api.run(), name="api")
+                if settings.oidc is not None:
+                    provider = Provider(settings.oidc, clock=self._clock, ca_file=settings.oidc_ca_file)
+                    api.tokens.foreign.append(provider.user)
+                    tasks.create_task(provider.run(), name="oidc")
                 await api.wait_ready()
                 note_joined(settings.data_dir)
                 tasks.create_task(self._renew(pki, name), name="renewal")
@@ -377,6 +387,7 @@ class ControlPlane:
             truth=parts.replica,
             registry=parts.api.registry,
         )
+        endpoints = ApiEndpoints(client("apiserver"), parts.api_urls, clock=self._clock)
         log.info("leading", term=term)
         await self._forwards.off()
         self._streams.leader, self._sync = fleet, sync
@@ -388,6 +399,7 @@ class ControlPlane:
                 loops.create_task(scheduler.run(), name="scheduler")
                 loops.create_task(fleet.run(), name="fleet")
                 loops.create_task(sync.run(), name="gitops")
+                loops.create_task(endpoints.run(), name="api-endpoints")
         finally:
             self._streams.leader = self._sync = None
             parts.replica.follow()

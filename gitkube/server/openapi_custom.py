@@ -100,12 +100,16 @@ def for_v2(raw: Mapping[str, Any]) -> dict[str, Any]:
             result.pop(key, None)
         return result
     if raw.get(PRESERVE):
-        # Nor of the type: an older kubectl would refuse null in an object whose fields are not named.
+        # Of a type with nothing declared, older kubectls take every field for unknown; so of these as well.
         for key in ("type", "items", "properties", "additionalProperties", "required"):
             result.pop(key, None)
         return result
     if isinstance(raw.get("properties"), Mapping):
         result["properties"] = {key: for_v2(value) for key, value in raw["properties"].items()}
+        may_be_null = {key for key, value in raw["properties"].items() if value.get("nullable")}
+        if may_be_null & set(raw.get("required") or ()):
+            # null is there and says nothing, which older kubectls do not understand.
+            result["required"] = [name for name in raw["required"] if name not in may_be_null]
     for key in ("items", "additionalProperties"):
         if isinstance(raw.get(key), Mapping):
             result[key] = for_v2(raw[key])

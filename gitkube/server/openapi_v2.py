@@ -40,9 +40,9 @@ def document(kinds: Sequence[Kind], release: str) -> bytes:
         if kind.custom is None:
             paths |= _built_in_paths(kind)
             continue
-        paths |= _paths(kind)
+        paths |= paths_of(kind)
         for name, raw in custom_definitions(kind, is_v2=True).items():
-            definitions[name] = _converted(raw)
+            definitions[name] = converted(raw)
     whole = {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": release},
@@ -63,17 +63,21 @@ def document(kinds: Sequence[Kind], release: str) -> bytes:
 
 @cache
 def _built_in_definitions() -> Mapping[str, orjson.Fragment]:
-    return {
-        name: orjson.Fragment(orjson.dumps(_converted(raw))) for name, raw in schemas.definitions().items()
-    }
+    return {name: orjson.Fragment(orjson.dumps(raw)) for name, raw in built_in_definitions().items()}
+
+
+def built_in_definitions() -> dict[str, Any]:
+    """All definitions that are not of custom resources, by their names."""
+    return {name: converted(raw) for name, raw in schemas.definitions().items()}
 
 
 @cache
 def _built_in_paths(kind: Kind) -> Mapping[str, orjson.Fragment]:
-    return {path: orjson.Fragment(orjson.dumps(methods)) for path, methods in _paths(kind).items()}
+    return {path: orjson.Fragment(orjson.dumps(methods)) for path, methods in paths_of(kind).items()}
 
 
-def _converted(raw: Mapping[str, Any]) -> dict[str, Any]:
+def converted(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition in the words of version 2."""
     result: dict[str, Any] = {}
     for key, value in raw.items():
         if key == "$ref":
@@ -83,10 +87,10 @@ def _converted(raw: Mapping[str, Any]) -> dict[str, Any]:
             if len(types) == 1:
                 result["type"] = types[0]
         elif key == "properties":
-            result["properties"] = {name: _converted(child) for name, child in value.items()}
+            result["properties"] = {name: converted(child) for name, child in value.items()}
         elif key in ("items", "additionalProperties"):
             if isinstance(value, Mapping):
-                result[key] = _converted(value)
+                result[key] = converted(value)
         elif key == "enum":
             result["enum"] = [word for word in value if word is not None]
         elif key not in _ALTERNATIVES:
@@ -96,7 +100,8 @@ def _converted(raw: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _paths(kind: Kind) -> dict[str, Any]:
+def paths_of(kind: Kind) -> dict[str, Any]:
+    """The paths of a kind, with their methods."""
     root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     place = f"{root}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{root}/{kind.plural}"
     inside = [_parameter("namespace")] if kind.namespaced else []

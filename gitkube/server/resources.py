@@ -44,6 +44,7 @@ from gitkube.objects.kinds import (
 from gitkube.objects.types import Object
 from gitkube.server import queries
 from gitkube.server.answers import add_warnings, json_answer
+from gitkube.server.audit.trail import note_admission
 from gitkube.server.bodies import content_type, parse_json, parse_yaml, read_body, read_object, read_value
 from gitkube.server.discovery import no_such_page
 from gitkube.server.forms import Shaper
@@ -93,6 +94,7 @@ class Resources:
         )
         if target.kind.custom is not None and target.kind.custom.deprecation:
             context.warnings.append(target.kind.custom.deprecation)
+        note_admission(request, context.audit_annotations)
         handler = self._handler(request, target)
         try:
             response = await handler(request, target, context)

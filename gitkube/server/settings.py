@@ -17,6 +17,7 @@ from gitkube.fleet.hosts import Inventory
 from gitkube.server.audit.log import DEFAULT_FILE_BYTES, DEFAULT_KEPT_FILES
 from gitkube.server.joining import JoinFile
 from gitkube.server.key_file import sealed_kinds
+from gitkube.server.oidc.tokens import OidcSettings
 from gitkube.server.pki import Pki
 from gitkube.store.config import MemberConfig
 
@@ -70,6 +71,9 @@ class ControlPlaneSettings:
     """What it keeps (`audit/policy.py`); None: metadata of everything but health."""
     audit_log_bytes: int = DEFAULT_FILE_BYTES
     audit_log_kept: int = DEFAULT_KEPT_FILES
+    oidc: OidcSettings | None = None
+    """The identity provider whose tokens log in; None is none."""
+    oidc_ca_file: Path | None = None
     force_new_cluster: bool = False
     """Forget all other members, and go on alone with the data that are here."""
 

@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 from gitkube.api.admission.matching import EXEMPT
 from gitkube.api.admission.request import AdmissionRequest, Extensions
+from gitkube.api.admission.rounds import Rounds
 from gitkube.api.policies.mutating import MutatingPolicies
 from gitkube.api.policies.validating import ValidatingPolicies
-from gitkube.api.webhooks.dispatch import Rounds, Webhooks
+from gitkube.api.webhooks.dispatch import Webhooks
+from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone, equal
 
 
@@ -27,8 +29,7 @@ class ExtensionRules:
         self._mutating = mutating
         self._validating = validating
 
-    def concern(self, request: AdmissionRequest) -> bool:
-        kind, subresource = request.kind, request.subresource
+    def concern(self, kind: Kind, subresource: str) -> bool:
         if kind in EXEMPT:
             return False
         return (

@@ -7,23 +7,22 @@ admissionregistration.k8s.io/v1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gitkube.api.admission.request import AdmissionRequest, Verb
+from gitkube.api.admission.versions import Versions
 from gitkube.api.errors import not_found
 from gitkube.objects.kinds import (
     MUTATING_ADMISSION_POLICY,
     MUTATING_ADMISSION_POLICY_BINDING,
     MUTATING_WEBHOOK_CONFIGURATION,
     NAMESPACE,
-    SERVED,
     VALIDATING_ADMISSION_POLICY,
     VALIDATING_ADMISSION_POLICY_BINDING,
     VALIDATING_WEBHOOK_CONFIGURATION,
     Kind,
-    stored_kind,
 )
 from gitkube.objects.labels import Selector, selector_of
 from gitkube.objects.types import Object
@@ -40,19 +39,6 @@ EXEMPT = frozenset(
 )
 """Never asked about: else one that refuses everything could not be taken away any more."""
 _ANY = "*"
-
-Versions = Callable[[Kind], Iterable[Kind]]
-"""All served versions of a stored kind."""
-
-
-def served_versions(kind: Kind) -> Iterable[Kind]:
-    """All built-in kinds by which objects of a stored one are reached."""
-    return _SERVED_VERSIONS.get(kind, (kind,))
-
-
-_SERVED_VERSIONS: dict[Kind, list[Kind]] = {}
-for _kind in SERVED:
-    _SERVED_VERSIONS.setdefault(stored_kind(_kind), []).append(_kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +111,7 @@ class Match:
 
     def could_match(self, kind: Kind, subresource: str, versions: Versions) -> bool:
         """Whether any request for this resource could."""
-        return any(rule.covers(each, subresource) for each in versions(kind) for rule in self._rules)
+        return any(rule.covers(each, subresource) for each in versions.of(kind) for rule in self._rules)
 
     def matched(self, request: AdmissionRequest, versions: Versions) -> Kind | None:
         """The version of the resource by which this request matches, or None.
@@ -157,7 +143,7 @@ class Match:
             return asked
         if self._is_exact:
             return None
-        others = (each for each in versions(request.kind) if each is not asked)
+        others = (each for each in versions.of(request.kind) if each != asked)
         return next(
             (each for each in others if any(rule.covers(each, request.subresource) for rule in rules)), None
         )

@@ -1,5 +1,5 @@
 """Pod Security: pods that a namespace's labels do not let in are refused, workloads that would make some are
-warned of.
+warned of, and what a namespace wants to know is noted for the audit log.
 
 Asked when a pod is made or its images change; of a workload, each time its template is written. A namespace
 whose labels cannot be read is refused, and one that becomes stricter warns of the pods that are there.
@@ -28,7 +28,7 @@ from gitkube.objects.kinds import (
     STATEFUL_SET,
     Kind,
 )
-from gitkube.objects.pod_security.policy import Level, Policy, Standard, policy_of
+from gitkube.objects.pod_security.policy import PREFIX, Level, Policy, Standard, policy_of
 from gitkube.objects.types import Object
 
 MAX_PODS_CHECKED = 3000
@@ -61,6 +61,7 @@ def pod_security_standards(request: AdmissionRequest) -> None:
         policy = _policy(request)
         template = _part(request.obj, _TEMPLATES[request.kind])
         if policy is not None and template:
+            _note(request, policy.audit, template)
             _warn(request, policy.warn, template)
 
 
@@ -73,11 +74,21 @@ def _check_pod(request: AdmissionRequest) -> None:
     policy = _policy(request)
     if policy is None:
         return
+    request.context.audit_annotations[f"{PREFIX}enforce-policy"] = str(policy.enforce)
+    _note(request, policy.audit, request.obj)
     found = pod_security.evaluate(policy.enforce, request.obj)
     if found:
         why = f'violates PodSecurity "{policy.enforce}": {pod_security.details(found)}'
         raise errors.forbidden("", "pods", request.name, why)
     _warn(request, policy.warn, request.obj)
+
+
+def _note(request: AdmissionRequest, standard: Standard, pod: Object) -> None:
+    """Write down for the audit log what a pod would violate."""
+    found = pod_security.evaluate(standard, pod)
+    if found:
+        text = f'would violate PodSecurity "{standard}": {pod_security.details(found)}'
+        request.context.audit_annotations[f"{PREFIX}audit-violations"] = text
 
 
 def _warn(request: AdmissionRequest, standard: Standard, pod: Object) -> None:

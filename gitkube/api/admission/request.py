@@ -11,9 +11,17 @@ from typing import Protocol
 from gitkube.api.cache import WatchCache
 from gitkube.api.requests import Context
 from gitkube.api.settings import ApiSettings
+from gitkube.objects.cel import Budget
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.store.protocol import Compare, Operation
+
+MAX_UNITS = 10_000_000
+"""For all expressions about one object; what takes them all blocks the server for about three seconds."""
+
+
+def _all_units() -> Budget:
+    return Budget(MAX_UNITS)
 
 
 class Verb(enum.Enum):
@@ -45,6 +53,10 @@ class AdmissionRequest:
     """Of a DELETE."""
     is_collection: bool = False
     """One of the objects of a request that named none."""
+    waited_s: float = 0.0
+    """For webhooks, so far."""
+    units: Budget = field(default_factory=_all_units)
+    """Left for all expressions of policies and webhooks together."""
     compares: list[Compare] = field(default_factory=list)
     """What must hold when the object is written; if not, the whole request is decided anew."""
     operations: list[Operation] = field(default_factory=list)
@@ -74,8 +86,8 @@ class AdmissionRequest:
 class Extensions(Protocol):
     """Rules that are objects themselves: webhooks and policies."""
 
-    def concern(self, request: AdmissionRequest) -> bool:
-        """Whether any could match. Must be cheap: it is asked for every write."""
+    def concern(self, kind: Kind, subresource: str) -> bool:
+        """Whether any could be about such a resource. Must be cheap: it is asked for every write."""
         ...
 
     async def mutate(self, request: AdmissionRequest, again: Callable[[], None]) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.api.admission.request import AdmissionRequest
+from gitkube.api.admission.versions import shown_as, taken_from
 from gitkube.api.decoding import fill_defaults
 from gitkube.api.errors import StatusError
-from gitkube.objects.conversion import from_stored, to_stored
+from gitkube.objects.custom.validation import decode_error as custom_decode_error
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import equal
 from gitkube.objects.patch.errors import PatchError
@@ -29,7 +30,7 @@ def apply_operations(request: AdmissionRequest, matched: Kind, operations: Any) 
     """
     if not operations and isinstance(operations, list):
         return False
-    view = request.obj if request.body[1] else from_stored(matched, request.obj)
+    view = request.obj if request.body[1] else shown_as(request.kind, matched, request.obj)
     try:
         patched = apply_json_patch(view, operations)
     except PatchError as error:
@@ -48,12 +49,16 @@ def replace_object(request: AdmissionRequest, matched: Kind, patched: Any) -> bo
     if request.body[1]:
         rewritten: Object = patched
     else:
-        if wrong := decode_error(matched, patched):
+        if wrong := _decode_error(matched, patched):
             raise StatusError(500, "InternalError", wrong)
-        stored = to_stored(matched, prune(matched, patched), request.obj)
-        rewritten = fill_defaults(request.kind, stored)
+        taken = taken_from(request.kind, matched, prune(matched, patched), request.obj)
+        rewritten = fill_defaults(request.kind, taken)
     rewritten["apiVersion"], rewritten["kind"] = request.obj.get("apiVersion"), request.obj.get("kind")
     if equal(rewritten, request.obj):
         return False
     request.obj = rewritten
     return True
+
+
+def _decode_error(kind: Kind, obj: Object) -> str:
+    return decode_error(kind, obj) if kind.custom is None else custom_decode_error(kind, obj)

@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 
 from gitkube.api.admission.conditions import ConditionError
-from gitkube.api.admission.matching import Versions
 from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.admission.rewriting import apply_operations, replace_object
+from gitkube.api.admission.rounds import Rounds
+from gitkube.api.admission.versions import Versions, shown_as
 from gitkube.api.authorization import Authorizer
 from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError
@@ -23,9 +24,7 @@ from gitkube.api.policies.evaluation import Evaluation, error_text
 from gitkube.api.policies.parameters import ParameterError, parameters_of
 from gitkube.api.policies.policy_set import Binding, Policy, PolicySet
 from gitkube.api.policies.validating import Failure, refused
-from gitkube.api.webhooks.dispatch import Rounds
 from gitkube.objects.cel import CelError, CelEvaluationError, to_plain
-from gitkube.objects.conversion import from_stored
 from gitkube.objects.kinds import MUTATING_ADMISSION_POLICY, MUTATING_ADMISSION_POLICY_BINDING, Kind
 from gitkube.objects.patch.errors import PatchError
 from gitkube.objects.patch.typed import check_elements, merge
@@ -76,7 +75,7 @@ class MutatingPolicies:
     def _apply(self, request: AdmissionRequest, policy: Policy, matched: Kind, binding: Binding) -> bool:
         has_changed = False
         try:
-            for parameters in parameters_of(request, policy, binding):
+            for parameters in parameters_of(request, policy, binding, self._policies.versions):
                 if not Evaluation(policy, request, matched, parameters, self._authorizer).holds():
                     continue
                 for mutation in policy.spec.get("mutations") or ():
@@ -127,7 +126,7 @@ def _merge(request: AdmissionRequest, matched: Kind, part: dict[str, Any]) -> bo
         raise PatchError("metadata that says which object it is may not be changed")
     schema = schema_of(matched)
     _check_granular(part, schema, "")
-    view = request.obj if request.body[1] else from_stored(matched, request.obj)
+    view = request.obj if request.body[1] else shown_as(request.kind, matched, request.obj)
     check_elements(part, schema)
     return replace_object(request, matched, merge(view, part, schema))
 

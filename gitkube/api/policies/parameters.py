@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gitkube.api.admission.request import AdmissionRequest
+from gitkube.api.admission.versions import Versions
 from gitkube.api.policies.policy_set import Binding, Policy
 from gitkube.objects.conversion import from_stored
 from gitkube.objects.kinds import Kind, stored_kind
@@ -17,7 +18,9 @@ class ParameterError(Exception):
     """The parameters cannot be found, and the binding does not allow that."""
 
 
-def parameters_of(request: AdmissionRequest, policy: Policy, binding: Binding) -> list[Object | None]:
+def parameters_of(
+    request: AdmissionRequest, policy: Policy, binding: Binding, versions: Versions
+) -> list[Object | None]:
     """For each the policy is to be evaluated once; [None] when it takes none, [] when nothing is to be done.
 
     Raises:
@@ -26,7 +29,7 @@ def parameters_of(request: AdmissionRequest, policy: Policy, binding: Binding) -
     wanted = policy.parameter_kind
     if wanted is None or not binding.parameters:
         return [None]
-    kind = request.cache.registry.by_gvk(str(wanted.get("apiVersion")), str(wanted.get("kind")))
+    kind = versions.by_gvk(str(wanted.get("apiVersion")), str(wanted.get("kind")))
     if kind is None:
         raise ParameterError(
             f"failed to find resource referenced by paramKind: '{wanted.get('apiVersion')}, "

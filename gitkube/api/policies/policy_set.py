@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitkube.api.admission.conditions import Conditions
-from gitkube.api.admission.matching import EXEMPT, Match, Rule, Versions
+from gitkube.api.admission.matching import EXEMPT, Match, Rule
 from gitkube.api.admission.request import AdmissionRequest
+from gitkube.api.admission.versions import Versions
 from gitkube.api.cache import WatchCache
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
@@ -64,7 +65,7 @@ class PolicySet:
 
     def about(self, kind: Kind, subresource: str) -> tuple[Policy, ...]:
         """Bound policies that could be about such a resource, by name."""
-        version = (self._policy_cache.version, self._binding_cache.version)
+        version = (self._policy_cache.version, self._binding_cache.version, self._versions.version)
         if self._version != version:
             self._rebuild()
             self._version = version
@@ -80,6 +81,10 @@ class PolicySet:
             )
             self._by_resource[key] = found
         return found
+
+    @property
+    def versions(self) -> Versions:
+        return self._versions
 
     def matched(self, request: AdmissionRequest) -> list[tuple[Policy, Kind, list[Binding]]]:
         """The policies that a request is about, each with the version by which it is and its bindings."""

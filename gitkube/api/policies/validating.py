@@ -14,8 +14,8 @@ import orjson
 import structlog
 
 from gitkube.api.admission.conditions import ConditionError
-from gitkube.api.admission.matching import Versions
 from gitkube.api.admission.request import AdmissionRequest
+from gitkube.api.admission.versions import Versions
 from gitkube.api.authorization import Authorizer
 from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, forbidden
@@ -92,7 +92,7 @@ class ValidatingPolicies:
         self, request: AdmissionRequest, policy: Policy, matched: Kind, binding: Binding
     ) -> Iterator[Failure]:
         try:
-            for parameters in parameters_of(request, policy, binding):
+            for parameters in parameters_of(request, policy, binding, self._policies.versions):
                 evaluation = Evaluation(policy, request, matched, parameters, self._authorizer)
                 if evaluation.holds():
                     yield from _judge(policy, binding, evaluation)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitkube.api.admission.conditions import Conditions
-from gitkube.api.admission.matching import EXEMPT, Match, Rule, Versions
+from gitkube.api.admission.matching import EXEMPT, Match, Rule
+from gitkube.api.admission.versions import Versions
 from gitkube.api.cache import WatchCache
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
@@ -23,6 +24,7 @@ class Hook:
     """One webhook of a configuration."""
 
     name: str
+    configuration: str
     key: str
     """Unique among all hooks."""
     client_config: Mapping[str, Any]
@@ -48,6 +50,7 @@ def hooks_of(configuration: Object) -> list[Hook]:
         hooks.append(
             Hook(
                 name,
+                str(configuration["metadata"]["name"]),
                 f"{configuration['kind']}/{configuration['metadata']['name']}/{name}/{len(hooks)}",
                 webhook.get("clientConfig") or {},
                 Match(webhook, [Rule.of(rule) for rule in webhook.get("rules") or ()]),
@@ -68,15 +71,17 @@ class Hooks:
     def __init__(self, cache: WatchCache, kind: Kind, versions: Versions) -> None:
         self._cache = cache.of(kind)
         self._versions = versions
-        self._version: tuple[int, int] | None = None
+        self._version: object = None
         self._compiled: dict[str, tuple[str, list[Hook]]] = {}
         self._hooks: list[Hook] = []
         self._by_resource: dict[tuple[str, str, str], tuple[Hook, ...]] = {}
 
     def about(self, kind: Kind, subresource: str) -> tuple[Hook, ...]:
         """The hooks that could be about such a resource."""
-        if self._version != self._cache.version:
+        version = (self._cache.version, self._versions.version)
+        if self._version != version:
             self._rebuild()
+            self._version = version
         if not self._hooks or kind in EXEMPT:
             return ()
         key = (kind.group, kind.plural, subresource)
@@ -98,4 +103,3 @@ class Hooks:
         self._compiled = compiled
         self._hooks = [hook for name in sorted(compiled) for hook in compiled[name][1]]
         self._by_resource = {}
-        self._version = self._cache.version

@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from dataclasses import dataclass, field
 
+import orjson
 import structlog
 
 from gitkube.api.admission.bindings import Lazy, bindings_of
 from gitkube.api.admission.conditions import REQUEST_UNITS, ConditionError
-from gitkube.api.admission.matching import Versions
 from gitkube.api.admission.request import AdmissionRequest
 from gitkube.api.admission.rewriting import apply_operations
+from gitkube.api.admission.rounds import Rounds
+from gitkube.api.admission.versions import Versions
 from gitkube.api.authorization import Authorizer
 from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, bad_request, forbidden, internal
@@ -35,7 +36,6 @@ from gitkube.api.webhooks.review import (
     read_answer,
     refusal,
 )
-from gitkube.objects.cel import Budget
 from gitkube.objects.kinds import (
     MUTATING_WEBHOOK_CONFIGURATION,
     VALIDATING_WEBHOOK_CONFIGURATION,
@@ -45,21 +45,9 @@ from gitkube.objects.kinds import (
 log = structlog.get_logger()
 
 MAX_ASKING_S = 60.0
-"""For all webhooks of one request together."""
-
-
-@dataclass(slots=True)
-class Rounds:
-    """What is remembered of one request between its first and its second round."""
-
-    asked: set[str] = field(default_factory=set)
-    """Hooks that wish to be asked again, and were."""
-    due: set[str] = field(default_factory=set)
-    """Those of them after which the object was changed."""
-
-    def note_change(self) -> None:
-        self.due |= self.asked
-        self.asked = set()
+"""For all webhooks that are asked about one object together; as long as Kubernetes lets a request take."""
+_MUTATION = "mutation.webhook.admission.k8s.io"
+_FAILED_OPEN = "failed-open.{}.webhook.admission.k8s.io"
 
 
 class Webhooks:
@@ -90,16 +78,22 @@ class Webhooks:
             StatusError: one denied the request, or could not be asked.
         """
         has_changed = False
-        for hook in self._mutating.about(request.kind, request.subresource):
+        for index, hook in enumerate(self._mutating.about(request.kind, request.subresource)):
             if is_second and hook.key not in rounds.due:
                 continue
             matched = self._matched(hook, request)
             if matched is None:
                 continue
-            verdict = await self._ask(hook, request, matched, is_mutating=True, round=int(is_second))
-            if verdict is not None and verdict.patch and self._apply(hook, request, matched, verdict):
+            place = f"round_{int(is_second)}_index_{index}"
+            verdict = await self._ask(hook, request, matched, place, is_mutating=True)
+            has_patched = bool(
+                verdict is not None and verdict.patch and self._apply(hook, request, matched, verdict)
+            )
+            if has_patched:
                 has_changed = True
                 rounds.note_change()
+            noted = {"configuration": hook.configuration, "webhook": hook.name, "mutated": has_patched}
+            request.context.audit_annotations[f"{_MUTATION}/{place}"] = orjson.dumps(noted).decode()
             if hook.may_reinvoke:
                 rounds.asked.add(hook.key)
         return has_changed
@@ -111,7 +105,10 @@ class Webhooks:
         if not asked:
             return
         answers = await asyncio.gather(
-            *(self._ask(hook, request, kind, is_mutating=False) for hook, kind in asked),
+            *(
+                self._ask(hook, request, kind, f"round_0_index_{index}", is_mutating=False)
+                for index, (hook, kind) in enumerate(asked)
+            ),
             return_exceptions=True,
         )
         for answer in answers:
@@ -125,7 +122,7 @@ class Webhooks:
         described = attributes(request, matched)
         bindings = Lazy(bindings_of(request, matched, described, self._authorizer))
         try:
-            return matched if hook.conditions.hold(bindings, Budget(REQUEST_UNITS)) else None
+            return matched if hook.conditions.hold(bindings, request.units.part(REQUEST_UNITS)) else None
         except ConditionError as error:
             if hook.is_optional:
                 log.info("webhook_passed_over", webhook=hook.name, error=str(error))
@@ -133,42 +130,44 @@ class Webhooks:
             raise forbidden(request.kind.group, request.kind.plural, request.name, str(error)) from error
 
     async def _ask(
-        self, hook: Hook, request: AdmissionRequest, matched: Kind, *, is_mutating: bool, round: int = 0
+        self, hook: Hook, request: AdmissionRequest, matched: Kind, place: str, *, is_mutating: bool
     ) -> Verdict | None:
-        """The verdict; None of a webhook that failed and may."""
+        """The verdict; None of a webhook that failed and may.
+
+        Args:
+            place: of the webhook among those that are asked, for the audit log.
+        """
         if request.context.dry_run and not hook.allows_dry_run:
             raise bad_request(f'admission webhook "{hook.name}" does not support dry run')
         uid = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
         version = chosen_version(hook.review_versions)
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
         try:
             if not version:
                 raise ReviewError("webhook does not accept known AdmissionReview versions (v1, v1beta1)")
             document = await self._caller.call(
                 hook.client_config,
                 question(request, matched, uid=uid, version=version),
-                min(hook.timeout_s, MAX_ASKING_S),
+                min(hook.timeout_s, max(0.0, MAX_ASKING_S - request.waited_s)),
             )
             verdict = read_answer(document, uid=uid, version=version, is_mutating=is_mutating)
         except (WebhookCallError, ReviewError) as error:
             why = f'failed calling webhook "{hook.name}": {error}'
             if hook.is_optional:
                 log.warning("webhook_failed_open", webhook=hook.name, error=str(error))
-                self._note(hook, request, is_mutating, round, "failed-open", hook.name)
+                key = _FAILED_OPEN.format("mutating" if is_mutating else "validating")
+                request.context.audit_annotations[f"{key}/{place}"] = hook.name
                 return None
             raise internal(why) from error
+        finally:
+            request.waited_s += loop.time() - begun_s if is_mutating else 0.0
         request.context.warnings.extend(verdict.warnings)
         for key, value in verdict.audit_annotations.items():
             request.context.audit_annotations[f"{hook.name}/{key}"] = value
         if not verdict.is_allowed:
             raise refusal(hook.name, verdict.status)
         return verdict
-
-    def _note(
-        self, hook: Hook, request: AdmissionRequest, is_mutating: bool, round: int, what: str, value: str
-    ) -> None:
-        word = "mutating" if is_mutating else "validating"
-        key = f"{what}.{word}.webhook.admission.k8s.io/round_{round}_index_0"
-        request.context.audit_annotations[key] = value
 
     def _apply(self, hook: Hook, request: AdmissionRequest, matched: Kind, verdict: Verdict) -> bool:
         """Do the patch on the request's object; whether it changed anything.

@@ -16,9 +16,9 @@ from typing import Any
 import orjson
 
 from gitkube.api.admission.request import AdmissionRequest, Verb
+from gitkube.api.admission.versions import shown_as
 from gitkube.api.errors import StatusError
 from gitkube.api.requests import FieldValidation
-from gitkube.objects.conversion import from_stored
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 
@@ -100,7 +100,7 @@ def shown(request: AdmissionRequest, obj: Object | None, matched: Kind) -> Objec
     """An object of the request in the version that a rule named."""
     if obj is None or request.body[1]:
         return obj
-    return from_stored(matched, obj)
+    return shown_as(request.kind, matched, obj)
 
 
 def _kind(request: AdmissionRequest, kind: Kind) -> Object:

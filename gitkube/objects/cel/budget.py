@@ -18,29 +18,37 @@ _CHARACTERS_PER_UNIT = 10
 class Budget:
     """Units that are left; only `spend` changes it."""
 
-    __slots__ = ("left_units",)
+    __slots__ = ("_within", "left_units")
 
-    def __init__(self, units: int = PER_CALL_UNITS) -> None:
+    def __init__(self, units: int = PER_CALL_UNITS, within: Budget | None = None) -> None:
+        """
+        Args:
+            within: a larger budget, of which this one is spent too.
+        """
         self.left_units = units
+        self._within = within
 
     def spend(self, units: int) -> None:
         """Raises `CelBudgetExceeded` when there are not so many left."""
         self.left_units -= units
         if self.left_units < 0:
             raise CelBudgetExceeded
+        if self._within is not None:
+            self._within.spend(units)
 
     def spend_text(self, characters: int) -> None:
         """For reading or making text of so many characters."""
         self.spend(1 + characters // _CHARACTERS_PER_UNIT)
 
     def part(self, units: int = PER_CALL_UNITS) -> Budget:
-        """A budget for one evaluation, no larger than what is left; give it back with `settle`."""
-        return Budget(min(units, self.left_units))
+        """A budget for one evaluation; what it spends is spent of this one too."""
+        return Budget(units, self)
 
-    def settle(self, part: Budget, units: int = PER_CALL_UNITS) -> None:
-        """Take what `part`, made with the same `units`, has spent.
+    def settle(self, part: Budget) -> None:
+        """After an evaluation with a part.
 
         Raises:
-            CelBudgetExceeded: nothing is left.
+            CelBudgetExceeded: it has taken the last of the whole, so that nothing can follow.
         """
-        self.spend(min(units, self.left_units) - part.left_units)
+        if part._within is self and self.left_units < 0:
+            raise CelBudgetExceeded

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gitkube.objects.cron import schedule_error
+from gitkube.objects.cron import schedule_error, zone_named
 from gitkube.objects.labels import SelectorError, selector_of
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
@@ -202,9 +202,11 @@ def check_cron_job(causes: Causes, cron_job: Object) -> None:
 
 
 def _is_zone(zone: str) -> bool:
-    """Whether it looks like a name of the IANA's; which of them there are depends on the host's tables."""
-    parts = zone.split("/")
-    return all(part and part.replace("_", "").replace("-", "").replace("+", "").isalnum() for part in parts)
+    try:
+        zone_named(zone)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_lasting_template(

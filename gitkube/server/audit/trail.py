@@ -58,6 +58,12 @@ async def show_id(request: web.Request, response: web.StreamResponse) -> None:
         response.headers[ID_HEADER] = id
 
 
+def note_admission(request: web.Request, annotations: Mapping[str, str]) -> None:
+    """Show in a request's events what admission notes there."""
+    if (trail := request.get(_TRAIL)) is not None:
+        trail.noting(annotations)
+
+
 class Auditor:
     """Makes a trail for each request."""
 
@@ -95,6 +101,7 @@ class Trail:
         self._asked = attributes_of(_NOBODY, request.method, request.rel_url.raw_path, request.query)
         self._verdict = Verdict(Level.NONE)
         self._annotations: dict[str, str] = {}
+        self._admission: Mapping[str, str] = {}
         self._begun: web.StreamResponse | None = None
 
     def known(self, asker: User) -> None:
@@ -110,6 +117,10 @@ class Trail:
             self._as_whom = user
         self._annotations["authorization.k8s.io/decision"] = "allow" if decision.allowed else "forbid"
         self._annotations["authorization.k8s.io/reason"] = decision.reason
+
+    def noting(self, annotations: Mapping[str, str]) -> None:
+        """Where admission will note what webhooks and policies have to say."""
+        self._admission = annotations
 
     def abandoned(self) -> None:
         """The client went away, which is how most watches end; what it asked for may have been done."""
@@ -167,13 +178,16 @@ class Trail:
         event.update(documents)
         event["requestReceivedTimestamp"] = rfc3339_micro(self._received_s)
         event["stageTimestamp"] = rfc3339_micro(self._clock.now())
-        if self._annotations and response is not None:
-            event["annotations"] = dict(self._annotations)
+        annotations = {**self._admission, **self._annotations}
+        if annotations and response is not None:
+            event["annotations"] = annotations
         self._sink.add(event)
 
     async def _request_object(self) -> Any:
         if self._request.method not in ("POST", "PUT", "PATCH", "DELETE") or not self._request.body_exists:
             return None
+        if not self._request.content.at_eof():
+            return None  # it was refused unread, and its client may be slow to send it
         try:
             body = await self._request.read()
             type = content_type(self._request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from gitkube.api.machinery import Api
 from gitkube.api.requests import Context
 from gitkube.objects.kinds import (
     CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
     MUTATING_ADMISSION_POLICY,
     MUTATING_ADMISSION_POLICY_BINDING,
@@ -97,6 +99,15 @@ async def mutating(api: Api, *mutations: str, name: str = "m", **spec: Any) -> N
     await client.create(MUTATING_ADMISSION_POLICY, thing(MUTATING_ADMISSION_POLICY, name, spec=whole))
     kind = MUTATING_ADMISSION_POLICY_BINDING
     await client.create(kind, thing(kind, f"{name}-b", spec={"policyName": name, **binding}))
+
+
+async def served(api: Api, plural: str) -> Kind:
+    """The kind of a definition, once it is established."""
+    for _ in range(1000):
+        if (kind := api.registry.by_resource("example.org", "v2", plural)) is not None:
+            return kind
+        await asyncio.sleep(0.02)
+    raise TimeoutError(f"{plural} are not served")
 
 
 async def refusal(write: Any) -> StatusError:
@@ -199,6 +210,16 @@ async def test_one_that_would_take_too_long_is_stopped(api: Api) -> None:
     assert "actual cost limit exceeded" in error.message
 
 
+async def test_all_policies_together_have_a_limit_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitkube.api.admission.request.MAX_UNITS", 10_000)
+    dear = "lists.range(1000).all(a, a >= 0)"
+    for number in range(4):
+        await validating(api, dear, name=f"p{number}", failurePolicy="Ignore")
+    await validating(api, "lists.range(100).all(a, a >= 0)", name="z-cheap")
+    error = await refusal(api.client(ADMIN).create(CONFIG_MAP, config_map()))
+    assert "'z-cheap'" in error.message and "actual cost limit exceeded" in error.message
+
+
 async def test_parameters_come_from_the_object_that_the_binding_names(api: Api) -> None:
     client = api.client(ADMIN)
     await validating(
@@ -280,6 +301,53 @@ async def test_a_wrong_expression_is_refused_when_it_is_written(
     causes = (error.details or {})["causes"]
     assert [cause["field"] for cause in causes] == [field]
     assert why in causes[0]["message"]
+
+
+async def test_custom_resources_are_judged_in_the_version_that_a_rule_names(api: Api) -> None:
+    client = api.client(ADMIN)
+    versions = [
+        {
+            "name": name,
+            "served": True,
+            "storage": name == "v1",
+            "schema": {
+                "openAPIV3Schema": {
+                    "type": "object",
+                    "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer"}}}},
+                }
+            },
+        }
+        for name in ("v1", "v2")
+    ]
+    names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
+    spec = {"group": "example.org", "scope": "Namespaced", "names": names, "versions": versions}
+    definition = thing(CUSTOM_RESOURCE_DEFINITION, "things.example.org", spec=spec)
+    await client.create(CUSTOM_RESOURCE_DEFINITION, definition)
+    kind = await served(api, "things")
+    rules = {
+        "apiGroups": ["example.org"],
+        "apiVersions": ["v1"],
+        "resources": ["things"],
+        "operations": ["*"],
+    }
+    await validating(
+        api,
+        "object.apiVersion == 'example.org/v1' && request.requestKind.version == 'v2'",
+        "object.spec.size < 5",
+        matchConstraints={"resourceRules": [rules]},
+    )
+    await mutating(
+        api,
+        "Object{metadata: Object.metadata{labels: {'size': string(object.spec.size)}}}",
+        matchConstraints={"resourceRules": [rules]},
+    )
+    made = await client.create(kind, thing(kind, "small", spec={"size": 1}))
+    assert made["apiVersion"] == "example.org/v2"
+    assert made["metadata"]["labels"] == {"size": "1"}
+    assert (
+        "object.spec.size < 5"
+        in (await refusal(client.create(kind, thing(kind, "large", spec={"size": 9})))).message
+    )
 
 
 # --------------------------------------------------------------------------------------------------- mutating

@@ -231,6 +231,20 @@ async def test_a_warned_pod_and_the_template_of_a_workload_are_taken_with_a_warn
         assert context.warnings == [expected]
 
 
+async def test_what_is_audited_is_noted_and_nobody_is_warned(tmp_path: Path) -> None:
+    async with real_api(tmp_path) as api:
+        await shop(api, audit="restricted")
+        context = asking()
+        await api.verbs.create(context, POD, "shop", named_pod())
+        assert context.warnings == []
+        assert context.audit_annotations == {
+            "pod-security.kubernetes.io/enforce-policy": "privileged:latest",
+            "pod-security.kubernetes.io/audit-violations": (
+                f'would violate PodSecurity "restricted:latest": {PLAIN}'
+            ),
+        }
+
+
 async def test_a_namespace_with_a_wrong_label_is_refused(tmp_path: Path) -> None:
     async with real_api(tmp_path) as api:
         with pytest.raises(StatusError) as refused:

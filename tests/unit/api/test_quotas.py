@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 
+from gitkube.api.admission.quotas import Charge
 from gitkube.api.authorization import User
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
+from gitkube.api.keys import object_key
+from gitkube.api.lanes import Lanes
 from gitkube.api.machinery import Api
+from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import SystemClock
 from gitkube.objects import quota
 from gitkube.objects.kinds import CONFIG_MAP, POD, RESOURCE_QUOTA, SERVICE, SERVICE_ACCOUNT
 from gitkube.objects.types import Object
+from gitkube.store.protocol import Compare, Op, Operation, Target
 from tests.support.real_api import ADMIN, real_api
 
 
@@ -145,6 +150,49 @@ async def test_a_write_before_the_limits_are_in_force_spoils_the_count_that_bega
         counted = {"hard": {"services": "5", "pods": "5"}, "used": {"services": "0", "pods": "0"}}
         with pytest.raises(StatusError, match="the object has been modified"):
             await client.update(RESOURCE_QUOTA, {**read, "status": counted}, subresource="status")
+
+
+async def test_a_quota_that_others_change_meanwhile_is_charged_anew_without_another_decision(
+    tmp_path: Path,
+) -> None:
+    async with real_api(tmp_path) as api:
+        client = api.client(ADMIN)
+        await with_quota(client, {"count/configmaps": "5"})
+        transactor = Transactor(api.store, api.cache, api.settings)
+        current = await client.get(RESOURCE_QUOTA, "q", "default")
+        key = object_key(RESOURCE_QUOTA, "default", "q")
+        revision = int(current["metadata"]["resourceVersion"])
+        seen = iter((revision - 1, revision))
+        decisions = 0
+
+        def take() -> tuple[list[Compare], list[Operation]]:
+            return [Compare(key, Target.MOD, Op.EQUAL, next(seen))], []
+
+        async def decide() -> Write:
+            nonlocal decisions
+            decisions += 1
+            metadata = {"name": "c", "namespace": "default"}
+            config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+            write = put(CONFIG_MAP, "default", config, None)
+            write.charge = Charge("default", take)
+            return write
+
+        await transactor.run(decide)
+        assert decisions == 1
+        await client.get(CONFIG_MAP, "c", "default")
+
+
+async def test_a_turn_that_does_not_come_is_a_request_to_try_again() -> None:
+    lanes = Lanes(timeout_s=0.05)
+    async with lanes.turn("shop"):
+        async with lanes.turn("other"):
+            pass
+        with pytest.raises(StatusError, match="wait for its quota") as refused:
+            async with lanes.turn("shop"):
+                raise AssertionError("two at once")
+    assert (refused.value.code, refused.value.retry_after_s) == (503, 1)
+    async with lanes.turn("shop"):
+        pass
 
 
 async def test_whoever_may_write_pods_need_no_right_to_the_quota(tmp_path: Path) -> None:

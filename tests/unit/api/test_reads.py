@@ -18,7 +18,7 @@ from gitkube.api.requests import Context, ListOptions, WatchOptions
 from gitkube.api.settings import ApiSettings
 from gitkube.api.stored import StoredObject, decode, encode
 from gitkube.objects.kinds import CONFIG_MAP
-from gitkube.store.protocol import KeyValue, Revision
+from gitkube.store.protocol import Revision
 from tests.support.real_api import real_api
 
 ADMIN = User("admin", ("system:masters",))
@@ -152,7 +152,7 @@ async def test_what_is_written_is_answered_with_the_bytes_of_the_cache(api: Api,
     ],
 )
 def test_the_version_is_put_into_the_stored_bytes(value: bytes) -> None:
-    stored = decode(KeyValue(b"k", value, Revision(7), Revision(7), 1))
+    stored = decode(value, 7)
     assert stored["metadata"]["resourceVersion"] == "7"
     assert orjson.loads(stored.document) == stored
     assert orjson.loads(stored.metadata_document) == stored["metadata"]

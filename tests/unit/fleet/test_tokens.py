@@ -14,6 +14,7 @@ import pytest
 from gitkube import wire
 from gitkube.api.errors import StatusError
 from gitkube.clock import rfc3339
+from gitkube.fleet import tokens
 from gitkube.fleet.api_bridge import ApiBridge
 from gitkube.fleet.tokens import CHECK_S, PodTokens
 from gitkube.node.api_door import ApiDoor
@@ -98,20 +99,24 @@ async def test_a_host_gets_the_tokens_of_its_own_pods_bound_to_each(world: World
 
 
 async def test_a_token_is_renewed_when_four_fifths_of_its_life_are_over(world: World) -> None:
-    world.pods["ant"] = [pod("a", {"expirationSeconds": 1000})]
+    world.pods["ant"] = [pod("a", {"expirationSeconds": 100})]
     await world.tokens.prepare(["ant"])
-    await world.clock.advance(800 - 2 * CHECK_S)
-    assert world.section() == {"uid-a": {"1000:": "token-1"}}
+    await world.clock.advance(80 - 2 * CHECK_S)
+    assert world.section() == {"uid-a": {"100:": "token-1"}}
     world.changed.clear()
     await world.clock.advance(3 * CHECK_S)
-    assert world.section() == {"uid-a": {"1000:": "token-2"}} and world.changed == ["ant"]
+    assert world.section() == {"uid-a": {"100:": "token-2"}} and world.changed == ["ant"]
 
 
-async def test_one_that_holds_for_long_is_renewed_after_a_day(world: World) -> None:
+async def test_one_that_holds_for_long_is_renewed_after_a_day(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "RENEW_AFTER_S", 40.0)  # a shorter day
     world.pods["ant"] = [pod("a", {"expirationSeconds": 30 * 86400})]
     await world.tokens.prepare(["ant"])
-    for _ in range(25):
-        await world.clock.advance(3600.0)
+    await world.clock.advance(20.0)
+    assert list(world.section()["uid-a"].values()) == ["token-1"]
+    await world.clock.advance(40.0)
     assert list(world.section()["uid-a"].values()) == ["token-2"]
 
 
@@ -171,10 +176,10 @@ async def linked(api: Callable[[], tuple[str, int]]) -> AsyncIterator[tuple[wire
 
 
 @contextlib.asynccontextmanager
-async def door(link: wire.Connection | None) -> AsyncIterator[ApiDoor]:
+async def door(link: wire.Connection | None, network: str = "127.0.0.0/8") -> AsyncIterator[ApiDoor]:
     made = ApiDoor(lambda: link, port=0)
     running = asyncio.create_task(made.run())
-    made.move("127.0.0.1")
+    made.move("127.0.0.1", network)
     async with asyncio.timeout(10):
         while not made.port:  # noqa: ASYNC110 - the port is a plain fact, nobody waits for it elsewhere
             await asyncio.sleep(0.01)
@@ -209,6 +214,16 @@ async def test_what_a_pod_says_reaches_the_api_and_the_answer_the_pod(tmp_path: 
         answers = await asyncio.gather(*(ask(text) for text in texts))
     server.close()
     assert answers == [text.upper() + b"BYE" for text in texts]
+
+
+async def test_only_this_hosts_own_pods_are_let_through() -> None:
+    server = await asyncio.start_server(shout, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()[:2]
+    async with linked(lambda: address) as (link, _), door(link, "192.0.2.0/24") as made, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        assert await reader.read() == b""
+        writer.close()
+    server.close()
 
 
 async def test_without_a_control_side_or_its_api_a_connection_ends_at_once() -> None:

@@ -61,7 +61,8 @@ MORE = [
 def test_who_has_no_role_is_refused_everywhere_before_anything_is_looked_up(cluster: LiveCluster) -> None:
     callers = {
         "eve": Caller(cluster, cluster.pki.client_certificate("eve", ["team"])),
-        "node": Caller(cluster, cluster.pki.client_certificate("system:node:a", ["system:nodes"])),
+        "half a node": Caller(cluster, cluster.pki.client_certificate("system:node:a", ["team"])),
+        "a node's group": Caller(cluster, cluster.pki.client_certificate("a", ["system:nodes"])),
         "nobody": Caller(cluster, None),
     }
     asked = [(kind, *path) for kind in SERVED for path in paths(kind)]

@@ -234,6 +234,39 @@ async def test_a_refusal_is_kept_with_its_reason_and_a_stranger_without_a_name(s
     assert served.kept.of("ResponseComplete")[-1]["user"]["username"] == "system:anonymous"
 
 
+async def test_a_body_that_nobody_has_read_is_not_waited_for(served: Served) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b'{"kind":'
+        await asyncio.sleep(3600)
+
+    asking = asyncio.create_task(served.ask("POST", "/api/v1/namespaces/default/pods", "ada", data=never()))
+    await wait_until(lambda: served.kept.of("ResponseComplete"))
+    [event] = served.kept.of("ResponseComplete")
+    assert event["responseStatus"]["code"] == 403 and "requestObject" not in event
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_what_a_policy_notes_is_in_the_event(served: Served) -> None:
+    path = "/apis/admissionregistration.k8s.io/v1/"
+    rules = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}
+    spec = {
+        "matchConstraints": {"resourceRules": [rules]},
+        "validations": [{"expression": "object.data.size() > 1", "message": "too small"}],
+        "auditAnnotations": [{"key": "size", "valueExpression": "string(object.data.size())"}],
+    }
+    policy = {"metadata": {"name": "p"}, "spec": spec}
+    assert (await served.ask("POST", f"{path}validatingadmissionpolicies", json=policy))[0] == 201
+    bound = {"policyName": "p", "validationActions": ["Audit"]}
+    binding = {"metadata": {"name": "b"}, "spec": bound}
+    assert (await served.ask("POST", f"{path}validatingadmissionpolicybindings", json=binding))[0] == 201
+    thing = {"metadata": {"name": "noted"}, "data": {"a": "b"}}
+    assert (await served.ask("POST", "/api/v1/namespaces/default/configmaps", json=thing))[0] == 201
+    annotations = served.kept.of("ResponseComplete")[-1]["annotations"]
+    assert annotations["p/size"] == "1"
+    assert "too small" in annotations["validation.policy.admission.k8s.io/validation_failure"]
+
+
 async def test_bodies_of_secrets_are_in_no_event_of_a_rule_for_everything(served: Served) -> None:
     secret = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}, "stringData": {"a": "canary7"}}
     assert (await served.ask("POST", "/api/v1/namespaces/default/secrets", json=secret))[0] == 201

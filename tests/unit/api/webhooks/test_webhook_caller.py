@@ -21,6 +21,7 @@ from gitkube.api.cache import WatchCache
 from gitkube.api.errors import unavailable
 from gitkube.api.settings import ApiSettings
 from gitkube.api.webhooks.caller import WebhookCaller, WebhookCallError
+from gitkube.api.webhooks.exchange import MAX_ANSWER_BYTES
 from gitkube.clock import SystemClock
 from gitkube.objects.kinds import ENDPOINT_SLICE, POD, SERVICE, Kind
 from gitkube.objects.types import Object
@@ -29,6 +30,8 @@ from tests.support.webhook_server import WebhookServer, after, saying, self_sign
 
 LONG_S = 20.0
 SHORT_S = 1.0
+MANY = 3 * MAX_ANSWER_BYTES // 65536
+"""Chunks of 64 KiB that are far more than any answer."""
 
 
 def empty_cache() -> WatchCache:
@@ -155,15 +158,18 @@ async def test_where_nobody_listens_is_said_in_the_usual_words(caller: WebhookCa
 
 @contextlib.asynccontextmanager
 async def raw_server(head: bytes, forever: bytes, certificate: Path | None = None) -> AsyncIterator[int]:
-    """Answers anything with `head`, then with `forever` for ever; without a certificate it speaks no TLS."""
+    """Answers anything with `head`, then with `forever` many times; without a certificate in plain text."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             await reader.read(1)
             writer.write(head)
-            while forever:
+            for _ in range(MANY if forever else 0):
+                if writer.is_closing():
+                    break
                 writer.write(forever)
                 await writer.drain()
+                await asyncio.sleep(0)  # a closed TLS connection takes everything without waiting
         writer.transport.abort()
 
     context = None

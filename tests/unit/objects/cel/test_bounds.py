@@ -73,12 +73,19 @@ def test_evaluations_share_a_budget() -> None:
     assert 5 < spent < 50
 
 
-def test_a_part_of_a_budget_bounds_one_call_and_is_settled() -> None:
-    budget = Budget(100)
-    part = budget.part(30)
+def test_what_one_evaluation_spends_is_spent_of_the_whole() -> None:
+    whole = Budget(100)
+    part = whole.part(30)
     part.spend(20)
-    budget.settle(part, 30)
-    assert budget.left_units == 80
+    whole.settle(part)
+    assert whole.left_units == 80
+    with pytest.raises(CelBudgetExceeded):
+        whole.part(30).spend(31)
+    greedy = whole.part(1000)
+    with pytest.raises(CelBudgetExceeded):
+        greedy.spend(81)
+    with pytest.raises(CelBudgetExceeded):
+        whole.settle(greedy)
 
 
 ATOMS = st.sampled_from(
