@@ -5,10 +5,10 @@ RUN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MAKECMDGOALS
 
-.PHONY: help demo demo-down install install-dev lint format test unit torture soak bench clean
+.PHONY: help demo demo-down install install-dev lint format test unit conformance torture soak bench clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: root install  ## Start a lab of three hosts, push sample-repo, show it (root; CONTROLLERS=3 replicates)
 	@$(RUN)/gitkube demo $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
@@ -43,6 +43,10 @@ test: unit  ## Run everything, unit to lab (lab tests need root)
 
 unit: install-dev  ## Run the quick tests, which need neither root nor a network
 	$(RUN)/pytest tests/unit -m "not slow" -n auto --maxprocesses 4
+
+conformance: install-dev  ## Try what Kubernetes' conformance tests ask for; write docs/reference/conformance.md
+	$(RUN)/python -m tests.conformance --patient --write
+	@if [ -n "$$E2E_TEST" ]; then $(RUN)/python -m tests.conformance.real_suite; fi
 
 torture: install-dev  ## Kill, stop and cut off real store members for ten minutes; check every answer
 	$(RUN)/python -m tests.torture --members 3 --seconds 120 --seed 1 --runs 4

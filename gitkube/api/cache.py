@@ -17,6 +17,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import structlog
 from sortedcontainers import SortedDict
@@ -64,12 +65,19 @@ Matcher = Callable[[Object], bool]
 class Item:
     """A `WatchItem`: what one event is to those who watch it as one type."""
 
-    __slots__ = ("_encoded", "object", "type")
+    __slots__ = ("_encoded", "_forms", "object", "type")
 
     def __init__(self, type: str, object: Object) -> None:
         self.type = type
         self.object = object
         self._encoded: bytes | None = None
+        self._forms: dict[Any, bytes] | None = None
+
+    @property
+    def forms(self) -> dict[Any, bytes]:
+        if self._forms is None:
+            self._forms = {}
+        return self._forms
 
     @property
     def encoded(self) -> bytes:

@@ -91,6 +91,8 @@ def _handle_unknown(kind: Kind, obj: Object, context: Context, is_apply: bool) -
     if context.field_validation is FieldValidation.IGNORE and not is_apply:
         return
     unknown = [f'unknown field "{path}"' for path in unknown_fields(kind, obj)]
+    if not is_apply:
+        unknown += context.strict_problems
     if not unknown:
         return
     if is_apply:

@@ -44,6 +44,7 @@ from gitkube.objects.kinds import (
     NAMESPACE,
     PRIORITY_CLASS,
     SERVICE,
+    SERVICE_CIDR,
     Kind,
 )
 from gitkube.objects.registry import Registry
@@ -161,6 +162,7 @@ class Api:
                 for name in FIRST_NAMESPACES:
                     await _ensure(client, NAMESPACE, _namespace(name))
                 await _ensure(client, SERVICE, self._kubernetes_service())
+                await _ensure(client, SERVICE_CIDR, self._service_range())
                 for name, value in SYSTEM_PRIORITIES.items():
                     await _ensure(client, PRIORITY_CLASS, _priority_class(name, value))
                 await ensure_default_roles(client)
@@ -171,6 +173,15 @@ class Api:
                 await self._clock.sleep(_RETRY_S)
         self._ready.set()
         log.info("api_ready", revision=self.cache.revision)
+
+    def _service_range(self) -> Object:
+        """Kubernetes' way to say from which range Services get their addresses."""
+        return {
+            "apiVersion": SERVICE_CIDR.api_version,
+            "kind": SERVICE_CIDR.kind,
+            "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [self.settings.service_cidr]},
+        }
 
     def _kubernetes_service(self) -> Object:
         port: dict[str, Any] = {

@@ -39,6 +39,8 @@ class Context:
     """The verb by which it asks, where it is done by another one."""
     warnings: list[str] = field(default_factory=list)
     """Filled by the verbs; the HTTP server sends each as a Warning header."""
+    strict_problems: list[str] = field(default_factory=list)
+    """What the reader of a body found wrong; under Strict, it is refused with what its fields have wrong."""
     audit_annotations: dict[str, str] = field(default_factory=dict)
     """Filled by admission: what webhooks and policies note for the audit log."""
     named_manager: str = ""
@@ -87,6 +89,11 @@ class WatchItem(Protocol):
 
     @property
     def object(self) -> Object: ...
+
+    @property
+    def forms(self) -> dict[Any, bytes]:
+        """Its bytes in other forms (tables, metadata alone), as whoever made them first has put them here."""
+        ...
 
     @property
     def encoded(self) -> bytes:

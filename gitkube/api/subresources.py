@@ -145,12 +145,10 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         "lastTransitionTime": now,
     }
     others = [each for each in status.get("conditions") or [] if each.get("type") != "PodScheduled"]
-    generation = meta.generation(pod)
     return {
         **pod,
         "metadata": {
             **pod["metadata"],
-            **({"generation": generation + 1} if generation else {}),
             **_merged(pod, metadata, "annotations"),
             **_merged(pod, metadata, "labels"),
         },

@@ -34,7 +34,7 @@ def _prune(schema: Schema, value: Any) -> Any:
 
 def knows(schema: Schema, value: Any) -> bool:
     """Whether there is no unknown field: nearly always so, and the answer that most callers need."""
-    if type(value) is dict:
+    if isinstance(value, dict):
         if schema.preserve_unknown:
             return True
         properties, additional = schema.properties, schema.additional_properties

@@ -58,13 +58,17 @@ async def read_body(request: web.Request) -> bytes:
         raise StatusError(408, "Timeout", text) from error
 
 
-async def read_object(request: web.Request, context: Context) -> Object:
+async def read_object(request: web.Request, context: Context, *, is_decoded: bool = False) -> Object:
     """The body, which must be an object.
+
+    Args:
+        is_decoded: it goes through `api.decoding.accept`, which refuses duplicate keys and unknown fields
+            together.
 
     Raises:
         StatusError: 400, 413, 415.
     """
-    value = await read_value(request, context)
+    value = await read_value(request, context, is_decoded=is_decoded)
     if value is None:
         return {}  # null is an object of which nothing is said
     if not isinstance(value, dict):
@@ -72,7 +76,7 @@ async def read_object(request: web.Request, context: Context) -> Object:
     return value
 
 
-async def read_value(request: web.Request, context: Context) -> Any:
+async def read_value(request: web.Request, context: Context, *, is_decoded: bool = False) -> Any:
     """The body by its content type; duplicate keys are dealt with as the context says.
 
     Raises:
@@ -81,7 +85,7 @@ async def read_value(request: web.Request, context: Context) -> Any:
     body = await read_body(request)
     type = content_type(request)
     if type in _JSON_TYPES:
-        return parse_json(body, context)
+        return parse_json(body, context, is_decoded=is_decoded)
     if type in _YAML_TYPES:
         return parse_yaml(body)
     if type == PROTOBUF:
@@ -91,7 +95,7 @@ async def read_value(request: web.Request, context: Context) -> Any:
     raise StatusError(415, "UnsupportedMediaType", text)
 
 
-def parse_json(body: bytes, context: Context) -> Any:
+def parse_json(body: bytes, context: Context, *, is_decoded: bool = False) -> Any:
     """JSON to plain values.
 
     Raises:
@@ -106,7 +110,7 @@ def parse_json(body: bytes, context: Context) -> Any:
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and is_deeper(value, MAX_DEPTH):
         raise bad_request(f"the body of the request is nested deeper than {MAX_DEPTH} levels")
     if context.field_validation is not FieldValidation.IGNORE:
-        report_duplicates(body, context)
+        report_duplicates(body, context, is_decoded=is_decoded)
     return value
 
 
@@ -158,8 +162,11 @@ def parse_protobuf(body: bytes) -> Any:
         raise bad_request(f"the body of the request is not protobuf: {error}") from error
 
 
-def report_duplicates(body: bytes, context: Context) -> None:
+def report_duplicates(body: bytes, context: Context, *, is_decoded: bool = False) -> None:
     """Refuse keys that stand twice in an object (Strict), or warn of them (Warn).
+
+    Args:
+        is_decoded: under Strict, only note them; see `read_object`.
 
     Raises:
         StatusError: 400.
@@ -182,6 +189,9 @@ def report_duplicates(body: bytes, context: Context) -> None:
     except RecursionError as error:
         raise bad_request("the body of the request is nested too deeply") from error
     if context.field_validation is FieldValidation.STRICT:
+        if is_decoded:
+            context.strict_problems.extend(duplicates)
+            return
         raise bad_request("strict decoding error: " + ", ".join(duplicates))
     context.warnings.extend(duplicates)
 

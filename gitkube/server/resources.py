@@ -197,14 +197,14 @@ class Resources:
     async def _create(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         is_kept = target.kind not in QUESTIONS
         form = wanted_form(request.headers.get("Accept", ""), has_table=is_kept)
-        obj = await read_object(request, context)
+        obj = await read_object(request, context, is_decoded=True)
         created = await self._verbs.create(context, target.kind, target.namespace, obj)
         answer = self._shaper.one(target.kind, created, form, _include(request))
         return json_answer(request, answer, status=201)
 
     async def _update(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         form = wanted_form(request.headers.get("Accept", ""))
-        obj = await read_object(request, context)
+        obj = await read_object(request, context, is_decoded=not target.subresource)
         try:
             updated = await self._verbs.update(
                 context, target.kind, target.namespace, target.name, obj, subresource=target.subresource

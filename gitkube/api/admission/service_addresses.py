@@ -58,6 +58,7 @@ def _carry_over(obj: Object, old: Object) -> None:
         for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if field in before:
                 spec[field] = before[field]
+    _give_up(spec, before)
     ports = spec.get("ports") or []
     if spec.get("type") in _WITH_NODE_PORTS:
         known = {
@@ -73,6 +74,31 @@ def _carry_over(obj: Object, old: Object) -> None:
         for port in ports:
             if port.get("nodePort") in given:
                 port.pop("nodePort", None)
+
+
+def _give_up(spec: Object, before: Object) -> None:
+    """Drop what only the former type has, unless the client wrote something else there (Kubernetes'
+    `dropTypeDependentFields`)."""
+    for field, is_needed in (
+        ("externalTrafficPolicy", _is_external),
+        ("healthCheckNodePort", _has_health_port),
+        ("allocateLoadBalancerNodePorts", _is_balanced),
+        ("loadBalancerClass", _is_balanced),
+    ):
+        if is_needed(before) and not is_needed(spec) and spec.get(field) == before.get(field):
+            spec.pop(field, None)
+
+
+def _is_balanced(spec: Object) -> bool:
+    return spec.get("type") == "LoadBalancer"
+
+
+def _is_external(spec: Object) -> bool:
+    return spec.get("type") in _WITH_NODE_PORTS or bool(spec.get("externalIPs"))
+
+
+def _has_health_port(spec: Object) -> bool:
+    return _is_balanced(spec) and spec.get("externalTrafficPolicy") == "Local"
 
 
 def _choose_cluster_ip(request: AdmissionRequest) -> None:

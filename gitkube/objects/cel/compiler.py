@@ -215,7 +215,7 @@ class _Compiler:
 
         def select(frame: Frame) -> Any:
             value = run(frame)
-            if type(value) is dict and field in value:
+            if isinstance(value, dict) and field in value:
                 return value[field]
             return select_field(value, field, plain)
 

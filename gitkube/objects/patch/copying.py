@@ -36,3 +36,10 @@ def equal(left: Any, right: Any) -> bool:
             and all(equal(item, other) for item, other in zip(left, right, strict=True))
         )
     return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
+
+
+def are_alike(left: Any, right: Any) -> bool:
+    """Whether both are maps, or both are lists, or neither is one and their types are the same."""
+    if isinstance(left, (dict, list)):
+        return isinstance(right, dict if isinstance(left, dict) else list)
+    return type(left) is type(right)

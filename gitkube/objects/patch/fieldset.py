@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gitkube.objects.patch.copying import equal
+from gitkube.objects.patch.copying import are_alike, equal
 from gitkube.objects.schema import Schema
 
 Node = dict[str, Any]
@@ -266,7 +266,7 @@ _NOTHING: _Triple = (None, None, None)
 def _compare(before: Any, after: Any, schema: Schema | None) -> _Triple:
     if before is after:
         return _NOTHING
-    granular = is_granular(schema, before) and is_granular(schema, after) and type(before) is type(after)
+    granular = is_granular(schema, before) and is_granular(schema, after) and are_alike(before, after)
     if not granular:
         return _NOTHING if equal(before, after) else (None, _LEAF, None)
     if isinstance(before, dict):

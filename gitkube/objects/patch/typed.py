@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitkube.objects.patch.copying import clone
+from gitkube.objects.patch.copying import are_alike, clone
 from gitkube.objects.patch.errors import PatchError
 from gitkube.objects.patch.fieldset import FieldSet, children, element_step, is_granular, is_member, path_text
 from gitkube.objects.schema import Schema
@@ -16,7 +16,7 @@ from gitkube.objects.schema import Schema
 
 def merge(live: Any, applied: Any, schema: Schema | None) -> Any:
     """`applied` laid over `live`."""
-    if not (is_granular(schema, live) and is_granular(schema, applied) and type(live) is type(applied)):
+    if not (is_granular(schema, live) and is_granular(schema, applied) and are_alike(live, applied)):
         return clone(applied)
     if isinstance(applied, dict):
         merged = dict(live)

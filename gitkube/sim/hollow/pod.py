@@ -71,8 +71,7 @@ class HollowPod:
             for spec in self.pod["spec"]["containers"]
         ]
         self._start_due_s = self.now_s + self.pull_s + self._fate.start_s
-        if self._fate.deadline_s is not None:
-            self._deadline_s = self.now_s + self._fate.deadline_s
+        self._set_deadline(self._fate.deadline_s)
 
     @property
     def uid(self) -> str:
@@ -82,12 +81,19 @@ class HollowPod:
 
     def update(self, pod: Mapping[str, Any], now_s: float) -> None:
         """The host was told of the pod again; when it is being deleted now, it begins to stop."""
+        deadline_s = pod["spec"].get("activeDeadlineSeconds")
+        if deadline_s != self.pod["spec"].get("activeDeadlineSeconds") and self._failure is None:
+            self._set_deadline(deadline_s)
         self.pod = pod
         if pod["metadata"].get("deletionTimestamp") and self._gone_due_s is None:
             is_running = any(one.state == RUNNING for one in self._containers)
             self._gone_due_s = now_s + (pod_fate(pod, self.settings).stop_s if is_running else 0.0)
         elif self._gone_due_s is not None:  # a shorter grace period was asked for meanwhile
             self._gone_due_s = min(self._gone_due_s, now_s + pod_fate(pod, self.settings).stop_s)
+
+    def _set_deadline(self, deadline_s: float | None) -> None:
+        """It counts from the pod's arrival, whenever it is given."""
+        self._deadline_s = None if deadline_s is None else self.now_s + deadline_s
 
     @property
     def due_s(self) -> float | None:

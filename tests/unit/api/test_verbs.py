@@ -174,6 +174,7 @@ async def test_a_pod_is_bound_once(client: LocalClient) -> None:
     await client.create_subresource(POD, "p", "default", "binding", binding)
     bound = await client.get(POD, "p", "default")
     assert bound["spec"]["nodeName"] == "ant"
+    assert bound["metadata"]["generation"] == 1  # the wish of who made it is still the same
     assert bound["status"]["conditions"][0]["type"] == "PodScheduled"
     await refused(client.create_subresource(POD, "p", "default", "binding", binding), 409, "Conflict")
 
@@ -389,3 +390,13 @@ async def test_events_end_by_themselves_and_share_a_lease(api: Api, client: Loca
     stored = await api.store.range(b"/registry/core/events/", b"/registry/core/events0")
     assert len({kv.lease for kv in stored.kvs}) == 1
     assert stored.kvs[0].lease != NO_LEASE
+
+
+async def test_a_service_gives_up_what_only_its_former_type_has(client: LocalClient) -> None:
+    spec = {"type": "NodePort", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}}
+    made = await client.create(SERVICE, {**service, "spec": spec})
+    spec = {**made["spec"], "type": "ExternalName", "externalName": "web.example.com"}
+    changed = (await client.update(SERVICE, {**made, "spec": spec}))["spec"]
+    assert "externalTrafficPolicy" not in changed and "clusterIP" not in changed
+    assert "nodePort" not in changed["ports"][0]

@@ -12,6 +12,7 @@ FOR_REASONS_OF_ITS_OWN = (
     "no controller acts on a",
     "cannot come from git",
     "is not served at",
+    "unknown kind ConfigMapList",
 )
 OCTAL = "in YAML 1.2 and something else to other tools"
 """0644 is 420 to kubectl and 644 to a reader of YAML 1.2: a push asks for one that all read alike."""

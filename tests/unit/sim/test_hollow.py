@@ -337,3 +337,11 @@ def test_an_annotation_that_cannot_be_read_counts_as_not_given(value: str) -> No
 def test_there_can_be_as_many_hosts_as_an_inventory_holds(count: int) -> None:
     with pytest.raises(ValueError, match="hollow hosts"):
         HollowHosts(count, settings=SETTINGS, clock=FakeClock())
+
+
+def test_a_deadline_that_is_set_later_counts_from_the_pods_arrival() -> None:
+    one = HollowPod(pod("one"), SETTINGS, 0.0, 10.0, 10.0)
+    one.advance(11.0, 11.0)
+    one.update(pod("one", activeDeadlineSeconds=5), 12.0)
+    assert one.due_s == 15.0
+    assert one.advance(15.0, 15.0) and one.phase == "Failed"
