@@ -54,22 +54,31 @@ def services_section(services: Iterable[Object], slices: Iterable[Object]) -> wi
 
 
 def network_section(
-    node: Object, nodes: Iterable[Object], settings: FleetSettings
+    node: Object, peers: Iterable[wire.Peer], settings: FleetSettings
 ) -> wire.NetworkDesired | None:
-    """Section "network"; None as long as the node has no share of the pod network."""
+    """Section "network"; None as long as the node has no share of the pod network.
+
+    Args:
+        peers: all hosts of the mesh (`peers_of`); this one is left out.
+    """
     pod_cidr = pod_cidr_of(node)
     if not pod_cidr:
         return None
-    peers = [peer for other in nodes if meta.name(other) != meta.name(node) and (peer := peer_of(other))]
+    name = meta.name(node)
     return wire.NetworkDesired(
-        node=meta.name(node),
+        node=name,
         podCIDR=pod_cidr,
         clusterCIDR=settings.cluster_cidr,
         serviceCIDR=settings.service_cidr,
         clusterDomain=settings.cluster_domain,
         listenPort=settings.wireguard_port,
-        peers=sorted(peers, key=lambda peer: peer["name"]),
+        peers=[peer for peer in peers if peer["name"] != name],
     )
+
+
+def peers_of(nodes: Iterable[Object]) -> list[wire.Peer]:
+    """The mesh: what is the same for every host, so that it is made once for all of them."""
+    return sorted((peer for node in nodes if (peer := peer_of(node))), key=lambda peer: peer["name"])
 
 
 def peer_of(node: Object) -> wire.Peer | None:

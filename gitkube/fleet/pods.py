@@ -146,7 +146,7 @@ class PodSync:
             self._services = (section, wire.digest_of(section))
             self._dirty |= {("services", host) for host in self._links}
         marked, self._dirty = self._dirty, set()
-        nodes = self._copies.nodes.list()
+        peers = desired.peers_of(self._copies.nodes.list())
         for section_name, host in sorted(marked):
             link, node = self._links.get(host), self._copies.nodes.get(host)
             if link is None or node is None:
@@ -159,7 +159,7 @@ class PodSync:
             if section_name == "services":
                 link.set_desired("services", self._services[0], self._services[1], revision)
                 continue
-            data = self._section(section_name, node, nodes)
+            data = self._section(section_name, node, peers)
             if data is not None:
                 link.set_desired(section_name, data, wire.digest_of(data), revision)
             if section_name == "network":
@@ -171,10 +171,10 @@ class PodSync:
             self._had_tokens.add(host)
             link.set_desired("tokens", section, wire.digest_of(section), revision)
 
-    def _section(self, name: str, node: Object, nodes: Iterable[Object]) -> Any:
+    def _section(self, name: str, node: Object, peers: list[wire.Peer]) -> Any:
         copies = self._copies
         if name == "network":
-            return desired.network_section(node, nodes, self._settings)
+            return desired.network_section(node, peers, self._settings)
         bound = copies.pods.by_index(_BY_HOST, meta.name(node))
         return desired.pods_section(node, bound, copies.config_maps.get, copies.secrets.get)
 
@@ -196,8 +196,12 @@ class PodSync:
                 del self._written[meta.uid(after)]
 
     def _node_changed(self, before: Object | None, after: Object | None) -> None:
-        if before is None or after is None or _network_end(before) != _network_end(after):
+        if _peer(before) != _peer(after):
             self._mark("network", list(self._links))
+        elif after is not None and (
+            before is None or desired.pod_cidr_of(before) != desired.pod_cidr_of(after)
+        ):
+            self._mark("network", [meta.name(after)])
         if after is not None and (
             before is None or desired.node_for_host(before) != desired.node_for_host(after)
         ):
@@ -362,8 +366,9 @@ def _only_status_differs(before: Object | None, after: Object | None) -> bool:
     return desired.for_host(before) == desired.for_host(after)
 
 
-def _network_end(node: Object) -> tuple[Any, str]:
-    return desired.peer_of(node), desired.pod_cidr_of(node)
+def _peer(node: Object | None) -> wire.Peer | None:
+    """What the other hosts are told of a host: nothing before it has all that they need."""
+    return desired.peer_of(node) if node is not None else None
 
 
 def _keys(pod: Object, names: Callable[[Mapping[str, Any]], list[str]]) -> list[str]:

@@ -36,6 +36,12 @@ HOSTS = 2
 NODES = 8
 """Specs at once, each in a process; most of them wait most of the time."""
 TIMEOUT_S = 3600
+ARRANGED = (
+    "Their release made a Secret with a token for each ServiceAccount, and waits for it before each spec;",
+    "Kubernetes 1.24 ended that, and gitkube is as 1.37. The runner makes these Secrets, as a client of the",
+    "API. Nothing else is arranged for the suite.",
+)
+"""What the reader of a result must know (`token_secrets.py`)."""
 PASSED, FAILED, NOT_RUN = "passes", "fails", "not run"
 
 
@@ -84,6 +90,8 @@ def page(results: list[Result], facts: Mapping[str, str]) -> str:
         f"**{passed} of {len(results)} specs pass.** They are those of Kubernetes 1.20.2's conformance suite",
         "that need no running container, unmodified, against [hollow hosts](../how-to/hollow-hosts.md).",
         "`python -m tests.conformance.real_suite` runs them and writes this page.",
+        "",
+        *ARRANGED,
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
         "",

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from gitkube.api.keys import JOINING_PREFIX, RING_KEY, Place, object_key, parse_key, range_key
+from gitkube.api.keys import RING_KEY, Place, object_key, parse_key, range_key
 from gitkube.api.machinery import Api
 from gitkube.objects import kinds
 from gitkube.store.protocol import Put
 from tests.support.real_api import ADMIN, real_api
+
+JOINING_KEY = b"/registry/gitkube.dev/joining/token"
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,7 @@ from tests.support.real_api import ADMIN, real_api
         (object_key(kinds.SOURCE, "", "it"), Place("gitkube.dev", "sources", "", "it")),
         (range_key("serviceips", "10.43.0.1"), None),
         (RING_KEY, None),
-        (JOINING_PREFIX + b"token", None),
+        (JOINING_KEY, None),
     ],
 )
 def test_a_key_is_an_objects_place_or_none(key: bytes, place: Place | None) -> None:
@@ -38,5 +40,5 @@ async def test_an_api_that_begins_reads_past_what_are_no_objects(tmp_path: Path)
 
 async def write_records(api: Api) -> None:
     """Of the store's other users below the objects' prefix."""
-    for key in (RING_KEY, JOINING_PREFIX + b"token"):
+    for key in (RING_KEY, JOINING_KEY):
         await api.store.txn((), (Put(key, b'{"writes":"a","keys":{}}'),), ())

@@ -41,9 +41,8 @@ def node(name: str, number: int, key: str = "k", **status: Any) -> dict[str, Any
 
 def test_peers_are_the_others_that_are_complete_sorted_by_name() -> None:
     unborn = node("dog", 4, key="")
-    section = desired.network_section(
-        node("bee", 2), [node("cow", 3), node("ant", 1), node("bee", 2), unborn], SETTINGS
-    )
+    peers = desired.peers_of([node("cow", 3), node("ant", 1), node("bee", 2), unborn])
+    section = desired.network_section(node("bee", 2), peers, SETTINGS)
     assert section is not None
     assert [peer["name"] for peer in section["peers"]] == ["ant", "cow"]
     assert section["podCIDR"] == "10.42.2.0/24" and section["listenPort"] == 51820
