@@ -17,6 +17,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import structlog
 from sortedcontainers import SortedDict
@@ -64,12 +65,19 @@ Matcher = Callable[[Object], bool]
 class Item:
     """A `WatchItem`: what one event is to those who watch it as one type."""
 
-    __slots__ = ("_encoded", "object", "type")
+    __slots__ = ("_encoded", "_forms", "object", "type")
 
     def __init__(self, type: str, object: Object) -> None:
         self.type = type
         self.object = object
         self._encoded: bytes | None = None
+        self._forms: dict[Any, bytes] | None = None
+
+    @property
+    def forms(self) -> dict[Any, bytes]:
+        if self._forms is None:
+            self._forms = {}
+        return self._forms
 
     @property
     def encoded(self) -> bytes:
@@ -413,8 +421,9 @@ class WatchCache:
     async def _load(self) -> None:
         if self.sealing is not None:
             await self.sealing.load(self._store)
-        # Of custom kinds nothing is known before their definitions have been read, so everything is kept.
         loaded: dict[tuple[str, str], dict[Key, Object]] = {}
+        # Of custom kinds nothing is known before their definitions have been read.
+        unread: list[tuple[Place, KeyValue]] = []
         self.allocations = {}
         start, end, revision, count = REGISTRY_PREFIX, prefix_end(REGISTRY_PREFIX), 0, 0
         while True:
@@ -426,9 +435,12 @@ class WatchCache:
                     self._record_allocation(kv.key, is_delete=False)
                     continue
                 place = parse_key(kv.key)
-                if place is not None and (obj := self._decoded(kv)) is not None:
-                    objects = loaded.setdefault((place.group, place.plural), {})
-                    objects[key_of(place.namespace, place.name)] = obj
+                if place is None:
+                    continue
+                if (place.group, place.plural) in self._kinds:
+                    self._keep(loaded, place, kv)
+                else:
+                    unread.append((place, kv))
             if not page.more:
                 break
             start = page.kvs[-1].key + b"\x00"
@@ -437,11 +449,19 @@ class WatchCache:
             self._define(name, None)
         for key, definition in definitions.items():
             self._define(key, definition)
+        for place, kv in unread:
+            if (place.group, place.plural) in self._kinds:
+                self._keep(loaded, place, kv)
         for place_of_kind, cache in self._kinds.items():
             cache.replace_all(loaded.get(place_of_kind, {}), revision)
         self._advance(revision)
         self._synced.set()
         log.info("cache_loaded", revision=revision, keys=count)
+
+    def _keep(self, loaded: dict[tuple[str, str], dict[Key, Object]], place: Place, kv: KeyValue) -> None:
+        if (obj := self._decoded(kv)) is not None:
+            objects = loaded.setdefault((place.group, place.plural), {})
+            objects[key_of(place.namespace, place.name)] = obj
 
     async def _watch(self) -> None:
         # Of all keys, although only objects matter: a read waits until the cache has reached the store's

@@ -91,6 +91,11 @@ class WatchItem(Protocol):
     def object(self) -> Object: ...
 
     @property
+    def forms(self) -> dict[Any, bytes]:
+        """Its bytes in other forms (tables, metadata alone), as whoever made them first has put them here."""
+        ...
+
+    @property
     def encoded(self) -> bytes:
         """`{"type":…,"object":…}` and a newline, as JSON watches send it."""
         ...

@@ -34,11 +34,12 @@ _TRIES = 8
 class _Converted:
     """A watch's event in another version."""
 
-    __slots__ = ("object", "type")
+    __slots__ = ("forms", "object", "type")
 
     def __init__(self, type: str, object: Object) -> None:
         self.type = type
         self.object = object
+        self.forms: dict[Any, bytes] = {}
 
     @property
     def encoded(self) -> bytes:

@@ -152,6 +152,7 @@ class ControlPlane:
             await self._go_on_alone()
         async with asyncio.TaskGroup() as tasks:
             process = StoreProcess(config, clock=self._clock, rng=self._rng)
+            tasks.create_task(keep_collections_short(self._clock), name="collector")
             tasks.create_task(process.run(), name="store")
             store = RemoteStore(config.socket, clock=self._clock)
             try:
@@ -280,7 +281,6 @@ class ControlPlane:
         )
         await server.start()
         tasks.create_task(server.run(), name="https")
-        tasks.create_task(keep_collections_short(self._clock), name="collector")
         url = settings.client_url(server.port)
 
         def write_kubeconfig() -> None:

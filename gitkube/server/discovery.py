@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gitkube.objects.kinds import Kind
+from gitkube.objects.kinds import SERVED, Kind
 from gitkube.objects.registry import Registry
 from gitkube.server.answers import json_answer, text_answer
 from gitkube.server.negotiation import YAML, check_document, is_json, not_acceptable, parse_accept
@@ -53,6 +53,7 @@ _GROUP_ORDER = (
     "flowcontrol.apiserver.k8s.io",
 )  # fmt: skip
 """As Kubernetes lists them: where two groups have a kind of one name, clients take the first."""
+_OWN_GROUPS = frozenset(kind.group for kind in SERVED)
 _AGGREGATED_VERSIONS = ("v2", "v2beta1")
 
 
@@ -85,6 +86,10 @@ class Discovery:
             self._version = self._registry.version
             self._served = _Served(self._registry.served)
         return self._served
+
+    def is_built_in(self, group: str) -> bool:
+        """Whether a group is the server's own; of others there is not more than their definitions."""
+        return group in _OWN_GROUPS
 
     @property
     def _kinds(self) -> Sequence[Kind]:
@@ -126,7 +131,7 @@ class Discovery:
     def group(self, request: web.Request, group: str) -> web.Response:
         """The answer to `/apis/GROUP`."""
         if group not in self._groups:
-            return text_answer("404 page not found\n", status=404)
+            return no_such_page()
         return json_answer(request, {"kind": "APIGroup", "apiVersion": "v1", **self._group(group)})
 
     def resources(self, request: web.Request, group: str, version: str) -> web.Response:
@@ -138,8 +143,8 @@ class Discovery:
         check_document(request.headers.get("Accept", ""))
         kinds = [kind for kind in self._kinds if (kind.group, kind.version) == (group, version)]
         if not kinds:
-            if group and group not in self._groups:
-                return text_answer("404 page not found\n", status=404)
+            if group and not self.is_built_in(group):
+                return no_such_page()
             raise unknown_path()
         resources: list[dict[str, Any]] = []
         for kind in sorted(kinds, key=lambda kind: kind.plural):
@@ -175,6 +180,11 @@ class Discovery:
             for version in _versions(self._kinds, group)
         ]
         return {"name": group, "versions": versions, "preferredVersion": versions[0]}
+
+
+def no_such_page() -> web.Response:
+    """The answer where no API is."""
+    return text_answer("404 page not found\n", status=404)
 
 
 def _rank(group: str) -> tuple[int, str]:

@@ -31,7 +31,7 @@ from gitkube.server.answers import compress, json_answer, should_compress, statu
 from gitkube.server.attributes import attributes_of
 from gitkube.server.audit.trail import REQUEST_ID, Auditor, Trail, audit_id
 from gitkube.server.bodies import LARGE_BODY_BYTES, read_body
-from gitkube.server.discovery import Discovery
+from gitkube.server.discovery import Discovery, no_such_page
 from gitkube.server.flow_schemas import FlowSchemas
 from gitkube.server.forms import Shaper
 from gitkube.server.health import ENDPOINTS as HEALTH_ENDPOINTS
@@ -194,9 +194,9 @@ class Door:
             return self._discovery.group(request, parts[2])
         try:
             target = parse_path(raw_path, self._api.registry)
-        except StatusError:
-            if parts[1] == "apis" and (answer := self._discovery.group(request, parts[2])).status == 404:
-                return answer  # of a group that is not there, not even the error is in its dialect
+        except StatusError as error:
+            if parts[1] == "apis" and not error.details and not self._discovery.is_built_in(parts[2]):
+                return no_such_page()  # where nobody is known to speak, not even the error is in the dialect
             raise
         if isinstance(target, GroupVersion):
             _require_read(request)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import resource
 import socket
 import ssl
@@ -109,7 +110,14 @@ class Listener:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         try:
             for family, type, protocol, _, address in dict.fromkeys(found):
-                self._sockets.append(_listening(family, type, protocol, address))
+                try:
+                    self._sockets.append(_listening(family, type, protocol, address))
+                except OSError as error:
+                    # A name may have an address of a family that this machine does not have.
+                    if error.errno != errno.EAFNOSUPPORT or len(found) == 1:
+                        raise
+            if not self._sockets:
+                raise OSError(errno.EAFNOSUPPORT, f"this machine has no address of the family of {host}")
         except OSError:
             self._close_sockets()
             raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,9 +20,9 @@ import gitkube
 from gitkube.objects import schema as schemas
 from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
-from gitkube.server import openapi_v2, openapi_v2_protobuf
+from gitkube.server import openapi_proto, openapi_v2
 from gitkube.server.answers import accepts_gzip, json_answer
-from gitkube.server.negotiation import is_json, parse_accept
+from gitkube.server.negotiation import is_json, not_acceptable, parse_accept
 from gitkube.server.openapi_custom import custom_definitions
 from gitkube.server.paths import unknown_path
 
@@ -51,9 +51,8 @@ class OpenApi:
         self._hashes: dict[str, str] = {}
         self._documents: dict[str, tuple[str, bytes, bytes]] = {}
         """Path -> hash, document, and document compressed."""
-        self._v2: tuple[int, bytes, bytes] | None = None
-        self._v2_encoded: tuple[int, bytes] | None = None
-        """For a version of the registry."""
+        self._v2: dict[str, tuple[int, str, bytes, bytes]] = {}
+        """Content type -> version of the registry, tag, document, and document compressed."""
 
     @property
     def _kinds(self) -> dict[str, list[Kind]]:
@@ -95,31 +94,35 @@ class OpenApi:
         return web.Response(body=plain, headers=headers)
 
     def v2(self, request: web.Request) -> web.Response:
-        """The answer to `/openapi/v2`, as JSON, or as protobuf where that is asked for."""
+        """The answer to `/openapi/v2`, as protobuf for those who ask for that first, else as JSON.
+
+        Raises:
+            StatusError: 406.
+        """
         for offer in parse_accept(request.headers.get("Accept", "*/*")):
-            if offer.type in openapi_v2_protobuf.ASKED_AS:
-                return self._v2_protobuf()
             if is_json(offer.type):
-                break
-        if self._v2 is None or self._v2[0] != self._registry.version:
-            plain = orjson.dumps(openapi_v2.document(self._registry.served, _version()))
-            self._v2 = (self._registry.version, plain, gzip.compress(plain, 6, mtime=0))
-        _, plain, compressed = self._v2
-        tag = f'"{hashlib.sha256(plain).hexdigest()[:32].upper()}"'
-        headers = {"ETag": tag, "Vary": "Accept, Accept-Encoding", "Content-Type": "application/json"}
+                return self._answer_v2(request, "application/json", openapi_v2.document)
+            if offer.type in openapi_proto.CONTENT_TYPES:
+                return self._answer_v2(request, openapi_proto.CONTENT_TYPES[0], openapi_proto.document)
+        raise not_acceptable()
+
+    def _answer_v2(
+        self, request: web.Request, content_type: str, make: Callable[[Sequence[Kind], str], bytes]
+    ) -> web.Response:
+        made = self._v2.get(content_type)
+        if made is None or made[0] != self._registry.version:
+            plain = make(self._registry.served, _version())
+            tag = f'"{hashlib.sha256(plain).hexdigest()[:32].upper()}"'
+            # Quickly rather than well: it is made while requests wait, and rarely read twice.
+            made = (self._registry.version, tag, plain, gzip.compress(plain, 1, mtime=0))
+            self._v2[content_type] = made
+        _, tag, plain, compressed = made
+        headers = {"ETag": tag, "Vary": "Accept, Accept-Encoding", "Content-Type": content_type}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
         if accepts_gzip(request):
             return web.Response(body=compressed, headers={**headers, "Content-Encoding": "gzip"})
         return web.Response(body=plain, headers=headers)
-
-    def _v2_protobuf(self) -> web.Response:
-        if self._v2_encoded is None or self._v2_encoded[0] != self._registry.version:
-            document = openapi_v2.document(self._registry.served, _version())
-            self._v2_encoded = (self._registry.version, openapi_v2_protobuf.encode(document))
-        body = self._v2_encoded[1]
-        headers = {"Vary": "Accept", "Content-Type": openapi_v2_protobuf.MEDIA_TYPE}
-        return web.Response(body=body, headers=headers)
 
     def _hash(self, path: str) -> str:
         # What a document is made of is fixed by these, so it need not be made to know its hash.

@@ -42,12 +42,13 @@ def custom_definitions(kind: Kind, *, is_v2: bool = False) -> dict[str, Any]:
     """Name -> schema, of the objects and the lists of a custom kind."""
     assert kind.custom is not None
     name, raw = kind.custom.definition_name, dict(kind.custom.raw_schema)
-    if is_v2:
-        raw = for_v2(raw)
-    if kind.custom.schema.keeps_unknown and is_v2:
-        raw = {key: value for key, value in raw.items() if key != "properties"}
-    properties = {key: _embedded(value) for key, value in (raw.get("properties") or {}).items()}
-    raw["properties"] = {**_TYPE_META, **properties, **_described(properties), "metadata": _METADATA}
+    if is_v2 and kind.custom.schema.keeps_unknown:
+        # With any field declared, clients would take all others for unknown.
+        raw = {"type": "object"}
+    else:
+        raw = for_v2(raw) if is_v2 else raw
+        properties = {key: _embedded(value) for key, value in (raw.get("properties") or {}).items()}
+        raw["properties"] = {**_TYPE_META, **properties, **_described(properties), "metadata": _METADATA}
     raw[_GVK] = [{"group": kind.group, "version": kind.version, "kind": kind.kind}]
     listed = {
         "description": f"{kind.list_kind} is a list of {kind.kind}",
@@ -99,11 +100,16 @@ def for_v2(raw: Mapping[str, Any]) -> dict[str, Any]:
             result.pop(key, None)
         return result
     if raw.get(PRESERVE):
-        for key in ("items", "properties", "additionalProperties", "required"):
+        # Of a type with nothing declared, older kubectls take every field for unknown; so of these as well.
+        for key in ("type", "items", "properties", "additionalProperties", "required"):
             result.pop(key, None)
         return result
     if isinstance(raw.get("properties"), Mapping):
         result["properties"] = {key: for_v2(value) for key, value in raw["properties"].items()}
+        may_be_null = {key for key, value in raw["properties"].items() if value.get("nullable")}
+        if may_be_null & set(raw.get("required") or ()):
+            # null is there and says nothing, which older kubectls do not understand.
+            result["required"] = [name for name in raw["required"] if name not in may_be_null]
     for key in ("items", "additionalProperties"):
         if isinstance(raw.get(key), Mapping):
             result[key] = for_v2(raw[key])

@@ -1,13 +1,17 @@
 """OpenAPI v2, for clients of before v3: all kinds in one document.
 
 The definitions are the same as in v3, said in the older version's words: references point to `definitions`,
-and a free choice of types is no type at all.
+and a free choice of types is no type at all. What is built in is written once and kept as text, for the whole
+is made anew whenever a definition changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
+
+import orjson
 
 from gitkube.objects import schema as schemas
 from gitkube.objects.kinds import Kind
@@ -24,31 +28,56 @@ _PATCHES = [
 ]  # fmt: skip
 
 
-def document(kinds: Sequence[Kind], release: str) -> dict[str, Any]:
+def document(kinds: Sequence[Kind], release: str) -> bytes:
     """The document of everything that is served.
 
     Args:
         release: of Kubernetes, such as `v1.37.0`.
     """
-    definitions: dict[str, Any] = dict(schemas.definitions())
+    definitions: dict[str, Any] = dict(_built_in_definitions())
     paths: dict[str, Any] = {}
     for kind in kinds:
-        if kind.custom is not None:
-            definitions |= custom_definitions(kind, is_v2=True)
-        paths |= _paths(kind)
-    return {
+        if kind.custom is None:
+            paths |= _built_in_paths(kind)
+            continue
+        paths |= paths_of(kind)
+        for name, raw in custom_definitions(kind, is_v2=True).items():
+            definitions[name] = converted(raw)
+    whole = {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": release},
         "paths": paths,
-        "definitions": {name: _converted(raw) for name, raw in sorted(definitions.items())},
+        "definitions": dict(sorted(definitions.items())),
         "securityDefinitions": {
-            "BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"},
+            "BearerToken": {
+                "description": "Bearer Token authentication",
+                "type": "apiKey",
+                "name": "authorization",
+                "in": "header",
+            },
         },
         "security": [{"BearerToken": []}],
     }
+    return orjson.dumps(whole)
 
 
-def _converted(raw: Mapping[str, Any]) -> dict[str, Any]:
+@cache
+def _built_in_definitions() -> Mapping[str, orjson.Fragment]:
+    return {name: orjson.Fragment(orjson.dumps(raw)) for name, raw in built_in_definitions().items()}
+
+
+def built_in_definitions() -> dict[str, Any]:
+    """All definitions that are not of custom resources, by their names."""
+    return {name: converted(raw) for name, raw in schemas.definitions().items()}
+
+
+@cache
+def _built_in_paths(kind: Kind) -> Mapping[str, orjson.Fragment]:
+    return {path: orjson.Fragment(orjson.dumps(methods)) for path, methods in paths_of(kind).items()}
+
+
+def converted(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition in the words of version 2."""
     result: dict[str, Any] = {}
     for key, value in raw.items():
         if key == "$ref":
@@ -58,10 +87,10 @@ def _converted(raw: Mapping[str, Any]) -> dict[str, Any]:
             if len(types) == 1:
                 result["type"] = types[0]
         elif key == "properties":
-            result["properties"] = {name: _converted(child) for name, child in value.items()}
+            result["properties"] = {name: converted(child) for name, child in value.items()}
         elif key in ("items", "additionalProperties"):
             if isinstance(value, Mapping):
-                result[key] = _converted(value)
+                result[key] = converted(value)
         elif key == "enum":
             result["enum"] = [word for word in value if word is not None]
         elif key not in _ALTERNATIVES:
@@ -71,7 +100,8 @@ def _converted(raw: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _paths(kind: Kind) -> dict[str, Any]:
+def paths_of(kind: Kind) -> dict[str, Any]:
+    """The paths of a kind, with their methods."""
     root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     place = f"{root}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{root}/{kind.plural}"
     inside = [_parameter("namespace")] if kind.namespaced else []
@@ -94,7 +124,7 @@ def _paths(kind: Kind) -> dict[str, Any]:
     if single:
         paths[f"{place}/{{name}}"] = {**single, "parameters": one}
     if kind.namespaced and "list" in verbs:
-        paths[f"{root}/{kind.plural}"] = {"get": _operation(kind, "list", of_list)}
+        paths[f"{root}/{kind.plural}"] = {"get": _operation(kind, "list", of_list), "parameters": []}
     for name in ("status", "scale"):
         if name in kind.subresources:
             target = {"$ref": _TARGET + "io.k8s.api.autoscaling.v1.Scale"} if name == "scale" else reference

@@ -46,6 +46,7 @@ from gitkube.server import queries
 from gitkube.server.answers import add_warnings, json_answer
 from gitkube.server.audit.trail import note_admission
 from gitkube.server.bodies import content_type, parse_json, parse_yaml, read_body, read_object, read_value
+from gitkube.server.discovery import no_such_page
 from gitkube.server.forms import Shaper
 from gitkube.server.negotiation import wanted_form
 from gitkube.server.paths import Target, method_not_allowed
@@ -139,6 +140,8 @@ class Resources:
             }.get(method, self._not_allowed)
         if method == "GET":
             return self._watches.handle if queries.flag(request.query, "watch") else self._list
+        if target.kind.namespaced and not target.namespace and target.kind.custom is not None:
+            return self._no_page
         if target.kind.namespaced and not target.namespace:
             return self._not_allowed
         if method == "POST":
@@ -146,6 +149,9 @@ class Resources:
         if method == "DELETE" and "deletecollection" in target.kind.verbs:
             return self._delete_collection
         return self._not_allowed
+
+    async def _no_page(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
+        return no_such_page()
 
     async def _not_allowed(
         self, request: web.Request, target: Target, context: Context

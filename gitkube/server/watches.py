@@ -1,7 +1,7 @@
 """Watches over HTTP: one JSON document a line, for as long as the client listens.
 
 The headers leave at once, so that a client knows that the watch stands. Each event's bytes are made once by
-the cache and shared by all; only tables and partial objects are made for the one who asked. That the
+the cache and shared by all; tables and partial objects are made by the first who asks for them. That the
 version is too old, and what goes wrong later, is told as a last event of type ERROR with a Status, as
 Kubernetes does; who may not watch, or asks for nonsense, gets an HTTP status.
 
@@ -22,6 +22,7 @@ from aiohttp import web
 from gitkube.api.errors import StatusError
 from gitkube.api.requests import Context, VerbsApi, WatchItem
 from gitkube.objects.kinds import Kind
+from gitkube.objects.types import Object
 from gitkube.server import queries
 from gitkube.server.forms import Shaper
 from gitkube.server.lifetime import Lifetime
@@ -32,6 +33,8 @@ MIN_TIMEOUT_S = 1800
 """A watch that asks for no timeout ends after one to two of these, so that clients spread over servers."""
 FIRST_ITEM_WAIT_S = 0.02
 """How long a refusal may take to be an HTTP status; later it is an ERROR event."""
+MAX_FORMS = 8
+"""Of one event that are kept for others, beside the whole object."""
 STALLED_AFTER_S = 30.0
 """A client whose connection takes no bytes for so long is gone, or does not read: its watch is cut."""
 
@@ -78,6 +81,11 @@ class Watches:
                     await self._pump(response, items, first, writer)
             except TimeoutError:
                 pass  # its time is over: a clean end, after which clients watch again
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not self._lifetime.is_stopping or task is None:
+                    raise
+                task.uncancel()  # the server stops, and says so by a clean end as well
             async with asyncio.timeout(STALLED_AFTER_S):
                 await response.write_eof()
         except (_StalledError, TimeoutError):
@@ -146,19 +154,30 @@ class _EventWriter:
     def encode(self, item: WatchItem) -> bytes:
         if self._form.form is As.OBJECT:
             return item.encoded
-        if self._form.form is As.TABLE:
-            obj = self._shaper.table_event(
-                self._kind,
-                item.object,
-                self._form,
-                self._include,
-                is_bookmark=item.type == "BOOKMARK",
-                with_columns=not self._has_sent_columns,
-            )
-            self._has_sent_columns = self._has_sent_columns or item.type != "BOOKMARK"
-        else:
-            obj = self._shaper.partial(item.object, self._form)
-        return orjson.dumps({"type": item.type, "object": obj}) + b"\n"
+        with_columns = self._form.form is As.TABLE and not self._has_sent_columns
+        # A row tells an age, so it is shared by those who get it in the same second only.
+        second = int(asyncio.get_running_loop().time()) if self._form.form is As.TABLE else 0
+        key = (self._kind, self._form, self._include, with_columns, second)
+        encoded = item.forms.get(key)
+        if encoded is None:
+            if len(item.forms) >= MAX_FORMS:
+                item.forms.clear()
+            obj = self._object(item, with_columns=with_columns)
+            encoded = item.forms[key] = orjson.dumps({"type": item.type, "object": obj}) + b"\n"
+        self._has_sent_columns = self._has_sent_columns or item.type != "BOOKMARK"
+        return encoded
+
+    def _object(self, item: WatchItem, *, with_columns: bool) -> Object:
+        if self._form.form is not As.TABLE:
+            return self._shaper.partial(item.object, self._form)
+        return self._shaper.table_event(
+            self._kind,
+            item.object,
+            self._form,
+            self._include,
+            is_bookmark=item.type == "BOOKMARK",
+            with_columns=with_columns,
+        )
 
 
 def _error_event(error: StatusError) -> bytes:

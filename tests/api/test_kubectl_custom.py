@@ -77,6 +77,8 @@ def test_a_kind_is_listed_and_explained_once_it_is_defined(cluster: LiveCluster,
     said = cluster.kubectl("explain", "garden.spec").stdout
     assert "How many beds it has." in said and "-required-" in said
     assert "A piece of land with beds." in cluster.kubectl("explain", "gd").stdout
+    by_v2 = cluster.kubectl("explain", "garden.spec.plants", "--output=plaintext-openapiv2").stdout
+    assert "row\t<integer>" in by_v2 and "FIELDS:" in by_v2
 
 
 def test_objects_are_made_with_defaults_shown_in_columns_and_selected(

@@ -11,7 +11,7 @@ from gitkube.api.admission.request import AdmissionRequest
 from gitkube.api.authorization import Authorizer
 from gitkube.api.policies.policy_set import Policy
 from gitkube.api.webhooks.review import attributes
-from gitkube.objects.cel import Budget, CelError, CelEvaluationError
+from gitkube.objects.cel import CelError, CelEvaluationError
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 
@@ -28,7 +28,7 @@ class Evaluation:
         authorizer: Authorizer,
     ) -> None:
         self._policy = policy
-        self._budget = Budget(REQUEST_UNITS, request.units)
+        self._budget = request.units.part(REQUEST_UNITS)
         described = attributes(request, matched)
         makers = bindings_of(request, matched, described, authorizer)
         makers["params"] = lambda: parameters

@@ -36,7 +36,6 @@ from gitkube.api.webhooks.review import (
     read_answer,
     refusal,
 )
-from gitkube.objects.cel import Budget
 from gitkube.objects.kinds import (
     MUTATING_WEBHOOK_CONFIGURATION,
     VALIDATING_WEBHOOK_CONFIGURATION,
@@ -123,7 +122,7 @@ class Webhooks:
         described = attributes(request, matched)
         bindings = Lazy(bindings_of(request, matched, described, self._authorizer))
         try:
-            return matched if hook.conditions.hold(bindings, Budget(REQUEST_UNITS, request.units)) else None
+            return matched if hook.conditions.hold(bindings, request.units.part(REQUEST_UNITS)) else None
         except ConditionError as error:
             if hook.is_optional:
                 log.info("webhook_passed_over", webhook=hook.name, error=str(error))

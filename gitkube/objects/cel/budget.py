@@ -39,3 +39,16 @@ class Budget:
     def spend_text(self, characters: int) -> None:
         """For reading or making text of so many characters."""
         self.spend(1 + characters // _CHARACTERS_PER_UNIT)
+
+    def part(self, units: int = PER_CALL_UNITS) -> Budget:
+        """A budget for one evaluation; what it spends is spent of this one too."""
+        return Budget(units, self)
+
+    def settle(self, part: Budget) -> None:
+        """After an evaluation with a part.
+
+        Raises:
+            CelBudgetExceeded: it has taken the last of the whole, so that nothing can follow.
+        """
+        if part._within is self and self.left_units < 0:
+            raise CelBudgetExceeded

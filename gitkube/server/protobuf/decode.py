@@ -215,6 +215,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     while at < end:
         tag, at = _varint(data, at)
         wire_type = tag & 7
+        if tag < 8:
+            raise ProtobufError("there is no field of number 0")
         if wire_type == _VARINT:
             value, at = _varint(data, at)
             yield tag >> 3, value

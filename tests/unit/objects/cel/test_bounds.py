@@ -75,13 +75,17 @@ def test_evaluations_share_a_budget() -> None:
 
 def test_what_one_evaluation_spends_is_spent_of_the_whole() -> None:
     whole = Budget(100)
-    Budget(30, whole).spend(20)
+    part = whole.part(30)
+    part.spend(20)
+    whole.settle(part)
     assert whole.left_units == 80
     with pytest.raises(CelBudgetExceeded):
-        Budget(30, whole).spend(31)
-    greedy = Budget(1000, whole)
+        whole.part(30).spend(31)
+    greedy = whole.part(1000)
     with pytest.raises(CelBudgetExceeded):
         greedy.spend(81)
+    with pytest.raises(CelBudgetExceeded):
+        whole.settle(greedy)
 
 
 ATOMS = st.sampled_from(
