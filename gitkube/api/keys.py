@@ -14,9 +14,12 @@ REGISTRY_PREFIX = b"/registry/"
 RANGES_PREFIX = b"/registry/ranges/"
 RING_KEY = b"/registry/gitkube.dev/sealing/ring"
 """Which keys Secrets are sealed under (`sealing.py`)."""
+JOINING_PREFIX = b"/registry/gitkube.dev/joining/"
+"""Tokens with which controllers join."""
 _NO_OBJECTS = (
     RANGES_PREFIX,
-    *(f"/registry/gitkube.dev/{part}/".encode() for part in ("sealing", "joining", "branches")),
+    JOINING_PREFIX,
+    *(f"/registry/gitkube.dev/{part}/".encode() for part in ("sealing", "branches")),
 )
 """Records of others below the same root, which are no objects of any kind."""
 

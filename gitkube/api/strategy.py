@@ -122,13 +122,16 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         if kind in _LABELS_STAY_ON_STATUS:
             _restore(metadata, before, "labels")
         if kind is CERTIFICATE_SIGNING_REQUEST:
-            _keep_conditions(obj, old, are_approvals=True)
+            _keep_approvals(obj, old)
     elif subresource == "approval":
         given = (obj.get("status") or {}).get("conditions")
         for field in {*obj, *old} - {"metadata", "kind", "apiVersion"}:
             _restore(obj, old, field)
-        obj["status"] = {**(old.get("status") or {}), "conditions": given or []}
-        _keep_conditions(obj, old, are_approvals=False)
+        obj["status"] = {
+            key: value for key, value in (old.get("status") or {}).items() if key != "conditions"
+        }
+        if given:
+            obj["status"]["conditions"] = given
     elif kind is POD and subresource in (EPHEMERAL, RESIZE):
         _keep_all_but(obj, old, subresource)
     elif subresource == "finalize":
@@ -210,13 +213,12 @@ def _note_stored_version(definition: Object, *, is_of_status: bool) -> None:
             definition["status"] = {**status, "storedVersions": [*listed, version["name"]]}
 
 
-def _keep_conditions(obj: Object, old: Object, *, are_approvals: bool) -> None:
-    """Put back the conditions of a CertificateSigningRequest that this door does not change."""
+def _keep_approvals(obj: Object, old: Object) -> None:
+    """Put back the conditions of a CertificateSigningRequest that only its other door changes."""
     present = (old.get("status") or {}).get("conditions") or []
     given = (obj.get("status") or {}).get("conditions") or []
-    kept = [one for one in present if (one.get("type") in _APPROVALS) is are_approvals]
-    changed = [one for one in given if (one.get("type") in _APPROVALS) is not are_approvals]
-    conditions = [*kept, *changed] if are_approvals else [*changed, *kept]
+    conditions = [one for one in present if one.get("type") in _APPROVALS]
+    conditions += [one for one in given if one.get("type") not in _APPROVALS]
     obj["status"] = {key: value for key, value in (obj.get("status") or {}).items() if key != "conditions"}
     if conditions:
         obj["status"]["conditions"] = conditions

@@ -24,6 +24,7 @@ from typing import Any
 
 import structlog
 
+from gitkube.api.keys import JOINING_PREFIX
 from gitkube.clock import Clock
 from gitkube.files import replace_durably
 from gitkube.server.key_file import FILE_NAME as SEALING_KEYS
@@ -35,7 +36,7 @@ log = structlog.get_logger()
 
 FORMAT = "gitkube-join-1"
 VALID_S = 3600
-TOKEN_PREFIX = b"/registry/gitkube.dev/joining/"
+TOKEN_PREFIX = JOINING_PREFIX
 NOTE = "joining.json"
 MAX_FILE_BYTES = 256 * 1024
 TOKEN_BYTES = 32

@@ -72,6 +72,8 @@ class ProxyEndpoints:
             raise method_not_allowed()
         # Asked for the name as it is written: a rule by resourceNames names scheme and port, too.
         self._verbs.authorize(context, verb, target.kind, target.namespace, target.name, "proxy")
+        options = {"apiVersion": "v1", "kind": f"{target.kind.kind}ProxyOptions", "path": target.rest}
+        await self._verbs.admit_connect(context, target.kind, target.namespace, target.name, "proxy", options)
         context = dataclasses.replace(context, user=self._reader)
         named = split_name(target.name, _WORDS[target.kind])
         if target.kind is NODE:

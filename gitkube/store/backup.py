@@ -4,11 +4,11 @@ A backup is a file of parts (`parts.py`): the head says what it is of, the parts
 is made online by whoever has a state at hand, and counts only once `verify` has read all of it again.
 
 `restore` and `force_new_cluster` both make a *new* cluster of one member: new ids, so that no member of the
-old one ever takes it for its own, and none of the old members. They differ in what they start from and in
-time. A backup is old: what was written after it is gone, and watchers have seen revisions that the new
-cluster would hand out again for other things. So `restore` moves the revision on by more than can have been
-written since, and says that all before is compacted: those watchers are told to read again. A survivor's
-directory has all that the survivor knows, so its revisions go on.
+old one ever takes it for its own, and none of the old members. They differ in what they start from: a backup,
+or all that a survivor knows. In both something may be missing that was written last: watchers have seen
+revisions that the new cluster would hand out again for other things, and hosts have obeyed a leader whose
+term is one of them. So both move the revision on by more than can have been written since, and say that all
+before is compacted: those watchers are told to read again, and the next leader is newer than any before.
 
 Both prepare a directory beside the final one and rename it, so that there is all of it or nothing.
 """
@@ -22,6 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from gitkube.store import command
 from gitkube.store.directory import (
     LOCK,
     SNAPSHOTS,
@@ -232,17 +233,19 @@ def force_new_cluster(
     rng: random.Random,
     peer_address: str = "",
     member_parts: MemberParts = no_member_parts,
+    revision_bump: int = REVISION_BUMP,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> Identity:
     """Make one survivor's directory a cluster of its own, when the others are lost for good.
 
     All entries of its log count as committed, as an acknowledged write may be among those that it did not yet
-    know to be. Changes of the members among them become empty. The directory as it was stays beside the new
+    know to be. The directory as it was stays beside the new
     one as `<name>.before-new-cluster`, until somebody removes it; a crash on the way is finished by calling
     this again.
 
     Args:
         directory: nobody else may use it meanwhile (`lock_directory`).
+        revision_bump: how far the revision is moved on.
 
     Raises:
         IdentityError: it is no member's directory.
@@ -263,19 +266,23 @@ def force_new_cluster(
     found = newest_snapshot(disk, directory / SNAPSHOTS)
     meta = found or SnapshotMeta()
     contents = read_log(disk, directory / WAL, meta.index)
-    entries = [_without_members(entry) for entry in contents.entries if entry.index > meta.index]
-    last = entries[-1] if entries else Entry(meta.index, meta.term, b"")
+    entries = [entry for entry in contents.entries if entry.index > meta.index]
     identity = _new_identity(rng, old.name)
-    snapshot = read_snapshot(disk, directory / SNAPSHOTS, meta) if found else iter(())
-    parts = chain(member_parts(identity, peer_address), _without_member_parts(snapshot))
+    space = KeySpace()
+    if found is not None:
+        space = KeySpace.load(_without_member_parts(read_snapshot(disk, directory / SNAPSHOTS, found)))
+    for entry in entries:
+        if entry.data and entry.kind is not EntryKind.CONF_CHANGE:
+            space.apply(*command.decode(entry.data))
+    space.move_on(revision_bump)
+    last = entries[-1] if entries else Entry(meta.index, meta.term, b"")
     clear(disk, prepared)
     create_member(
         disk,
         prepared,
         identity,
-        meta._replace(conf=ConfState(voters=(identity.member_id,))),
-        parts,
-        entries=entries,
+        SnapshotMeta(last.index, last.term, ConfState(voters=(identity.member_id,))),
+        chain(member_parts(identity, peer_address), space.dump()),
         hard_state=HardState(max(last.term, contents.hard_state.term), commit=last.index),
         segment_bytes=segment_bytes,
     )
@@ -292,9 +299,3 @@ def _new_identity(rng: random.Random, name: str) -> Identity:
 
 def _beside(directory: Path, word: str) -> Path:
     return directory.with_name(f"{directory.name}.{word}")
-
-
-def _without_members(entry: Entry) -> Entry:
-    if entry.kind is EntryKind.CONF_CHANGE:
-        return Entry(entry.index, entry.term, b"")
-    return entry

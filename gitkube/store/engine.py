@@ -94,7 +94,7 @@ class Engine:
         self.settings = settings
         self.rng = rng
         self.metrics = MemberMetrics()
-        self.watches = Watches(replica.space, clock)
+        self.watches = Watches(replica.space, clock, on_dropped=self.metrics.watcher_dropped)
         replica.before_compaction = self.watches.notify
         self.lessor = Lessor(min_ttl_s(settings.tick_s * settings.election_ticks))
         self._answer = answer
@@ -304,7 +304,6 @@ class Engine:
             applied_index=replica.node.applied,
             term=replica.node.term,
             watchers=len(self.watches),
-            slow_watchers_dropped=self.watches.dropped,
         )
 
     async def wait_leader_change(self) -> None:

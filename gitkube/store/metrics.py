@@ -43,6 +43,9 @@ class MemberMetrics:
         self._pending = Gauge(
             "gitkube_store_proposals_pending", "Proposals that wait for their result.", registry=registry
         )
+        self._slow_watchers_dropped = Counter(
+            "gitkube_store_slow_watchers_dropped", "Watches that compaction overtook.", registry=registry
+        )
         self._gauges = {
             name: Gauge(f"gitkube_store_{name}", text, registry=registry)
             for name, text in (
@@ -55,7 +58,6 @@ class MemberMetrics:
                 ("applied_index", "Of the last entry that was applied."),
                 ("term", "Of the consensus."),
                 ("watchers", "Watches in force."),
-                ("slow_watchers_dropped", "Watches that compaction overtook."),
             )
         }
 
@@ -77,6 +79,9 @@ class MemberMetrics:
 
     def failed(self) -> None:
         self._failed.inc()
+
+    def watcher_dropped(self) -> None:
+        self._slow_watchers_dropped.inc()
 
     def text(self, *, pending: int, **values: float) -> str:
         """Everything, in Prometheus' text format.

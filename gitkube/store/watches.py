@@ -8,7 +8,7 @@ from where it was, as long as that revision can still be read there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from gitkube.clock import Clock
 from gitkube.store.mvcc import NOW, KeySpace
@@ -20,16 +20,19 @@ REVISIONS_PER_BATCH = 1000
 
 
 class Watches:
-    """See the module's text."""
+    """See the module's text.
 
-    def __init__(self, space: KeySpace, clock: Clock) -> None:
+    Args:
+        on_dropped: told of each watch that compaction has overtaken.
+    """
+
+    def __init__(self, space: KeySpace, clock: Clock, *, on_dropped: Callable[[], None]) -> None:
         self._space = space
         self._clock = clock
         self._hub = WatchHub(space.versions)
         self._sleeping: dict[Watcher, asyncio.Event] = {}
         self._failure: StoreError | None = None
-        self.dropped = 0
-        """Watches that compaction has overtaken."""
+        self._on_dropped = on_dropped
 
     def __len__(self) -> int:
         return len(self._hub)
@@ -94,7 +97,7 @@ class Watches:
                 if batch.events or has_slept_long:
                     yield batch
         except CompactedError:
-            self.dropped += 1
+            self._on_dropped()
             raise
         finally:
             self._sleeping.pop(watcher, None)

@@ -136,6 +136,21 @@ def test_exec_may_be_refused(cluster: LiveCluster, hooks: WebhookServer, namespa
     assert asked[0]["object"]["command"] == ["echo", "hello"]
 
 
+def test_a_proxy_may_be_refused(cluster: LiveCluster, hooks: WebhookServer, namespace: str) -> None:
+    running_pod(cluster, namespace, "p")
+    hooks.answers[f"/{namespace}"] = responding({"allowed": False, "status": {"message": "keep out"}})
+    rules = [
+        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/proxy"]}
+    ]
+    configure(cluster, hooks, namespace, rules=rules)
+    path = f"/api/v1/namespaces/{namespace}/pods/p:8080/proxy/hello"
+    done = cluster.kubectl("get", "--raw", path, check=False)
+    assert done.returncode
+    assert "keep out" in done.stderr
+    asked = [review["request"] for name, _, review in hooks.asked if name == f"/{namespace}"]
+    assert asked[0]["object"] == {"apiVersion": "v1", "kind": "PodProxyOptions", "path": "/hello"}
+
+
 def test_kubectl_shows_what_a_policy_refuses(cluster: LiveCluster, namespace: str) -> None:
     cluster.kubectl("apply", "-f", "-", input=POLICY.format(name=namespace, action="Deny"))
     create = ("-n", namespace, "create", "deployment", "web", "--image=web:1")

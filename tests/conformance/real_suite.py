@@ -1,8 +1,9 @@
 """Kubernetes' own e2e suite against hollow hosts, where somebody has built it.
 
 `python -m tests.conformance.real_suite` runs it. `E2E_TEST` names a built `e2e.test`, `GINKGO` the `ginkgo`
-to run it with (default: on the path, or beside it), `KUBECTL` another kubectl than the environment's. Without
-`E2E_TEST` it says so and ends with 0: nobody needs Kubernetes' sources to work on this project.
+to run it with (default: on the path, or beside it), `KUBECTL` a kubectl (default: beside it, because some
+specs read what the kubectl of their own release says, or else the environment's). Without `E2E_TEST` it says
+so and ends with 0: nobody needs Kubernetes' sources to work on this project.
 
 The flow: a lab of hollow hosts, the specs of `e2e-1.20-no-containers.txt` (none of them needs a container),
 ginkgo's JUnit reports, a table on the terminal, and the same as `docs/reference/conformance-e2e.md`. Exit
@@ -12,6 +13,7 @@ code 1 when a spec did not pass.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -124,7 +126,8 @@ def main() -> int:
         print("E2E_TEST is not set: Kubernetes' own e2e suite is not run")
         return 0
     ginkgo = os.environ.get("GINKGO") or shutil.which("ginkgo") or str(Path(binary).with_name("ginkgo"))
-    kubectl = os.environ.get("KUBECTL") or kubectl_path() or "kubectl"
+    own = Path(binary).with_name("kubectl")
+    kubectl = os.environ.get("KUBECTL") or (str(own) if own.exists() else kubectl_path()) or "kubectl"
     specs = [line for line in SPECS.read_text().split("\n") if line and given.only in line]
     directory = given.keep or Path(tempfile.mkdtemp(prefix="gitkube-e2e-"))
     lab = HollowLab(directory / "lab", progress=print)
@@ -149,6 +152,7 @@ def main() -> int:
     results = results_of(sorted(reports.glob("junit_*.xml")), specs)
     facts = {
         "suite": "Kubernetes 1.20.2",
+        "kubectl": _version_of(kubectl),
         "hosts": f"{HOSTS} hollow ones",
         "time": f"{took_s:.0f} s, {given.nodes} specs at once",
         "memory of the control process at the end": f"{rss_mib:.0f} MiB",
@@ -161,6 +165,14 @@ def main() -> int:
         given.page.write_text(page(results, facts))
     print(f"log: {directory / 'e2e.log'}")
     return 0 if passed == len(results) else 1
+
+
+def _version_of(kubectl: str) -> str:
+    """Such as v1.20.2."""
+    done = subprocess.run(
+        [kubectl, "version", "--client", "-o", "json"], capture_output=True, text=True, timeout=60, check=True
+    )
+    return str(json.loads(done.stdout)["clientVersion"]["gitVersion"])
 
 
 def _rss_mib(pid: int | None) -> float:

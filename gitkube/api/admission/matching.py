@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitkube.api.admission.request import AdmissionRequest, Verb
-from gitkube.api.admission.versions import Versions
+from gitkube.api.admission.versions import Versions, can_show
 from gitkube.api.errors import not_found
 from gitkube.objects.kinds import (
     MUTATING_ADMISSION_POLICY,
@@ -143,10 +143,10 @@ class Match:
             return asked
         if self._is_exact:
             return None
-        others = (each for each in versions.of(request.kind) if each != asked)
-        return next(
-            (each for each in others if any(rule.covers(each, request.subresource) for rule in rules)), None
-        )
+        for other in versions.of(request.kind):
+            if other != asked and any(rule.covers(other, request.subresource) for rule in rules):
+                return other if can_show(request.kind) else asked
+        return None
 
     def _selects(self, request: AdmissionRequest) -> bool:
         if not self._objects.is_everything and not self._selects_object(request):

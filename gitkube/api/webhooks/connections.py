@@ -107,11 +107,23 @@ class Connections:
         return None
 
     def _keep(self, key: tuple[str, str, str], streams: Streams) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._sweep(now_s)
         kept = self._idle.setdefault(key, [])
         if len(kept) >= MAX_IDLE:
             streams[1].close()
         else:
-            kept.append((streams, asyncio.get_running_loop().time()))
+            kept.append((streams, now_s))
+
+    def _sweep(self, now_s: float) -> None:
+        """Close what nobody has used for long: places go, as pods do."""
+        for key, kept in list(self._idle.items()):
+            for streams, since_s in kept:
+                if now_s - since_s >= IDLE_S:
+                    streams[1].transport.abort()
+            self._idle[key] = [one for one in kept if now_s - one[1] < IDLE_S]
+            if not self._idle[key]:
+                del self._idle[key]
 
     def close(self) -> None:
         for kept in self._idle.values():

@@ -10,14 +10,15 @@ mistakes that Kubernetes finds without a schema: unknown names and functions, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gitkube.objects.cel import functions, operators, registry
-from gitkube.objects.cel.errors import CelEvaluationError, CelSyntaxError, no_such_overload
+from gitkube.objects.cel.control import choice, logical, optional_map, or_else
+from gitkube.objects.cel.errors import CelSyntaxError, no_such_overload
 from gitkube.objects.cel.fields import has_field, index_value, select_field, unescaped
 from gitkube.objects.cel.loops import LOOPS
+from gitkube.objects.cel.making import Code, Frame, Run, list_of, map_of, message_of
 from gitkube.objects.cel.syntax import (
     All,
     Any_,
@@ -38,9 +39,6 @@ from gitkube.objects.cel.syntax import (
     Select,
 )
 from gitkube.objects.cel.values import NONE, HostObject, Optional, Type, type_name
-
-Frame = list[Any]
-Run = Callable[[Frame], Any]
 
 MAX_TREE_DEPTH = 150
 """Nodes within nodes, each of which is a Python frame when it is evaluated."""
@@ -65,14 +63,6 @@ _TYPES = {
     "net.CIDR": "net.CIDR",
 }
 _STATIC_NAMES = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    run: Run
-    cost: int
-    """Units of one run, without what its loops and functions add."""
-    type: str = "dyn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,18 +299,7 @@ class _Compiler:
         operand, other = self.node(target), self.node(node.arguments[0])
         if operand.type not in ("dyn", "optional_type"):
             raise self._no_overload(node.function, (operand, other), node, is_method=True)
-        run, alternative, is_value = operand.run, other.run, node.function == "orValue"
-
-        def or_else(frame: Frame) -> Any:
-            value = run(frame)
-            if not isinstance(value, Optional):
-                raise no_such_overload()
-            if not value.has_value:
-                return alternative(frame)
-            return value.value if is_value else value
-
-        cost = operand.cost + other.cost + 1
-        return Code(or_else, cost, "dyn" if is_value else "optional_type")
+        return or_else(operand, other, is_value=node.function == "orValue")
 
     # ------------------------------------------------------------------ logic
 
@@ -328,26 +307,7 @@ class _Compiler:
         codes = [self.node(part) for part in parts]
         if any(code.type not in ("bool", "dyn") for code in codes):
             raise self._no_overload(sign, codes[:2], parts[0])
-        runs = [code.run for code in codes]
-
-        def logical(frame: Frame) -> bool:
-            # The decisive value wins over an error, wherever it stands.
-            failure: CelEvaluationError | None = None
-            for run in runs:
-                try:
-                    value = run(frame)
-                except CelEvaluationError as error:
-                    failure = failure or error
-                    continue
-                if value is decisive:
-                    return bool(value)
-                if not isinstance(value, bool):
-                    failure = failure or no_such_overload()
-            if failure is not None:
-                raise failure
-            return not decisive
-
-        return Code(logical, sum(code.cost for code in codes), "bool")
+        return logical(codes, decisive)
 
     def _choice(self, node: Choice) -> Code:
         condition, yes, no = self.node(node.condition), self.node(node.yes), self.node(node.no)
@@ -355,79 +315,24 @@ class _Compiler:
             raise self._no_overload("_?_:_", (condition, yes, no), node)
         if yes.type != no.type and "dyn" not in (yes.type, no.type):
             raise self._no_overload("_?_:_", (condition, yes, no), node)
-        test, on_true, on_false = condition.run, yes.run, no.run
-
-        def choose(frame: Frame) -> Any:
-            value = test(frame)
-            if value is True:
-                return on_true(frame)
-            if value is False:
-                return on_false(frame)
-            raise no_such_overload()
-
-        result = yes.type if yes.type == no.type else "dyn"
-        return Code(choose, condition.cost + max(yes.cost, no.cost), result)
+        return choice(condition, yes, no)
 
     # ------------------------------------------------------------------ making things
 
     def _list(self, node: ListOf) -> Code:
-        items = [(self.node(item), is_optional) for item, is_optional in node.items]
-        cost = sum(code.cost for code, _ in items) + len(items) + 1
-        if not any(is_optional for _, is_optional in items):
-            runs = [code.run for code, _ in items]
-            return Code(lambda frame: [run(frame) for run in runs], cost, "list")
-        pairs = [(code.run, is_optional) for code, is_optional in items]
-
-        def make(frame: Frame) -> list[Any]:
-            made: list[Any] = []
-            for run, is_optional in pairs:
-                _keep(run(frame), is_optional, made.append)
-            return made
-
-        return Code(make, cost, "list")
+        return list_of([(self.node(item), is_optional) for item, is_optional in node.items])
 
     def _map(self, node: MapOf) -> Code:
-        entries = [
-            (self.node(key), self.node(value), is_optional) for key, value, is_optional in node.entries
-        ]
-        cost = sum(key.cost + value.cost for key, value, _ in entries) + len(entries) + 1
-        parts = [(key.run, value.run, is_optional) for key, value, is_optional in entries]
-
-        def make(frame: Frame) -> dict[Any, Any]:
-            made: dict[Any, Any] = {}
-            for key_run, value_run, is_optional in parts:
-                key = key_run(frame)
-                if not isinstance(key, str | int):
-                    raise CelEvaluationError(f"unsupported key type: {type_name(key)}")
-                if key in made:
-                    raise CelEvaluationError(f"duplicate key in map literal: {key}")
-
-                def put(value: Any, key: Any = key) -> None:
-                    made[key] = value
-
-                _keep(value_run(frame), is_optional, put)
-            return made
-
-        return Code(make, cost, "map")
+        return map_of(
+            [(self.node(key), self.node(value), is_optional) for key, value, is_optional in node.entries]
+        )
 
     def _message(self, node: Message) -> Code:
-        if node.type.split(".", 1)[0] not in self._constructors:
+        root = node.type.split(".", 1)[0]
+        if root not in self._constructors:
             raise self._undeclared(node.type, node)
         fields = [(unescaped(name), self.node(value), optional) for name, value, optional in node.fields]
-        cost = sum(value.cost for _, value, _ in fields) + len(fields) + 1
-        parts = [(name, value.run, is_optional) for name, value, is_optional in fields]
-
-        def make(frame: Frame) -> dict[str, Any]:
-            made: dict[str, Any] = {}
-            for name, run, is_optional in parts:
-
-                def put(value: Any, name: str = name) -> None:
-                    made[name] = value
-
-                _keep(run(frame), is_optional, put)
-            return made
-
-        return Code(make, cost, node.type.split(".", 1)[0])
+        return message_of(root, fields)
 
     # ------------------------------------------------------------------ binding names
 
@@ -472,23 +377,7 @@ class _Compiler:
         slot = self._new_slot()
         with _Binding(self._local, {node.name: slot}):
             body = self.node(node.body)
-        run, then, is_flat = operand.run, body.run, node.is_flat
-
-        def mapped(frame: Frame) -> Any:
-            value = run(frame)
-            if not isinstance(value, Optional):
-                raise no_such_overload()
-            if not value.has_value:
-                return NONE
-            frame[slot] = value.value
-            made = then(frame)
-            if not is_flat:
-                return Optional(True, made)
-            if not isinstance(made, Optional):
-                raise no_such_overload()
-            return made
-
-        return Code(mapped, operand.cost + body.cost + 1, "optional_type")
+        return optional_map(operand, slot, body, is_flat=node.is_flat)
 
     # ------------------------------------------------------------------ mistakes
 
@@ -543,13 +432,3 @@ class _Binding:
 def _static(value: Any) -> str:
     name = type_name(value)
     return _STATIC_NAMES.get(name, name)
-
-
-def _keep(value: Any, is_optional: bool, keep: Callable[[Any], None]) -> None:
-    """Put a value where it belongs, or nothing when it is an empty `?optional`."""
-    if not is_optional:
-        keep(value)
-    elif not isinstance(value, Optional):
-        raise no_such_overload()
-    elif value.has_value:
-        keep(value.value)

@@ -157,7 +157,7 @@ def test_headers_of_one_connection_and_of_the_asker_end_here() -> None:
     ],
 )
 def test_the_path_behind_a_proxy_is_left_as_it_is(path: str, rest: str) -> None:
-    assert parse_path(path) == Target(SERVICE, "n", "http:web:80", "proxy", rest)
+    assert parse_path(path) == Target(SERVICE, "n", "http:web:80", "proxy", rest=rest)
 
 
 @pytest.mark.parametrize(
