@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
+from gitkube.clock import rfc3339
 from gitkube.control.context import Context, Controller
 from gitkube.control.node_lifecycle import BY_NODE
 from gitkube.objects import conditions, meta, pods
@@ -30,6 +31,9 @@ class TaintEvictionController(Controller):
         self._pods = context.informer(POD)
         self._pods.add_index(BY_NODE, lambda pod: [pods.node_name(pod)] if pods.node_name(pod) else [])
         self._events = context.recorder(self.name)
+        self._first_seen: dict[tuple[str, str, str], float] = {}
+        """Host, key and value of a taint without `timeAdded`, as people set them -> since when it is known.
+        After a restart these count anew, as in Kubernetes."""
         self._nodes.add_handler(self._on_node)
         self._pods.add_handler(self._on_pod)
 
@@ -41,13 +45,23 @@ class TaintEvictionController(Controller):
         if pod is None or node is None or meta.is_deleting(pod) or pods.is_terminal(pod):
             return None
         now = self.clock.now()
-        evict_at = eviction_time_s(_no_execute(node), pods.spec(pod).get("tolerations") or (), now)
+        evict_at = eviction_time_s(self._dated(node, now), pods.spec(pod).get("tolerations") or (), now)
         if evict_at == NEVER:
             return None
         if evict_at > now:
             return evict_at - now
         await self._evict(pod, node)
         return None
+
+    def _dated(self, node: Object, now_s: float) -> list[Mapping[str, Any]]:
+        """The host's taints, each with a time from which on it counts."""
+        dated = []
+        for taint in _no_execute(node):
+            if not taint.get("timeAdded"):
+                seen_s = self._first_seen.setdefault(_identity(meta.name(node), taint), now_s)
+                taint = {**taint, "timeAdded": rfc3339(seen_s)}
+            dated.append(taint)
+        return dated
 
     async def _evict(self, pod: Object, node: Object) -> None:
         await self._events.event(
@@ -68,6 +82,10 @@ class TaintEvictionController(Controller):
                 raise
 
     def _on_node(self, before: Object | None, after: Object | None) -> None:
+        host = meta.name(after or before or {})
+        present = {_identity(host, taint) for taint in _no_execute(after or {})}
+        for gone in [one for one in self._first_seen if one[0] == host and one not in present]:
+            del self._first_seen[gone]
         if after is None or (before is not None and _no_execute(before) == _no_execute(after)):
             return
         for pod in self._pods.by_index(BY_NODE, meta.name(after)):
@@ -109,6 +127,10 @@ def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     if toleration.get("operator") == "Exists":
         return True
     return (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+def _identity(host: str, taint: Mapping[str, Any]) -> tuple[str, str, str]:
+    return host, str(taint.get("key")), str(taint.get("value") or "")
 
 
 def _no_execute(node: Object) -> list[Mapping[str, Any]]:

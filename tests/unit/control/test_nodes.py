@@ -121,6 +121,24 @@ async def test_a_restart_gives_nobody_more_time(cluster: Cluster) -> None:
     assert len([pod for pod in await cluster.pods() if pods.node_name(pod) == "bee"]) == 0
 
 
+async def test_a_taint_of_a_persons_own_evicts_after_the_toleration_too(cluster: Cluster) -> None:
+    """`kubectl taint` says no time; the time of the toleration counts from when the taint was seen."""
+    await cluster.start_all()
+    wanted = deployment(replicas=3)
+    tolerated = {"key": "repair", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10}
+    wanted["spec"]["template"]["spec"]["tolerations"] = [tolerated]
+    await cluster.client.create(DEPLOYMENT, wanted)
+    await cluster.clock.advance(5)
+    taint = {"key": "repair", "value": "by-hand", "effect": "NoExecute"}
+    await cluster.client.patch(NODE, "bee", "", {"spec": {"taints": [taint]}})
+    await cluster.clock.advance(4)
+    assert len([pod for pod in await cluster.pods() if pods.node_name(pod) == "bee"]) == 1
+    before = {meta.name(pod) for pod in await cluster.pods()}
+    await cluster.clock.advance(12)
+    after = {meta.name(pod) for pod in await cluster.pods()}
+    assert len(before - after) >= 1, "nobody had to go"
+
+
 async def test_pods_of_a_host_that_is_no_more_are_collected(cluster: Cluster) -> None:
     await with_pods(cluster)
     cluster.kubelet.dead_hosts.add("bee")
