@@ -1,12 +1,11 @@
 """All objects in memory, kept by one watch on the store.
 
 The store is read once at the start and watched from that revision on; every read of the API and every watch
-is served from here. Per kind there is a map of the objects and a ring of the recent events. A watcher is
-only a position in that ring: it costs no queue, any number of them share one event and its encoded bytes,
-and one that lags by a whole ring is ended with 410.
+is served from here, kind by kind (`kind_cache.py`). Which custom kinds there are is learned on the way, from
+their definitions.
 
-Invariants: `revision` never goes back; every change of the store up to `revision` is in the maps, and no
-later one; every event of a kind with a revision above its `oldest` is in its ring, in order.
+Invariants: `revision` never goes back; every change of the store up to `revision` is in the kinds' maps, and
+no later one.
 """
 
 from __future__ import annotations
@@ -14,26 +13,24 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import math
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import structlog
-from sortedcontainers import SortedDict
 
 from gitkube.api.custom.conversion import Conversion
 from gitkube.api.custom.views import KindView
-from gitkube.api.errors import StatusError, gone, unavailable
+from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import RANGES_PREFIX, REGISTRY_PREFIX, RING_KEY, Place, parse_key
+from gitkube.api.kind_cache import KindCache
 from gitkube.api.sealing import MissingKeyError, SealError, Sealing
 from gitkube.api.settings import ApiSettings
-from gitkube.api.stored import StoredObject, decode, document_of
+from gitkube.api.stored import StoredObject, decode
+from gitkube.api.watch_events import CacheEvent, Key, with_version
 from gitkube.clock import Clock
 from gitkube.objects.custom.definition import CustomKind, is_established, with_storage
 from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION as _DEFINITIONS
 from gitkube.objects.kinds import Kind
-from gitkube.objects.meta import key_of, split_key
+from gitkube.objects.meta import key_of
 from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 from gitkube.store.protocol import (
@@ -57,222 +54,6 @@ _RETRY_S = 0.2
 LAST_BOOKMARK_BEFORE_S = 2.0
 """As Kubernetes: so long before its end a watch gets a last bookmark."""
 _ENDS_EVERY_S = 0.5
-Key = str
-"""`namespace/name`, or `name` for cluster-scoped kinds: as the keys of the store, so that both sort alike."""
-Matcher = Callable[[Object], bool]
-
-
-class Item:
-    """A `WatchItem`: what one event is to those who watch it as one type."""
-
-    __slots__ = ("_encoded", "_forms", "object", "type")
-
-    def __init__(self, type: str, object: Object) -> None:
-        self.type = type
-        self.object = object
-        self._encoded: bytes | None = None
-        self._forms: dict[Any, bytes] | None = None
-
-    @property
-    def forms(self) -> dict[Any, bytes]:
-        if self._forms is None:
-            self._forms = {}
-        return self._forms
-
-    @property
-    def encoded(self) -> bytes:
-        if self._encoded is None:
-            self._encoded = b'{"type":"%s","object":%s}\n' % (self.type.encode(), document_of(self.object))
-        return self._encoded
-
-
-class CacheEvent:
-    """A change of one object: PUT of `object` over `previous`, or, with `is_delete`, its end."""
-
-    __slots__ = (
-        "_items",
-        "_seen",
-        "is_delete",
-        "key",
-        "namespace",
-        "object",
-        "previous",
-        "revision",
-    )
-
-    def __init__(
-        self, place: Place, object: Object, previous: Object | None, revision: int, is_delete: bool
-    ) -> None:
-        self.key: Key = key_of(place.namespace, place.name)
-        self.namespace = place.namespace
-        self.object = object
-        """For a delete: as it was last, with the revision of the delete."""
-        self.previous = previous
-        self.revision = revision
-        self.is_delete = is_delete
-        self._items: dict[str, Item] = {}
-        self._seen: dict[KindView, CacheEvent] = {}
-
-    def item(self, matches: Matcher | None) -> Item | None:
-        """What a watcher with this selector sees of the event, or None.
-
-        An object that comes to match is ADDED to this watcher, one that ceases to is DELETED.
-        """
-        if matches is None:
-            before, after = self.previous is not None, not self.is_delete
-        else:
-            before = self.previous is not None and matches(self.previous)
-            after = not self.is_delete and matches(self.object)
-        if after:
-            return self._as("MODIFIED" if before else "ADDED")
-        return self._as("DELETED") if before else None
-
-    def known_to(self, view: KindView) -> CacheEvent | None:
-        """The event as watchers of one version of a custom resource see it, if it was shown to one."""
-        return self._seen.get(view)
-
-    def seen_by(self, view: KindView, object: Object, previous: Object | None) -> CacheEvent:
-        """The event with the objects as one version sees them; kept for all watchers of it."""
-        namespace, name = split_key(self.key)
-        place = Place(view.kind.group, view.kind.plural, namespace, name)
-        found = CacheEvent(place, object, previous, self.revision, self.is_delete)
-        self._seen[view] = found
-        return found
-
-    def _as(self, type: str) -> Item:
-        item = self._items.get(type)
-        if item is None:
-            item = self._items[type] = Item(type, self._seen_as(type))
-        return item
-
-    def _seen_as(self, type: str) -> Object:
-        if type == "DELETED" and not self.is_delete and self.previous is not None:
-            # It left the watcher's selection: as the watcher knew it, with the version of the change.
-            return _with_version(self.previous, self.revision)
-        return self.object
-
-
-class KindCache:
-    """The objects of one kind, and what happened to them lately."""
-
-    def __init__(self, kind: Kind, ring_events: int) -> None:
-        self.kind = kind
-        self.objects: SortedDict = SortedDict()
-        """Key -> Object."""
-        self.oldest = 0
-        """Events after this revision are in the ring."""
-        self._ring: deque[CacheEvent] = deque()
-        self._ring_events = ring_events
-        self._first = 0
-        """Number of the ring's first event; numbers count from the start of the process."""
-        self._changed = asyncio.Event()
-        self._epoch = 0
-        """Rises when the cache was read anew: watchers of an older epoch have missed something."""
-
-    @property
-    def version(self) -> tuple[int, int]:
-        """Another one after every change: whoever keeps what follows from the objects compares it."""
-        return (self._epoch, self._first + len(self._ring))
-
-    def get(self, name: str, namespace: str = "") -> Object | None:
-        found: Object | None = self.objects.get(key_of(namespace, name))
-        return found
-
-    def has(self, name: str, namespace: str = "") -> bool:
-        return key_of(namespace, name) in self.objects
-
-    def select(self, namespace: str = "", after: Key = "") -> Iterator[tuple[Key, Object]]:
-        """Objects of a namespace ("": all) in the order of their keys, those after a key only."""
-        # "0" is the character after the slash: the first key that is not of the namespace any more.
-        lower, upper = (f"{namespace}/", f"{namespace}0") if namespace else ("", None)
-        for key in self.objects.irange(max(lower, after), upper, inclusive=(not after, False)):
-            yield key, self.objects[key]
-
-    def replace_all(self, objects: Mapping[Key, Object], revision: int) -> None:
-        self.objects = SortedDict(objects)
-        self._first += len(self._ring)
-        self._ring.clear()
-        self.oldest = revision
-        self._epoch += 1
-        self.wake()
-
-    def record(self, event: CacheEvent) -> None:
-        if event.is_delete:
-            self.objects.pop(event.key, None)
-        else:
-            self.objects[event.key] = event.object
-        self._ring.append(event)
-        if len(self._ring) > self._ring_events:
-            self.oldest = self._ring.popleft().revision
-            self._first += 1
-
-    def wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    def position_after(self, revision: int) -> int:
-        """Number of the first event after a revision.
-
-        Raises:
-            StatusError: 410, the ring does not reach back so far.
-        """
-        if revision < self.oldest:
-            raise gone(f"too old resource version: {revision} ({self.oldest})")
-        newer = itertools.takewhile(lambda event: event.revision > revision, reversed(self._ring))
-        return self._first + len(self._ring) - sum(1 for _ in newer)
-
-    async def follow(
-        self,
-        cache: WatchCache,
-        position: int,
-        namespace: str,
-        matches: Matcher | None,
-        *,
-        bookmarks: bool,
-        timeout_s: float = 0.0,
-        view: KindView | None = None,
-    ) -> AsyncIterator[Item]:
-        """Items from event number `position` on, for ever, or until the kind is served no more.
-
-        Args:
-            timeout_s: a bookmark is sent a moment before this is over, so that the watcher comes back with a
-                recent version; 0 for no such bookmark.
-
-        Raises (while iterating):
-            StatusError: 410, the watcher is too slow, or the cache had to be read anew.
-        """
-        epoch, tick = self._epoch, cache.bookmark_tick
-        last_bookmark_s = cache.wake_before_end(self, timeout_s) if bookmarks and timeout_s else math.inf
-        while True:
-            changed = self._changed
-            while position < self._first + len(self._ring):
-                if position < self._first or epoch != self._epoch:
-                    break
-                event = self._ring[position - self._first]
-                position += 1
-                if namespace and event.namespace != namespace:
-                    continue
-                if view is not None:
-                    event = event.known_to(view) or await view.see_event(event)
-                item = event.item(matches)
-                if item is not None:
-                    yield item
-            if position < self._first or epoch != self._epoch:
-                raise gone(
-                    "the watch is too old: it was too slow, or the server had to read anew; list again"
-                )
-            if view is not None and view.is_closed:
-                return
-            if bookmarks and tick != cache.bookmark_tick:
-                tick = cache.bookmark_tick
-                yield bookmark(self.kind if view is None else view.kind, cache.revision)
-                continue
-            if cache.monotonic() >= last_bookmark_s:
-                last_bookmark_s = math.inf
-                yield bookmark(self.kind if view is None else view.kind, cache.revision)
-                continue
-            if changed is self._changed:
-                await changed.wait()
 
 
 class WatchCache:
@@ -497,7 +278,7 @@ class WatchCache:
                 return None
             cache.record(CacheEvent(place, obj, previous, kv.mod_revision, False))
         elif previous is not None:
-            last = _with_version(previous, kv.mod_revision)
+            last = with_version(previous, kv.mod_revision)
             cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
         return cache
 
@@ -591,15 +372,3 @@ class WatchCache:
             self.bookmark_tick += 1
             for cache in list(self._kinds.values()):
                 cache.wake()
-
-
-def bookmark(kind: Kind, revision: int, *, ends_initial_events: bool = False) -> Item:
-    """An event that only says: you have seen everything up to this version."""
-    metadata: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
-    if ends_initial_events:
-        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    return Item("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
-
-
-def _with_version(obj: Object, revision: int) -> Object:
-    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 import orjson
 
 from gitkube.api import errors
-from gitkube.api.cache import Item, Matcher, WatchCache, bookmark
+from gitkube.api.cache import WatchCache
 from gitkube.api.client import ObjectList
 from gitkube.api.custom.conversion import with_conversion
 from gitkube.api.custom.views import KindView
@@ -24,6 +24,7 @@ from gitkube.api.keys import kind_prefix
 from gitkube.api.requests import ListOptions, WatchOptions
 from gitkube.api.sealing import SealError
 from gitkube.api.settings import ApiSettings
+from gitkube.api.watch_events import Item, Matcher, bookmark
 from gitkube.objects import meta
 from gitkube.objects.fields import FieldSelectorError, parse_field_selector
 from gitkube.objects.kinds import Kind

@@ -15,7 +15,7 @@ from typing import Any
 from gitkube.api import errors
 from gitkube.api.admission.request import Extensions, Verb
 from gitkube.api.authorization import Attributes, Authorizer
-from gitkube.api.cache import Item, WatchCache
+from gitkube.api.cache import WatchCache
 from gitkube.api.client import ObjectList, PatchType
 from gitkube.api.custom.conversion import with_conversion
 from gitkube.api.decisions import Decisions
@@ -41,6 +41,7 @@ from gitkube.api.subresources import (
 from gitkube.api.token_requests import answer_request
 from gitkube.api.tokens import Tokens
 from gitkube.api.transactions import Transactor, Write, put
+from gitkube.api.watch_events import Item
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
 from gitkube.objects.kinds import EVENT, NAMESPACE, POD, POD_DISRUPTION_BUDGET, TOKEN_REQUEST, Kind

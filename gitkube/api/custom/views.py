@@ -23,7 +23,9 @@ from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 
 if TYPE_CHECKING:
-    from gitkube.api.cache import CacheEvent, Item, KindCache, Matcher, WatchCache
+    from gitkube.api.cache import WatchCache
+    from gitkube.api.kind_cache import KindCache
+    from gitkube.api.watch_events import CacheEvent, Item, Matcher
 
 _SPARE = 1000
 """Objects that are remembered beyond those that are there, before the memory is thinned."""
