@@ -22,6 +22,8 @@ from gitkube.control.context import Context
 from gitkube.control.cronjob import CronJobController
 from gitkube.control.deployment import DeploymentController
 from gitkube.control.disruption import DisruptionController
+from gitkube.control.endpoints import EndpointsController
+from gitkube.control.endpoints_mirroring import EndpointSliceMirroringController
 from gitkube.control.endpointslice import EndpointSliceController
 from gitkube.control.garbage_collector import GarbageCollector
 from gitkube.control.job import JobController
@@ -103,6 +105,8 @@ CONTROLLERS: tuple[type, ...] = (
     ReplicaSetController,
     ReplicationControllerController,
     EndpointSliceController,
+    EndpointsController,
+    EndpointSliceMirroringController,
     JobController,
     CronJobController,
     NodeIpamController,

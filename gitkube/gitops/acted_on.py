@@ -41,7 +41,7 @@ _ACTED_ON = frozenset(
         kinds.MUTATING_ADMISSION_POLICY_BINDING, kinds.VALIDATING_ADMISSION_POLICY,
         kinds.VALIDATING_ADMISSION_POLICY_BINDING, kinds.REPLICATION_CONTROLLER, kinds.CRON_JOB,
         kinds.RESOURCE_QUOTA, kinds.POD_DISRUPTION_BUDGET, kinds.FLOW_SCHEMA,
-        kinds.PRIORITY_LEVEL_CONFIGURATION,
+        kinds.PRIORITY_LEVEL_CONFIGURATION, kinds.ENDPOINTS,
     }
 )  # fmt: skip
 """A PodTemplate is only kept by Kubernetes, too."""
@@ -56,7 +56,6 @@ _INSTEAD: Mapping[Kind, str] = {
     kinds.HORIZONTAL_POD_AUTOSCALER_V1: "set replicas in the Deployment",
     kinds.INGRESS: "use a Service of type NodePort",
     kinds.INGRESS_CLASS: "use a Service of type NodePort",
-    kinds.ENDPOINTS: "use an EndpointSlice",
     kinds.PERSISTENT_VOLUME: "use a hostPath volume",
     kinds.PERSISTENT_VOLUME_CLAIM: "use a hostPath volume",
     kinds.STORAGE_CLASS: "use a hostPath volume",

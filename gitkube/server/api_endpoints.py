@@ -2,8 +2,8 @@
 
 Kubernetes' API servers write themselves there, and some clients read it. Ours are written by the leader: the
 addresses by which controllers call one another, as far as they are IPv4 addresses that mean the same
-everywhere; a lone controller that listens on its loopback has none, and then nothing is written. Pods reach
-the API over their hosts' links, whatever stands here.
+everywhere. A lone controller that listens on its loopback has none; then the Service's own address stands
+there, at which every pod does reach the API: over its host's link, whatever stands here.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from gitkube.objects.types import Object
 
 CHECK_S = 10.0
 NAME, NAMESPACE = "kubernetes", "default"
+SERVICE_PORT = 443
+"""Of the Service, whatever the controllers listen on."""
 MANAGER = "gitkube-apiserver"
 MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 
@@ -72,11 +74,15 @@ def objects_of(places: Iterable[Place]) -> tuple[Object, Object]:
 class ApiEndpoints:
     """Writes them, while we lead."""
 
-    def __init__(self, client: Client, urls: Callable[[], Iterable[str]], *, clock: Clock) -> None:
+    def __init__(
+        self, client: Client, urls: Callable[[], Iterable[str]], *, service_address: str, clock: Clock
+    ) -> None:
         """
         Args:
             urls: of all controllers' APIs, as they are now.
+            service_address: the ClusterIP of the Service `kubernetes`.
         """
+        self._service: Place = (service_address, SERVICE_PORT)
         self._client = client
         self._urls = urls
         self._clock = clock
@@ -85,8 +91,8 @@ class ApiEndpoints:
         """Write what changed, for ever."""
         written: list[Place] = []
         while True:
-            places = places_of(self._urls())
-            if places and places != written:
+            places = places_of(self._urls()) or [self._service]
+            if places != written:
                 try:
                     piece, whole = objects_of(places)
                     await self._client.apply(ENDPOINT_SLICE, piece, field_manager=MANAGER, force=True)

@@ -387,7 +387,12 @@ class ControlPlane:
             truth=parts.replica,
             registry=parts.api.registry,
         )
-        endpoints = ApiEndpoints(client("apiserver"), parts.api_urls, clock=self._clock)
+        endpoints = ApiEndpoints(
+            client("apiserver"),
+            parts.api_urls,
+            service_address=parts.api.settings.kubernetes_service_ip,
+            clock=self._clock,
+        )
         log.info("leading", term=term)
         await self._forwards.off()
         self._streams.leader, self._sync = fleet, sync

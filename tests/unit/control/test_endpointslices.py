@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitkube.control.endpointslice import MAX_ENDPOINTS, SlicePlan, plan_slices, wanted_endpoints
+from gitkube.control.endpointslice import belonging_of, wanted_endpoints
+from gitkube.control.slices import MAX_ENDPOINTS, SlicePlan, plan_slices
 from gitkube.objects import meta
 from gitkube.objects.types import Object
 
@@ -33,7 +34,7 @@ def pod(number: int, *, port: int = 8080, ready: bool = True, phase: str = "Runn
 
 def plan(present: list[Object], pods: list[Object], **spec: Any) -> SlicePlan:
     wanted = service(**spec)
-    return plan_slices(wanted, present, wanted_endpoints(wanted, pods, {"ant": "zone-a"}))
+    return plan_slices(belonging_of(wanted), present, wanted_endpoints(wanted, pods, {"ant": "zone-a"}))
 
 
 def stored(slices: list[Object]) -> list[Object]:

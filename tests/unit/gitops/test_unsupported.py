@@ -61,6 +61,7 @@ TAKEN = {
     "ValidatingWebhookConfiguration", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ReplicationController", "CronJob",
     "ResourceQuota", "PodDisruptionBudget", "FlowSchema", "PriorityLevelConfiguration",
+    "Endpoints",
 }  # fmt: skip
 WARNED = {
     "RuntimeClass",

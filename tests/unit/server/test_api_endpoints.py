@@ -27,10 +27,20 @@ def test_only_addresses_that_mean_the_same_everywhere_are_endpoints(
     assert places_of(urls) == places
 
 
-async def test_the_leader_writes_them_in_both_forms(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("urls", "places", "port"),
+    [
+        (["https://192.0.2.1:6443", "https://192.0.2.2:6443"], ["192.0.2.1", "192.0.2.2"], 6443),
+        # Nobody else reaches a loopback; every pod reaches the Service.
+        (["https://127.0.0.1:6443"], ["10.43.0.1"], 443),
+    ],
+)
+async def test_the_leader_writes_them_in_both_forms(
+    tmp_path: Path, urls: list[str], places: list[str], port: int
+) -> None:
     async with real_client(tmp_path) as client:
-        urls = ["https://192.0.2.1:6443", "https://192.0.2.2:6443"]
-        running = asyncio.create_task(ApiEndpoints(client, lambda: urls, clock=SystemClock()).run())
+        writer = ApiEndpoints(client, lambda: urls, service_address="10.43.0.1", clock=SystemClock())
+        running = asyncio.create_task(writer.run())
         async with asyncio.timeout(20):
             while not (await client.list(ENDPOINTS, "default")).items:  # noqa: ASYNC110 - it is another's
                 await asyncio.sleep(0.05)
@@ -38,6 +48,7 @@ async def test_the_leader_writes_them_in_both_forms(tmp_path: Path) -> None:
         await asyncio.gather(running, return_exceptions=True)
         piece = await client.get(ENDPOINT_SLICE, "kubernetes", "default")
         whole = await client.get(ENDPOINTS, "kubernetes", "default")
-    assert [one["addresses"] for one in piece["endpoints"]] == [["192.0.2.1"], ["192.0.2.2"]]
-    assert piece["ports"] == [{"name": "https", "port": 6443, "protocol": "TCP"}]
-    assert whole["subsets"][0]["addresses"] == [{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}]
+    assert [one["addresses"] for one in piece["endpoints"]] == [[place] for place in places]
+    assert piece["ports"] == [{"name": "https", "port": port, "protocol": "TCP"}]
+    assert whole["subsets"][0]["addresses"] == [{"ip": place} for place in places]
+    assert whole["subsets"][0]["ports"] == piece["ports"]
