@@ -35,6 +35,7 @@ _WAVE_OF = {
     kinds.SERVICE_ACCOUNT: CONFIGURATION,
     kinds.SERVICE: CONFIGURATION,
     kinds.ENDPOINT_SLICE: CONFIGURATION,
+    kinds.ENDPOINTS: CONFIGURATION,
     kinds.JOB: JOBS,
     # Last, and the first to go: a webhook whose own workload is not there yet would stop it for ever.
     kinds.MUTATING_WEBHOOK_CONFIGURATION: ADMISSION,

@@ -34,6 +34,8 @@ MAX_CHANGES_SHOWN = 60
 
 CREATE, CHANGE, RECREATE, DELETE = "create", "change", "recreate", "delete"
 _SIGNS = {CREATE: "+", CHANGE: "~", RECREATE: "±", DELETE: "-"}
+_FOLLOWERS = (kinds.EVENT, kinds.ENDPOINT_SLICE, kinds.ENDPOINTS, kinds.LEASE)
+"""They come and go with others, and are not what a namespace holds."""
 _ALWAYS_THERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
 
@@ -155,7 +157,7 @@ async def deletion_brake(
 
 async def _things_in(client: Client, namespace: str, stored_kinds: Sequence[Kind]) -> str:
     for kind in stored_kinds:
-        if not kind.namespaced or kind in (kinds.EVENT, kinds.ENDPOINT_SLICE, kinds.LEASE):
+        if not kind.namespaced or kind in _FOLLOWERS:
             continue
         for obj in (await client.list(kind, namespace, limit=5)).items:
             if (kind.kind, meta.name(obj)) not in _ALWAYS_THERE:

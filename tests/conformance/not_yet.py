@@ -56,7 +56,6 @@ REASONS: Mapping[str, str] = {
     "[sig-apps] Daemon set": "there is no DaemonSet controller",
     "[StatefulSetBasic]": "there is no StatefulSet controller",
     "DisruptionTarget condition": "evictions do not mark pods with DisruptionTarget",
-    "EndpointSliceMirroring": "Endpoints written by hand are not mirrored into EndpointSlices",
     "issue 500 podspec updates": "kubelet's observedGeneration is not reported",
     "[sig-scheduling] SchedulerPreemption": "pods do not preempt others",
 }

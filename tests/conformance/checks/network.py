@@ -205,6 +205,23 @@ async def endpoints_are_kept(t: Trial) -> None:
     )
 
 
+@check("EndpointSliceMirroring should mirror a custom Endpoints resource through create update and delete")
+async def endpoints_by_hand_are_mirrored(t: Trial) -> None:
+    subset = {"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 80}]}
+    await t.api.create(at(SERVICES, t.namespace), service("by-hand"))
+    await t.api.create(at(ENDPOINTS, t.namespace), {"metadata": {"name": "by-hand"}, "subsets": [subset]})
+    await _points_at(t, "by-hand", {"10.1.2.3": {80}})
+    subset["addresses"] = [{"ip": "10.2.3.4"}]
+    await t.api.patch(at(ENDPOINTS, t.namespace, "by-hand"), {"subsets": [subset]}, MERGE_PATCH)
+    await _points_at(t, "by-hand", {"10.2.3.4": {80}})
+    await t.api.delete(at(ENDPOINTS, t.namespace, "by-hand"))
+
+    async def are_gone() -> bool:
+        return not await _slices_of(t, "by-hand")
+
+    await t.until("the mirrored EndpointSlices are gone", are_gone)
+
+
 @check("EndpointSlice should support creating EndpointSlice API operations", quick=True)
 async def slices_are_kept(t: Trial) -> None:
     obj = {
