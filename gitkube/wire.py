@@ -72,7 +72,11 @@ class NetworkDesired(TypedDict):
 
 
 class PodsDesired(TypedDict):
-    """The pods bound to this host, as the API has them, with what they refer to and nothing else."""
+    """The pods bound to this host, as the API has them, with what they refer to and nothing else.
+
+    Of a pod's status it has only `conditions` (type and status) of the pod's readiness gates, once others
+    wrote these.
+    """
 
     pods: list[dict[str, Any]]
     configMaps: dict[str, dict[str, Any]]  # "namespace/name" -> ConfigMap

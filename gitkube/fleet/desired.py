@@ -3,7 +3,8 @@
 A host gets its own slice and nothing else: the pods bound to it, exactly the ConfigMaps and Secrets that
 those refer to, the Services, and the other hosts' network ends. What changes without meaning anything to the
 host (status, resourceVersion, managed fields) is left out, so that a report which becomes a status never
-comes back to the host as a change. Lists are sorted, so that the same content has the same digest.
+comes back to the host as a change; of a status only readiness gates mean something, which others open.
+Lists are sorted, so that the same content has the same digest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from gitkube import wire
 from gitkube.fleet.settings import FleetSettings
-from gitkube.objects import meta, pods
+from gitkube.objects import conditions, meta, pods
 from gitkube.objects.types import Object
 
 PUBLIC_KEY_ANNOTATION = "gitkube.dev/wireguard-public-key"
@@ -38,7 +39,7 @@ def pods_section(
         _collect(config_maps, config_map, namespace, pods.referenced_config_maps(spec))
         _collect(secrets, secret, namespace, pods.referenced_secrets(spec))
     return wire.PodsDesired(
-        pods=[for_host(pod) for pod in chosen],
+        pods=[pod_for_host(pod) for pod in chosen],
         configMaps=dict(sorted(config_maps.items())),
         secrets=dict(sorted(secrets.items())),
         node=node_for_host(node),
@@ -113,6 +114,19 @@ def for_host(obj: Object) -> Object:
         metadata["annotations"] = annotations
     rest = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
     return {**rest, "metadata": metadata}
+
+
+def pod_for_host(pod: Object) -> Object:
+    """A pod, with what it is said of its readiness gates: the host decides by them whether it is ready."""
+    gates = {gate.get("conditionType") for gate in pods.spec(pod).get("readinessGates") or ()}
+    told = [
+        {"type": one["type"], "status": one.get("status", "")}
+        for one in conditions.conditions(pod)
+        if one.get("type") in gates
+    ]
+    if not told:
+        return for_host(pod)
+    return {**for_host(pod), "status": {"conditions": sorted(told, key=lambda one: one["type"])}}
 
 
 def node_for_host(node: Object) -> Object:

@@ -185,7 +185,7 @@ class PodSync:
 
     def _pod_changed(self, before: Object | None, after: Object | None) -> None:
         for pod in (before, after):
-            if pod is not None and pods.node_name(pod) and not _only_status_differs(before, after):
+            if pod is not None and pods.node_name(pod) and _is_news_to_host(before, after):
                 self._mark("pods", [pods.node_name(pod)])
         if after is None and before is not None:
             self._written.pop(meta.uid(before), None)
@@ -360,10 +360,10 @@ def _in_order(
     return [dict(condition) for condition in ordered]
 
 
-def _only_status_differs(before: Object | None, after: Object | None) -> bool:
+def _is_news_to_host(before: Object | None, after: Object | None) -> bool:
     if before is None or after is None:
-        return False
-    return desired.for_host(before) == desired.for_host(after)
+        return True
+    return desired.pod_for_host(before) != desired.pod_for_host(after)
 
 
 def _peer(node: Object | None) -> wire.Peer | None:

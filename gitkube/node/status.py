@@ -28,7 +28,7 @@ def pod_status(pod: Object, record: PodRecord, plan: Plan, *, host_ip: str, now_
     """`status` of the pod.
 
     Args:
-        pod: as last told; its own status is read for conditions that are not the agent's.
+        pod: as last told; its own status says which readiness gates are open.
         record: what is remembered and seen; the times of its conditions are brought up to date.
         plan: what was decided from the same record.
         host_ip: the node's InternalIP, or "".
@@ -187,9 +187,10 @@ def _conditions(
     reason = "" if is_ready else done or "ContainersNotReady"
     message = "" if is_ready or done else f"containers with unready status: [{' '.join(waiting)}]"
     result.append(_condition(record, now_s, "ContainersReady", is_ready, reason, message))
-    known = {entry["type"]: entry for entry in (pod.get("status") or {}).get("conditions") or []}
+    told = (pod.get("status") or {}).get("conditions") or []
+    is_open = {entry["type"] for entry in told if entry.get("status") == "True"}
     gates = [str(gate["conditionType"]) for gate in pod["spec"].get("readinessGates") or []]
-    closed = [gate for gate in gates if known.get(gate, {}).get("status") != "True"]
+    closed = [gate for gate in gates if gate not in is_open]
     if is_ready and closed:
         is_ready, reason = False, "ReadinessGatesNotReady"
         message = f"corresponding condition of pod readiness gate {closed[0]!r} is not True"
@@ -197,10 +198,8 @@ def _conditions(
         # A pod that is stopping takes no new work, although its containers still answer.
         is_ready, reason, message = False, "PodDeleted", "the pod is being deleted"
     result.append(_condition(record, now_s, "Ready", is_ready, reason, message))
-    result += _resize_conditions(record, plan, now_s)
-    own = {*(entry["type"] for entry in result), *RESIZE_CONDITIONS}
-    result += [dict(entry) for entry in known.values() if entry["type"] not in own]
-    return result
+    # Conditions of others are not repeated: what was told of them may be outdated when the report comes in.
+    return result + _resize_conditions(record, plan, now_s)
 
 
 def _resize_conditions(record: PodRecord, plan: Plan, now_s: float) -> list[dict[str, Any]]:

@@ -349,7 +349,6 @@ def make_pod(command: list[str] | None = None, **changes: Any) -> dict[str, Any]
         "kind": "Pod",
         "metadata": {"name": f"pod-{uid[:8]}", "namespace": "shop", "uid": uid, "labels": {"app": "web"}},
         "spec": {"nodeName": "ant", "restartPolicy": "Always", "containers": [container]},
-        "status": {"conditions": [{"type": "PodScheduled", "status": "True"}]},
     }
 
 

@@ -31,7 +31,6 @@ async def test_a_pod_runs_and_says_so_as_kubelet_would(control: Control) -> None
     assert entry["imageID"].startswith(f"{REGISTRY}/busybox@sha256:")
     conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
     assert conditions == {
-        "PodScheduled": "True",
         "Initialized": "True",
         "PodReadyToStartContainers": "True",
         "ContainersReady": "True",

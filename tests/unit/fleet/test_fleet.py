@@ -189,6 +189,36 @@ async def test_a_report_becomes_status_and_does_not_come_back_as_a_change(world:
     assert after["status"].get("qosClass") == "BestEffort"
 
 
+async def test_a_readiness_gate_that_another_opens_is_told_to_the_host_and_stays_anothers(
+    world: World,
+) -> None:
+    world.start()
+    await world.give_cidrs()
+    await world.ready("ant")
+    pod = await world.pod("web-1", readinessGates=[{"conditionType": "example.com/gate"}])
+
+    def told() -> Any:
+        (one,) = world.ant.sections["pods"]["data"]["pods"]
+        return one
+
+    await world.until(lambda: world.ant.sections["pods"]["data"]["pods"])
+    assert "status" not in told()
+    for status in ("True", "False"):
+        mine = {"type": "example.com/gate", "status": status, "reason": "Mine"}
+        patch = {"status": {"conditions": [mine, {"type": "example.com/other", "status": "True"}]}}
+        await world.client.patch(POD, "web-1", "default", patch, subresource="status")
+        gate = {"conditions": [{"type": "example.com/gate", "status": status}]}
+        await world.until(lambda gate=gate: told().get("status") == gate)
+    await report(world.ant, running(pod))
+
+    async def is_ready() -> bool:
+        return conditions.is_true(await world.get(POD, "web-1"), "Ready")
+
+    await world.until(is_ready)
+    gate = conditions.get_condition(await world.get(POD, "web-1"), "example.com/gate")
+    assert gate is not None and (gate["status"], gate["reason"]) == ("False", "Mine")
+
+
 async def test_a_report_never_touches_a_namesake_with_another_uid(world: World) -> None:
     world.start()
     await world.give_cidrs()

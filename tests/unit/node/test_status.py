@@ -12,7 +12,6 @@ NOW = 1_769_851_800.0
 POD: dict[str, Any] = {
     "metadata": {"name": "p", "namespace": "shop", "uid": "u"},
     "spec": {"containers": [{"name": "web", "image": "web:1"}], "restartPolicy": "Always"},
-    "status": {"conditions": [{"type": "PodScheduled", "status": "True"}]},
 }
 
 
@@ -36,12 +35,24 @@ def running(**changes: Any) -> ContainerRecord:
     return entry
 
 
-def test_a_running_pod_is_ready_with_addresses_and_its_own_conditions_kept() -> None:
+def test_a_running_pod_is_ready_with_addresses() -> None:
     status = status_of(POD, running())
     assert status["phase"] == "Running" and status["podIPs"] == [{"ip": "10.42.1.2"}]
     assert status["hostIP"] == "192.0.2.7" and status["qosClass"] == "BestEffort"
-    assert condition(status, "Ready")["status"] == condition(status, "PodScheduled")["status"] == "True"
+    assert condition(status, "Ready")["status"] == "True"
     assert status["containerStatuses"][0]["state"] == {"running": {"startedAt": "2026-01-31T09:29:55Z"}}
+
+
+def test_a_readiness_gate_holds_ready_back_until_it_is_open_and_is_not_the_hosts_to_report() -> None:
+    gated = {**POD, "spec": {**POD["spec"], "readinessGates": [{"conditionType": "example.com/gate"}]}}
+    closed = condition(status_of(gated, running()), "Ready")
+    assert (closed["status"], closed["reason"]) == ("False", "ReadinessGatesNotReady")
+    for value in ("True", "False"):
+        told = {**gated, "status": {"conditions": [{"type": "example.com/gate", "status": value}]}}
+        status = status_of(told, running())
+        assert condition(status, "Ready")["status"] == value
+        assert condition(status, "ContainersReady")["status"] == "True"
+        assert "example.com/gate" not in [one["type"] for one in status["conditions"]]
 
 
 def test_an_unready_container_is_named_in_the_condition() -> None:
