@@ -162,8 +162,8 @@ class HollowHost:
                 self.pods[known.uid] = known
                 touched.append(known)
             else:
-                known.update(pod, now_s)
-                if pod["metadata"].get("deletionTimestamp"):
+                has_changed = known.update(pod, now_s)
+                if has_changed or pod["metadata"].get("deletionTimestamp"):
                     touched.append(known)
         await self._advance(touched, report_all=True)
 

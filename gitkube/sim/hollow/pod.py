@@ -2,7 +2,8 @@
 
 `advance` moves it to the present, `due_s` says when to call that again, `status` is what a kubelet would
 report. Containers start together, end on their own, and are started again as the restart policy says; the
-phase follows from them by kubelet's rules (getPhase in pkg/kubelet/kubelet_pods.go).
+phase follows from them by kubelet's rules (getPhase in pkg/kubelet/kubelet_pods.go). Other resources are in
+force as soon as the host is told of them, and ephemeral containers run from then on.
 Times that decide are monotonic, times that are shown are the wall's; both come from the caller.
 """
 
@@ -31,6 +32,8 @@ class _Container:
     restarts: int = 0
     ended: dict[str, Any] | None = None
     """`terminated` of its last end."""
+    is_outdated: bool = False
+    """It runs with an image or resources that its spec no longer names, and starts anew for the new ones."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class HollowPod:
     _failure: tuple[str, str] | None = None
     _changed_at: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Condition -> its status and since when."""
+    _ephemeral_since: dict[str, float] = field(default_factory=dict)
+    """Ephemeral container -> when it started."""
 
     def __post_init__(self) -> None:
         self._fate = pod_fate(self.pod, self.settings)
@@ -79,17 +84,28 @@ class HollowPod:
 
     # ------------------------------------------------------------ what happens
 
-    def update(self, pod: Mapping[str, Any], now_s: float) -> None:
-        """The host was told of the pod again; when it is being deleted now, it begins to stop."""
+    def update(self, pod: Mapping[str, Any], now_s: float) -> bool:
+        """The host was told of the pod again; when it is being deleted now, it begins to stop.
+
+        Returns:
+            Whether its status may be another now.
+        """
+        is_other = pod != self.pod
         deadline_s = pod["spec"].get("activeDeadlineSeconds")
         if deadline_s != self.pod["spec"].get("activeDeadlineSeconds") and self._failure is None:
             self._set_deadline(deadline_s)
         self.pod = pod
+        specs = {spec["name"]: spec for spec in pod["spec"]["containers"]}
+        for one in self._containers:
+            spec = specs.get(one.spec["name"], one.spec)
+            one.is_outdated |= one.state == RUNNING and _needs_restart(one.spec, spec)
+            one.spec = spec
         if pod["metadata"].get("deletionTimestamp") and self._gone_due_s is None:
             is_running = any(one.state == RUNNING for one in self._containers)
             self._gone_due_s = now_s + (pod_fate(pod, self.settings).stop_s if is_running else 0.0)
         elif self._gone_due_s is not None:  # a shorter grace period was asked for meanwhile
             self._gone_due_s = min(self._gone_due_s, now_s + pod_fate(pod, self.settings).stop_s)
+        return is_other
 
     def _set_deadline(self, deadline_s: float | None) -> None:
         """It counts from the pod's arrival, whenever it is given."""
@@ -127,7 +143,12 @@ class HollowPod:
             for one in self._containers:
                 self._run(one, now_s, now)
         for one in self._containers:
-            if one.due_s is not None and one.due_s <= now_s:
+            if one.is_outdated and one.state == RUNNING:
+                changed = True
+                one.ended = _terminated(0, one.started_at, now)
+                one.restarts += 1
+                self._run(one, now_s, now)
+            elif one.due_s is not None and one.due_s <= now_s:
                 changed = True
                 if one.state == RUNNING:
                     self._end(one, one.fate.exit_code, now_s, now)
@@ -146,7 +167,7 @@ class HollowPod:
         return changed
 
     def _run(self, one: _Container, now_s: float, now: float) -> None:
-        one.state, one.started_at = RUNNING, now
+        one.state, one.started_at, one.is_outdated = RUNNING, now, False
         one.due_s = None if one.fate.run_s is None else now_s + one.fate.run_s
 
     def _end(self, one: _Container, code: int, now_s: float, now: float) -> None:
@@ -196,6 +217,9 @@ class HollowPod:
         inits = self.pod["spec"].get("initContainers") or []
         if inits:
             status["initContainerStatuses"] = [self._init_status(one) for one in inits]
+        ephemeral = self.pod["spec"].get("ephemeralContainers") or []
+        if ephemeral:
+            status["ephemeralContainerStatuses"] = [self._ephemeral_status(one, now) for one in ephemeral]
         if self._failure is not None:
             status["reason"], status["message"] = self._failure
         address = host_address if self.pod["spec"].get("hostNetwork") else self.address
@@ -211,13 +235,27 @@ class HollowPod:
             f"containers with unready status: [{' '.join(unready)}]"
         )  # fmt: skip
         why = ("", "") if not unready else (reason, message)
-        gone = ("PodDeleted", "the pod is being deleted")
+        closed = self._closed_gates()
+        if unready:
+            why_not = why
+        elif closed:
+            message = f"corresponding condition of pod readiness gate {closed[0]!r} is not True"
+            why_not = ("ReadinessGatesNotReady", message)
+        else:
+            why_not = ("PodDeleted", "the pod is being deleted")
+        is_ready = not unready and not closed and not is_deleted
         return [
             self._condition("PodReadyToStartContainers", self.has_started, ("", ""), now),
             self._condition("Initialized", True, ("", ""), now),
             self._condition("ContainersReady", not unready, why, now),
-            self._condition("Ready", not unready and not is_deleted, why if unready else gone, now),
+            self._condition("Ready", is_ready, why_not, now),
         ]
+
+    def _closed_gates(self) -> list[str]:
+        told = (self.pod.get("status") or {}).get("conditions") or []
+        is_open = {one["type"] for one in told if one["status"] == "True"}
+        gates = [str(gate["conditionType"]) for gate in self.pod["spec"].get("readinessGates") or []]
+        return [gate for gate in gates if gate not in is_open]
 
     def _condition(self, kind: str, is_true: bool, why: tuple[str, str], now: float) -> dict[str, Any]:
         value = "True" if is_true else "False"
@@ -244,6 +282,12 @@ class HollowPod:
             "lastState": {},
         }
         if is_running:
+            resources = one.spec.get("resources") or {}
+            in_force = {part: dict(resources[part]) for part in ("limits", "requests") if resources.get(part)}
+            if in_force:
+                status["resources"] = in_force
+            if resources.get("requests"):
+                status["allocatedResources"] = dict(resources["requests"])
             status["state"] = {"running": {"startedAt": rfc3339(one.started_at)}}
             status["lastState"] = {"terminated": one.ended} if one.ended else {}
         elif one.state == ENDED and one.ended is not None:
@@ -270,12 +314,39 @@ class HollowPod:
             state = {"terminated": _terminated(0, began, began)}
         return {**status, "state": state, "lastState": {}}
 
+    def _ephemeral_status(self, spec: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """Ephemeral containers run from when the host is told of them for as long as the pod does."""
+        status = self._names(spec)
+        status |= {"restartCount": 0, "ready": False, "started": False, "lastState": {}}
+        if not self.has_started:
+            return {**status, "state": {"waiting": {"reason": "ContainerCreating"}}}
+        since = self._ephemeral_since.setdefault(spec["name"], now)
+        if self.phase in ("Succeeded", "Failed"):
+            ends = [one.ended["finishedAt"] for one in self._containers if one.ended is not None]
+            terminated = _terminated(KILLED_CODE, since, since)
+            if ends:
+                terminated["finishedAt"] = max(*ends, terminated["finishedAt"])
+            return {**status, "state": {"terminated": terminated}}
+        return {**status, "started": True, "state": {"running": {"startedAt": rfc3339(since)}}}
+
     def _names(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         image = str(spec.get("image") or "")
         names = {"name": spec["name"], "image": image, "imageID": f"hollow://{image}" if image else ""}
         if self.has_started:
             names["containerID"] = f"hollow://{self.uid}/{spec['name']}"
         return names
+
+
+def _needs_restart(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a running container must start anew to be what its spec says now."""
+    was, is_now = before.get("resources") or {}, after.get("resources") or {}
+    policies = {one["resourceName"]: one["restartPolicy"] for one in after.get("resizePolicy") or []}
+    return before.get("image") != after.get("image") or any(
+        (was.get(part) or {}).get(name) != (is_now.get(part) or {}).get(name)
+        for part in ("limits", "requests")
+        for name, policy in policies.items()
+        if policy == "RestartContainer"
+    )
 
 
 def _terminated(code: int, started_at: float, finished_at: float) -> dict[str, Any]:

@@ -220,6 +220,77 @@ async def test_init_containers_have_ended_and_sidecars_run_when_the_pod_starts(s
     assert "running" in proxy["state"]
 
 
+async def test_a_pod_is_ready_once_its_readiness_gates_are_open(stage: Stage) -> None:
+    gated = pod(readinessGates=[{"conditionType": "example.com/gate"}])
+    await stage.want(gated)
+    await stage.clock.advance(4)
+    (why,) = [one for one in stage.status()["conditions"] if one["type"] == "Ready"]
+    assert (why["status"], why["reason"]) == ("False", "ReadinessGatesNotReady")
+    for value in ("True", "False"):
+        told = {"conditions": [{"type": "example.com/gate", "status": value}]}
+        await stage.want({**gated, "status": told})
+        assert ready(stage.status()) == value
+
+
+async def test_an_ephemeral_container_runs_as_soon_as_the_host_is_told_of_it(stage: Stage) -> None:
+    await stage.want(pod())
+    await stage.clock.advance(4)
+    assert "ephemeralContainerStatuses" not in stage.status()
+    await stage.want(pod(ephemeralContainers=[{"name": "debugger", "image": "tools:1"}]))
+    (debugger,) = stage.status()["ephemeralContainerStatuses"]
+    assert (debugger["name"], debugger["image"], debugger["ready"]) == ("debugger", "tools:1", False)
+    since = debugger["state"]["running"]["startedAt"]
+    await stage.clock.advance(60)
+    await stage.want(
+        pod(ephemeralContainers=[{"name": name, "image": "tools:1"} for name in ("debugger", "b")])
+    )
+    starts = [one["state"]["running"]["startedAt"] for one in stage.status()["ephemeralContainerStatuses"]]
+    assert starts[0] == since < starts[1]
+    assert ready(stage.status()) == "True"
+
+
+async def test_an_ephemeral_container_ends_with_its_pod(stage: Stage) -> None:
+    debugger = [{"name": "debugger", "image": "tools:1"}]
+    await stage.want(pod(restartPolicy="Never", ephemeralContainers=debugger))
+    (waiting,) = stage.status()["ephemeralContainerStatuses"]
+    assert "waiting" in waiting["state"]
+    await stage.clock.advance(9)
+    (ended,) = stage.status()["ephemeralContainerStatuses"]
+    main = stage.status()["containerStatuses"][0]
+    assert ended["state"]["terminated"]["finishedAt"] == main["state"]["terminated"]["finishedAt"]
+
+
+@pytest.mark.parametrize(("policy", "restarts"), [("NotRequired", 0), ("RestartContainer", 1)])
+async def test_a_resize_is_in_force_at_once_and_restarts_where_the_policy_asks_for_it(
+    stage: Stage, policy: str, restarts: int
+) -> None:
+    def sized(cpu: str) -> dict[str, Any]:
+        one = pod()
+        one["spec"]["containers"][0] |= {
+            "resources": {"requests": {"cpu": cpu}, "limits": {"cpu": "2"}},
+            "resizePolicy": [{"resourceName": "cpu", "restartPolicy": policy}],
+        }
+        return one
+
+    await stage.want(sized("1"))
+    assert "resources" not in stage.status()["containerStatuses"][0]
+    await stage.clock.advance(4)
+    for cpu, restart_count in (("1", 0), ("1500m", restarts)):
+        await stage.want(sized(cpu))
+        status = stage.status()["containerStatuses"][0]
+        assert status["resources"] == {"requests": {"cpu": cpu}, "limits": {"cpu": "2"}}
+        assert status["allocatedResources"] == {"cpu": cpu}
+        assert (status["restartCount"], "running" in status["state"]) == (restart_count, True)
+
+
+async def test_a_new_image_restarts_the_container(stage: Stage) -> None:
+    await stage.want(pod())
+    await stage.clock.advance(4)
+    await stage.want(pod(image="web:2"))
+    status = stage.status()["containerStatuses"][0]
+    assert (status["image"], status["restartCount"]) == ("web:2", 1)
+
+
 async def test_after_a_lost_link_the_pods_go_on_and_all_are_reported_again(stage: Stage) -> None:
     await stage.want(pod())
     await stage.clock.advance(4)
