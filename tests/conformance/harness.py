@@ -23,6 +23,8 @@ from tests.conformance.api import Api, CheckError, Object, at
 SPECS = tuple(Path(__file__).with_name("specs-1.37.txt").read_text().split("\n")[:-1])
 UNTIL_S = 60
 """For what a controller does; a loaded machine is slow."""
+HOSTS_S = 15
+"""Until the hosts of a cluster that has just started are ready."""
 T = TypeVar("T")
 _numbers = itertools.count(1)
 
@@ -103,16 +105,20 @@ class Trial:
         await self.until(f"{path} is gone", lambda: self.api.is_gone(path), timeout_s=timeout_s)
 
     async def hosts(self, at_least: int = 1) -> list[Object]:
-        """Nodes that take pods.
+        """Nodes that take pods; those of a cluster that has just started are waited for.
 
         Raises:
             NotReachableError: there are fewer.
         """
-        nodes = await self.api.items(at("v1/nodes"))
-        usable = [node for node in nodes if _is_usable(node)]
-        if len(usable) < at_least:
-            raise NotReachableError(f"needs {at_least} ready hosts; the cluster has {len(usable)}")
-        return usable
+        deadline = time.monotonic() + HOSTS_S
+        while True:
+            nodes = await self.api.items(at("v1/nodes"))
+            usable = [node for node in nodes if _is_usable(node)]
+            if len(usable) >= at_least:
+                return usable
+            if time.monotonic() > deadline:
+                raise NotReachableError(f"needs {at_least} ready hosts; the cluster has {len(usable)}")
+            await asyncio.sleep(0.2)
 
     async def kubectl(self, *arguments: str, stdin: str = "", fails: bool = False) -> str:
         """Run the real kubectl in the check's namespace; what it printed."""

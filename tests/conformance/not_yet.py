@@ -43,8 +43,6 @@ REASONS: Mapping[str, str] = {
     "[sig-node] Security Context": _CONTAINER,
     "[sig-node] Sysctls": _CONTAINER,
     "[sig-node] ImageVolume": _CONTAINER,
-    "[sig-node] Pod InPlace Resize": "hosts do not resize running containers",
-    "[sig-node] Ephemeral Containers": "hosts do not start ephemeral containers",
     "should be consumable": _CONTAINER,
     "should support remote command execution over websockets": _CONTAINER,
     "should support retrieving logs from the container over websockets": _CONTAINER,
