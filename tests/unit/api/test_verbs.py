@@ -342,7 +342,7 @@ async def test_a_watch_can_begin_with_what_is_there(api: Api, client: LocalClien
     await client.create(CONFIG_MAP, config())
     options = WatchOptions(send_initial_events=True, bookmarks=True)
     seen = []
-    async for item in api.verbs.watch(Context(ADMIN), CONFIG_MAP, "default", options):
+    async for item in await api.verbs.watch(Context(ADMIN), CONFIG_MAP, "default", options):
         seen.append(item)
         if item.type == "BOOKMARK":
             break
@@ -356,7 +356,7 @@ async def test_all_watchers_share_the_bytes_of_an_event(api: Api, client: LocalC
     version = str(int(created["metadata"]["resourceVersion"]) - 1)
     seen = []
     for _ in range(2):
-        async for item in api.verbs.watch(
+        async for item in await api.verbs.watch(
             Context(ADMIN), CONFIG_MAP, "default", WatchOptions(resource_version=version)
         ):
             seen.append(item.encoded)
