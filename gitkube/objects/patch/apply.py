@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.objects.kinds import Kind
-from gitkube.objects.normalise import normalise
+from gitkube.objects.normalise import normalise, without_empties
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.patch.errors import ConflictError, FieldConflict, PatchError
 from gitkube.objects.patch.fieldset import (
@@ -146,7 +146,7 @@ def server_side_apply(
         managers[identity] = Entry(claimed, kind.api_version, now)
         if last is not None and last.fields:
             merged = _prune(merged, last.fields, managers, schema)
-        changes = _compare(current, merged, schema)
+        changes = _compare(current, _as_stored(kind, merged, schema), schema)
     except ValueError as error:
         raise PatchError(f"the stored object cannot be applied to: {error}") from error
     conflicts = _conflicts(managers, identity, changes)
@@ -244,6 +244,19 @@ def _with_null_times(value: Any, schema: Schema | None) -> Any:
     for field in schema.times:
         result.setdefault(field, None)
     return result
+
+
+def _as_stored(kind: Kind, merged: Object, schema: Schema) -> Object:
+    """Without the empty maps and lists that are not stored: who applies one changes nothing by it, and must
+    not take it from whoever applies one, too, time and again. Custom resources keep those outside metadata.
+    """
+    if kind.custom is None:
+        stored: Object = without_empties(schema, merged)
+        return stored
+    metadata = schema.child("metadata")
+    return (
+        merged if metadata is None else {**merged, "metadata": without_empties(metadata, merged["metadata"])}
+    )
 
 
 def _owned(fields: FieldSet) -> FieldSet:
