@@ -146,7 +146,12 @@ def server_side_apply(
         managers[identity] = Entry(claimed, kind.api_version, now)
         if last is not None and last.fields:
             merged = _prune(merged, last.fields, managers, schema)
-        changes = _compare(current, _as_stored(kind, merged, schema), schema)
+        changes = _compare(current, merged, schema)
+        if changes.added:
+            # What holds nothing is not stored where nothing was: who applies it adds nothing by it, and must
+            # not take it from whoever applies it, too, time and again.
+            stored = _compare(current, _without_empties(kind, merged, schema), schema)
+            changes = Comparison(stored.added, changes.modified, changes.removed)
     except ValueError as error:
         raise PatchError(f"the stored object cannot be applied to: {error}") from error
     conflicts = _conflicts(managers, identity, changes)
@@ -246,10 +251,8 @@ def _with_null_times(value: Any, schema: Schema | None) -> Any:
     return result
 
 
-def _as_stored(kind: Kind, merged: Object, schema: Schema) -> Object:
-    """Without the empty maps and lists that are not stored: who applies one changes nothing by it, and must
-    not take it from whoever applies one, too, time and again. Custom resources keep those outside metadata.
-    """
+def _without_empties(kind: Kind, merged: Object, schema: Schema) -> Object:
+    """Without the empty maps and lists that are not stored. Custom resources keep those outside metadata."""
     if kind.custom is None:
         stored: Object = without_empties(schema, merged)
         return stored
