@@ -92,7 +92,8 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_left_out(schema: Schema, field: str, child: Schema, value: Any) -> bool:
-    return value in ([], {}) and field not in schema.required and not _says_something(child)
+    is_written = field in schema.required or field in schema.writes
+    return value in ([], {}) and not is_written and not _says_something(child)
 
 
 def _says_something(schema: Schema) -> bool:
