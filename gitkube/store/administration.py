@@ -167,7 +167,7 @@ class Administration:
         progress = node.progress()[MemberId(info.id)]
         behind = node.last_index - progress.match
         # A new one counts as active for a while; what it has on its disk says whether it is really there.
-        is_there = progress.recent_active and progress.match > 0
+        is_there = progress.is_alive and progress.match > 0
         if not is_there or behind > MAX_LAG_ENTRIES:
             state = "is on its way" if is_there else "has not been heard of"
             raise MembershipError(
@@ -207,7 +207,7 @@ class Administration:
 
     def _alive(self) -> set[int]:
         node = self._replica.node
-        return {each for each, progress in node.progress().items() if progress.recent_active} | {node.id}
+        return {each for each, progress in node.progress().items() if progress.is_alive} | {node.id}
 
     async def _change(self, make: Any) -> None:
         request = self._engine.rng.getrandbits(62) + 1
@@ -251,7 +251,7 @@ class Administration:
         others = [
             (progress.match, each)
             for each, progress in node.progress().items()
-            if each != node.id and each in node.conf.voters and progress.recent_active
+            if each != node.id and each in node.conf.voters and progress.is_alive
         ]
         return max(others)[1] if others else None
 

@@ -181,5 +181,5 @@ def _has_active_quorum(state: RaftState) -> bool:
     for member, progress in state.others:
         if progress.recent_active:
             active.add(member)
-        progress.recent_active = False
+        progress.was_active, progress.recent_active = progress.recent_active, False
     return state.quorum.is_reached_by(active)

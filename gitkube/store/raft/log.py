@@ -45,6 +45,7 @@ class RaftLog:
         "offset_term",
         "snapshot",
         "stable",
+        "writing",
     )
 
     def __init__(
@@ -63,6 +64,8 @@ class RaftLog:
         self.entries: list[Entry] = list(entries)
         self.last_index = self.offset + len(self.entries)
         self.stable = self.last_index
+        self.writing = 0
+        """The last of the entries at the disk that have not been replaced since they were given to it."""
         self.committed = max(committed, snapshot.index)
         self.applied = max(applied, snapshot.index)
         self.snapshot: SnapshotMeta | None = None
@@ -190,6 +193,7 @@ class RaftLog:
         del self.entries[last_index - self.offset :]
         self.last_index = min(self.last_index, last_index)
         self.stable = min(self.stable, last_index)
+        self.writing = min(self.writing, last_index)
 
     # ------------------------------------------------------------------ progress of this member
     def commit_to(self, index: int) -> bool:
@@ -200,10 +204,10 @@ class RaftLog:
         self.committed = index
         return True
 
-    def stable_to(self, index: int, term: int) -> None:
-        """The caller's disk has the entries up to this one, unless it was replaced since it was given."""
-        if index > self.stable and self.term(index) == term:
-            self.stable = index
+    def written(self) -> None:
+        """The caller's disk has what `unstable` gave, as far as it was not replaced since."""
+        self.stable = max(self.stable, self.writing)
+        self.writing = 0
 
     def applied_to(self, index: int) -> None:
         assert index <= self.committed, "only what is committed can be applied"
@@ -217,7 +221,8 @@ class RaftLog:
         return self.between(after, min(self.committed, after + limit))
 
     def unstable(self) -> list[Entry]:
-        """The entries that the disk doesn't have yet."""
+        """The entries that the disk doesn't have yet, given to it now; `written` follows."""
+        self.writing = self.last_index
         return self.entries[self.stable - self.offset :]
 
     def has_conf_change_to_apply(self) -> bool:
@@ -232,6 +237,7 @@ class RaftLog:
         self.entries = []
         self.offset, self.offset_term = meta.index, meta.term
         self.last_index = self.stable = self.committed = meta.index
+        self.writing = 0
         self.snapshot = meta
         self._sliced_from = 0
 

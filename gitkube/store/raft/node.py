@@ -274,8 +274,7 @@ class RaftNode:
             log.installed(ready.snapshot)
             state.snapshot = ready.snapshot
         if ready.entries:
-            last = ready.entries[-1]
-            log.stable_to(last.index, last.term)
+            log.written()
         if ready.committed:
             log.applied_to(ready.committed[-1].index)
         if state.role is _LEADER:

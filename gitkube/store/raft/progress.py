@@ -48,6 +48,7 @@ class Progress:
         "recent_active",
         "sent_commit",
         "state",
+        "was_active",
     )
 
     def __init__(self, *, next_index: int, max_inflight: int, is_learner: bool = False) -> None:
@@ -57,6 +58,8 @@ class Progress:
         self.is_learner = is_learner
         self.recent_active = False
         """Whether it answered since the quorum was last checked."""
+        self.was_active = False
+        """Whether it had, when the quorum was last checked."""
         self.append_is_owed = True
         """Whether it must be sent an APPEND even if that is empty, to hear where its log stands."""
         self.probe_is_out = False
@@ -86,6 +89,11 @@ class Progress:
     def wants_commit(self, committed: int) -> bool:
         """Whether it must be told of this commit index though there is nothing else to send."""
         return self.sent_commit < committed and self.sent_commit < self.awaits_commit
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was heard of lately, whenever one asks: in a full interval, or in the one under way."""
+        return self.recent_active or self.was_active
 
     # ------------------------------------------------------------------ states
     def become_probe(self) -> None:

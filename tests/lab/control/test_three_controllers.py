@@ -162,6 +162,24 @@ def test_a_frozen_leader_wakes_up_deposed_and_hosts_refuse_it(site: ThreeControl
     assert site.leader() != leader
 
 
+def test_a_leader_that_is_cut_off_stops_acting_and_comes_back_as_a_follower(site: ThreeControllers) -> None:
+    leader = site.leader()
+    witness = site.others(leader)[0]
+    before, losses = running(site, witness), site.log(leader).count("leadership_lost")
+    site.lab.cut(leader)
+    try:
+        until(lambda: any(map(site.leads, site.others(leader))), what="another one leads")
+        commit = settings(site, "cut-off", "1")
+        assert "healthy" in site.push(remote=witness)
+        until(lambda: site.log(leader).count("leadership_lost") > losses, what="the one cut off stops")
+        assert not site.leads(leader)
+    finally:
+        site.lab.join(leader)
+    until(lambda: tip(site, leader) == commit, what="it has what was pushed meanwhile")
+    until(lambda: site.store("check").count("agrees") == 3, what="all members agree")
+    assert running(site, witness) == before, "no pod was touched"
+
+
 def obeyed(site: ThreeControllers, host: str) -> int:
     """The highest term that a host has heard."""
     return int(json.loads(site.lab.exec(host, ["cat", "/var/lib/gitkube/term"]).stdout)["term"])

@@ -396,3 +396,19 @@ def lenient_ready(node: RaftNode) -> None:
             except ValueError:
                 continue
     node.advance()
+
+
+def test_who_answered_in_the_last_interval_is_alive_whenever_one_asks() -> None:
+    """Else a removal that came just after the count was refused, because nobody had been heard of yet."""
+    node = leader_of()
+    answer(node, MessageKind.HEARTBEAT_ANSWER)
+    while node.progress()[TWO].recent_active:
+        node.tick()
+        drain(node)
+    assert node.progress()[TWO].is_alive
+    answer(node, MessageKind.HEARTBEAT_ANSWER, THREE)
+    for _ in range(10):
+        node.tick()
+        drain(node)
+    assert node.progress()[THREE].is_alive
+    assert not node.progress()[TWO].is_alive
