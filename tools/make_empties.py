@@ -62,6 +62,10 @@ _STATUS_ONLY = (
 )
 """Parts of statuses whose zeros are written although the schema requires the fields."""
 
+_WRITTEN_EMPTY = {"io.k8s.api.discovery.v1.EndpointSlice": ("endpoints",)}
+"""Lists that clients made of Kubernetes' older schemas insist on. Kubernetes writes them as null where nobody
+has set them; empty, they mean the same and break nobody who counts them."""
+
 
 def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".venv" / "bin" / "kubectl"
@@ -144,6 +148,8 @@ def _entry(types: GoTypes, type: int, name: str) -> dict[str, Any]:
         elif kind in (_SLICE, _MAP) and not is_left_out and types.element(field):
             if kind == _MAP or types.kind(types.element(field)) != _UINT8:
                 nulls[word] = {} if kind == _MAP else []
+                if word in _WRITTEN_EMPTY.get(name, ()):
+                    written[word] = []
         elif kind == _STRUCT and types.name(field) in _TIMES:
             if "omitzero" not in options:
                 times.append(word)

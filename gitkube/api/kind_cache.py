@@ -13,6 +13,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedDict
@@ -26,6 +27,16 @@ from gitkube.objects.types import Object
 
 if TYPE_CHECKING:
     from gitkube.api.cache import WatchCache
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in a ring a watcher goes on."""
+
+    number: int
+    """Of the first event that it has not seen."""
+    epoch: int
+    """In which the number means anything: a cache that was read anew has not recorded what it missed."""
 
 
 class KindCache:
@@ -86,8 +97,8 @@ class KindCache:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def position_after(self, revision: int) -> int:
-        """Number of the first event after a revision.
+    def position_after(self, revision: int) -> Position:
+        """The place of the first event after a revision.
 
         Raises:
             StatusError: 410, the ring does not reach back so far.
@@ -95,12 +106,12 @@ class KindCache:
         if revision < self.oldest:
             raise gone(f"too old resource version: {revision} ({self.oldest})")
         newer = itertools.takewhile(lambda event: event.revision > revision, reversed(self._ring))
-        return self._first + len(self._ring) - sum(1 for _ in newer)
+        return Position(self._first + len(self._ring) - sum(1 for _ in newer), self._epoch)
 
     async def follow(
         self,
         cache: WatchCache,
-        position: int,
+        start: Position,
         namespace: str,
         matches: Matcher | None,
         *,
@@ -108,7 +119,7 @@ class KindCache:
         timeout_s: float = 0.0,
         view: KindView | None = None,
     ) -> AsyncIterator[Item]:
-        """Items from event number `position` on, for ever, or until the kind is served no more.
+        """Items from a position on, for ever, or until the kind is served no more.
 
         Args:
             timeout_s: a bookmark is sent a moment before this is over, so that the watcher comes back with a
@@ -117,7 +128,7 @@ class KindCache:
         Raises (while iterating):
             StatusError: 410, the watcher is too slow, or the cache had to be read anew.
         """
-        epoch, tick = self._epoch, cache.bookmark_tick
+        position, epoch, tick = start.number, start.epoch, cache.bookmark_tick
         last_bookmark_s = cache.wake_before_end(self, timeout_s) if bookmarks and timeout_s else math.inf
         while True:
             changed = self._changed

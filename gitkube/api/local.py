@@ -63,7 +63,7 @@ class LocalClient:
             resource_version=resource_version,
             bookmarks=bookmarks,
         )
-        async for item in self._verbs.watch(self._context(), kind, namespace, options):
+        async for item in await self._verbs.watch(self._context(), kind, namespace, options):
             yield WatchEvent(item.type, item.object)
 
     async def create(

@@ -148,6 +148,11 @@ class Reads:
         return ObjectList(items, str(self._cache.revision))
 
     async def watch(self, kind: Kind, namespace: str, options: WatchOptions) -> AsyncIterator[Item]:
+        """The items of a watch. When this returns, the watch stands: it tells of all that is written then.
+
+        Raises:
+            StatusError: it is refused.
+        """
         matches = matcher(kind, options.label_selector, options.field_selector)
         objects = self._cache.of(kind)
         version = parse_version(options.resource_version)
@@ -167,21 +172,18 @@ class Reads:
                 version = self._cache.revision
         elif version > self._cache.revision:
             await self._cache.wait_for(version)
-        position = objects.position_after(version)
-        for obj in initial:
-            yield Item("ADDED", obj)
-        if options.send_initial_events and options.bookmarks:
-            yield bookmark(kind, version, ends_initial_events=True)
         follow = objects.follow(
             self._cache,
-            position,
+            objects.position_after(version),
             namespace,
             matches,
             bookmarks=options.bookmarks,
             timeout_s=options.timeout_s,
         )
-        async for item in follow:
-            yield item
+        ends_initial = options.send_initial_events and options.bookmarks
+        return _items(
+            initial, bookmark(kind, version, ends_initial_events=True) if ends_initial else None, follow
+        )
 
     async def _be_fresh(self, resource_version: str) -> None:
         if resource_version == "0":
@@ -258,6 +260,17 @@ class Reads:
                 token = _write_token(revision, last)
                 return ObjectList(items, str(revision), token, left if matches is None else None)
             start = prefix + last + b"\x00"
+
+
+async def _items(
+    initial: Sequence[Object], end_of_initial: Item | None, follow: AsyncIterator[Item]
+) -> AsyncIterator[Item]:
+    for obj in initial:
+        yield Item("ADDED", obj)
+    if end_of_initial is not None:
+        yield end_of_initial
+    async for item in follow:
+        yield item
 
 
 def _too_new(wanted: int, current: int) -> errors.StatusError:

@@ -115,10 +115,13 @@ class VerbsApi(Protocol):
         self, context: Context, kind: Kind, namespace: str, options: ListOptions
     ) -> ObjectList: ...
 
-    def watch(
+    async def watch(
         self, context: Context, kind: Kind, namespace: str, options: WatchOptions
     ) -> AsyncIterator[WatchItem]:
-        """Raises at the first step what a refused watch answers (403, 410 …)."""
+        """The events of a watch, which tells of everything that is written after this has returned.
+
+        Raises what a refused watch answers (403, 410 …).
+        """
         ...
 
     async def create(self, context: Context, kind: Kind, namespace: str, obj: Object) -> Object: ...

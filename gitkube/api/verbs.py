@@ -101,8 +101,7 @@ class Verbs:
     ) -> AsyncIterator[Item]:
         name, selector = selected_name(options.field_selector), options.field_selector
         self.authorize(context, "watch", kind, namespace, name, field_selector=selector)
-        async for item in self._reads.watch(kind, namespace, options):
-            yield item
+        return await self._reads.watch(kind, namespace, options)
 
     async def get_subresource(
         self, context: Context, kind: Kind, namespace: str, name: str, subresource: str

@@ -46,6 +46,11 @@ class _Converted:
         return b'{"type":"%s","object":%s}\n' % (self.type.encode(), orjson.dumps(self.object))
 
 
+async def _converted(kind: Kind, items: AsyncIterator[WatchItem]) -> AsyncIterator[WatchItem]:
+    async for item in items:
+        yield _Converted(item.type, from_stored(kind, item.object))
+
+
 def _asked(context: Context, kind: Kind, verb: str = "") -> Context:
     """The context for the stored kind, of a request that is about this one."""
     return dataclasses.replace(context, asked_as=kind, asked_verb=verb) if kind.stored_as else context
@@ -84,8 +89,8 @@ class Versions:
         self, context: Context, kind: Kind, namespace: str, options: WatchOptions
     ) -> AsyncIterator[WatchItem]:
         options = dataclasses.replace(options, field_selector=_selector(kind, options.field_selector))
-        async for item in self._verbs.watch(_asked(context, kind), stored_kind(kind), namespace, options):
-            yield _Converted(item.type, from_stored(kind, item.object)) if kind.stored_as else item
+        items = await self._verbs.watch(_asked(context, kind), stored_kind(kind), namespace, options)
+        return _converted(kind, items) if kind.stored_as else items
 
     async def create(self, context: Context, kind: Kind, namespace: str, obj: Object) -> Object:
         if kind is BINDING:

@@ -184,6 +184,7 @@ def serve(
 ) -> None:
     """Run the control plane: API, controllers, scheduler, fleet links and git. Needs no root."""
     host, port = _address(listen)
+    _configure_logs(log_format or ("text" if sys.stderr.isatty() else "json"))
     from gitkube.server.oidc.tokens import OidcSettings
     from gitkube.server.settings import CLUSTER_CIDR, ControlPlaneSettings, SettingsError, check_settings
 
@@ -237,7 +238,6 @@ def serve(
         check_settings(settings)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    _configure_logs(log_format or ("text" if sys.stderr.isatty() else "json"))
     raise SystemExit(_run(settings, hosts))
 
 
@@ -264,7 +264,7 @@ def _address(listen: str) -> tuple[str, int]:
 
 
 def _configure_logs(form: str) -> None:
-    import structlog
+    from gitkube.logs import structlog
 
     renderer = structlog.dev.ConsoleRenderer() if form == "text" else structlog.processors.JSONRenderer()
     structlog.configure(

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -21,7 +22,9 @@ from gitkube.fleet.hosts import Host
 from gitkube.fleet.known_hosts import KnownHosts, fingerprint
 from gitkube.fleet.prepare import LINK, command_for, confirm, prepare
 from gitkube.fleet.settings import FleetSettings
-from gitkube.fleet.ssh import SshConnection, SshPipe, connect
+
+if TYPE_CHECKING:
+    from gitkube.fleet.ssh import SshConnection, SshPipe
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +79,9 @@ class SshDialer:
             raise
 
     async def _connect(self, host: Host) -> SshConnection:
+        # paramiko is 20 MB and 0.1 s, which nobody shall wait for who waits for the API.
+        from gitkube.fleet.ssh import connect
+
         async with self._connecting:
             connection = await connect(host, self.known_hosts, self._settings)
         if connection.first_contact is not None:

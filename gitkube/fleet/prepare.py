@@ -17,14 +17,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gitkube.fleet import on_host
 from gitkube.fleet.agent_package import AgentPackage
 from gitkube.fleet.errors import PrepareError
 from gitkube.fleet.hosts import Host
 from gitkube.fleet.settings import FleetSettings
-from gitkube.fleet.ssh import Completed
+
+if TYPE_CHECKING:
+    from gitkube.fleet.ssh import Completed
 
 BOOTSTRAP = 'import json,sys;given=json.load(sys.stdin);exec(given["loader"],{"given":given})'
 LOADER = """\

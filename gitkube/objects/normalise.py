@@ -33,6 +33,22 @@ def normalise_value(schema: Schema, value: Any) -> Any:
     return _normalise(schema, value)
 
 
+def without_empties(schema: Schema, value: Any) -> Any:
+    """A value without the empty lists and maps that `normalise` leaves out, otherwise as it is written."""
+    if isinstance(value, list):
+        items = schema.items
+        return value if items is None else [without_empties(items, item) for item in value]
+    if not isinstance(value, dict) or schema.preserve_unknown:
+        return value
+    result: dict[str, Any] = {}
+    for field, item in value.items():
+        child = schema.child(field)
+        kept = item if child is None else without_empties(child, item)
+        if child is None or field not in schema.properties or not _is_left_out(schema, field, child, kept):
+            result[field] = kept
+    return result
+
+
 def _normalise(schema: Schema, value: Any) -> Any:
     if isinstance(value, dict):
         return clone(value) if schema.preserve_unknown else _normalise_object(schema, value)
@@ -66,13 +82,18 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
         if field in schema.drops and (value == "" or value is False or value == 0):
             continue
         normal = _normalise(child, value)
-        if normal in ([], {}) and field not in schema.required and not _says_something(child):
+        if _is_left_out(schema, field, child, normal):
             continue
         result[field] = normal
     for field, empty in schema.writes.items():
         if field not in result:
             result[field] = _normalise(properties[field], empty)
     return result
+
+
+def _is_left_out(schema: Schema, field: str, child: Schema, value: Any) -> bool:
+    is_written = field in schema.required or field in schema.writes
+    return value in ([], {}) and not is_written and not _says_something(child)
 
 
 def _says_something(schema: Schema) -> bool:

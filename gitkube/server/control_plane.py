@@ -65,7 +65,6 @@ from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
 from gitkube.server.switch import Switch
 from gitkube.server.token_file import read_token_file
-from gitkube.store.backup import force_new_cluster
 from gitkube.store.directory import lock_directory
 from gitkube.store.disk import SystemDisk
 from gitkube.store.fenced import FencedStore
@@ -212,6 +211,9 @@ class ControlPlane:
 
     async def _go_on_alone(self) -> None:
         """Make a cluster of one out of what is here, when the other members are lost for good."""
+        # A member's whole engine; in this process nothing else needs it.
+        from gitkube.store.backup import force_new_cluster
+
         settings = self._settings
         if not settings.store_dir.is_dir():
             raise StoreError(f"there is no store in {settings.data_dir} that could go on alone")

@@ -1,8 +1,9 @@
 """Watches over HTTP: one JSON document a line, for as long as the client listens.
 
-The headers leave at once, so that a client knows that the watch stands. Each event's bytes are made once by
-the cache and shared by all; tables and partial objects are made by the first who asks for them. That the
-version is too old, and what goes wrong later, is told as a last event of type ERROR with a Status, as
+The headers leave as soon as the watch stands, and not before: what a client writes after it has seen them
+reaches it as an event, never as part of the picture that the watch begins with. Each event's bytes are made
+once by the cache and shared by all; tables and partial objects are made by the first who asks for them. That
+the version is too old, and what goes wrong later, is told as a last event of type ERROR with a Status, as
 Kubernetes does; who may not watch, or asks for nonsense, gets an HTTP status.
 
 A client that does not read holds up nobody: what waits for it is bounded by the connection's buffer, and when
@@ -31,8 +32,6 @@ from gitkube.server.paths import Target
 
 MIN_TIMEOUT_S = 1800
 """A watch that asks for no timeout ends after one to two of these, so that clients spread over servers."""
-FIRST_ITEM_WAIT_S = 0.02
-"""How long a refusal may take to be an HTTP status; later it is an ERROR event."""
 MAX_FORMS = 8
 """Of one event that are kept for others, beside the whole object."""
 STALLED_AFTER_S = 30.0
@@ -56,9 +55,14 @@ class Watches:
         asked_s = queries.whole_number(request.query, "timeoutSeconds") or 0
         timeout_s = float(asked_s) if asked_s > 0 else MIN_TIMEOUT_S * (1 + self._rng.random())
         options = replace(queries.watch_options(request.query, target.name), timeout_s=timeout_s)
-        items = self._verbs.watch(context, target.kind, target.namespace, options)
         writer = _EventWriter(target.kind, form, request.query.get("includeObject", ""), self._shaper)
         with self._lifetime.long_request():
+            try:
+                items = await self._verbs.watch(context, target.kind, target.namespace, options)
+            except StatusError as error:
+                if not _is_told_as_event(error):
+                    raise
+                items = _refusing(error)
             return await self._stream(request, items, writer, timeout_s)
 
     async def _stream(
@@ -67,18 +71,12 @@ class Watches:
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )
-        # A refusal comes with the first step, at once. The step is a task, so that waiting for it a moment
-        # does not end the iterator when nothing has happened yet.
-        first = asyncio.ensure_future(_step(items))
         try:
-            await asyncio.wait([first], timeout=FIRST_ITEM_WAIT_S)
-            if first.done() and (error := first.exception()) is not None and not _is_told_as_event(error):
-                raise error
             response.enable_chunked_encoding()
             await response.prepare(request)
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._pump(response, items, first, writer)
+                    await self._pump(response, items, writer)
             except TimeoutError:
                 pass  # its time is over: a clean end, after which clients watch again
             except asyncio.CancelledError:
@@ -94,8 +92,6 @@ class Watches:
         except ConnectionError:
             pass  # the client went away, which is how most watches end
         finally:
-            first.cancel()
-            await asyncio.wait([first])
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
@@ -105,14 +101,9 @@ class Watches:
         self,
         response: web.StreamResponse,
         items: AsyncIterator[WatchItem],
-        first: asyncio.Future[WatchItem | None],
         writer: _EventWriter,
     ) -> None:
         try:
-            item = await first
-            if item is None:
-                return
-            await _write(response, writer.encode(item))
             async for item in items:
                 await _write(response, writer.encode(item))
         except StatusError as error:
@@ -133,12 +124,14 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
         raise  # the time of the whole watch is over
 
 
-def _is_told_as_event(error: BaseException) -> bool:
-    return isinstance(error, StatusError) and error.code in (410, 504)
+def _is_told_as_event(error: StatusError) -> bool:
+    return error.code in (410, 504)
 
 
-async def _step(items: AsyncIterator[WatchItem]) -> WatchItem | None:
-    return await anext(items, None)
+async def _refusing(error: StatusError) -> AsyncIterator[WatchItem]:
+    """A watch that tells nothing but why it is none."""
+    raise error
+    yield
 
 
 class _EventWriter:

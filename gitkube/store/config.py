@@ -3,7 +3,8 @@
 The file is the whole interface between the two: who the member is, where its data are, which of its doors are
 open and with which certificates. Certificates are named by path and not by content, so that `serve` may renew
 them under a running member. Invariants: a configuration that was read is complete and has been checked; what
-is written is for its owner's eyes only and is whole after a crash.
+is written is for its owner's eyes only and is whole after a crash. What the process says back when it ends is
+its exit code.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any
 
 from gitkube.files import replace_durably
 
+EXIT_REFUSED = 65
+"""How the process ends when starting it again would not help."""
+EXIT_FAILED = 70
 DEFAULT_QUOTA_BYTES = 2 << 30
 DEFAULT_KEEP_REVISIONS = 20_000
 DEFAULT_KEEP_HISTORY_S = 300.0

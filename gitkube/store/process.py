@@ -19,21 +19,17 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import structlog
 import uvloop
 
 from gitkube.clock import SystemClock
-from gitkube.store.config import ConfigError, MemberConfig
+from gitkube.logs import structlog
+from gitkube.store.config import EXIT_FAILED, EXIT_REFUSED, ConfigError, MemberConfig
 from gitkube.store.member import Member
 from gitkube.store.peer_tls import PeerTls
 from gitkube.store.protocol import CorruptError, IdentityError, StoreError, UnavailableError
 from gitkube.store.served import StoreServer
 from gitkube.store.settings import MemberSettings, PeerSettings
 
-log = structlog.get_logger()
-
-EXIT_REFUSED = 65
-EXIT_FAILED = 70
 GARBAGE_PERIOD_S = 30.0
 
 

@@ -22,12 +22,11 @@ import structlog
 from gitkube.clock import Clock
 from gitkube.store import results, rpc
 from gitkube.store.command import compare_to_list, operation_to_list
-from gitkube.store.config import MemberConfig
+from gitkube.store.config import EXIT_REFUSED, MemberConfig
 from gitkube.store.frames import FrameConnection
 from gitkube.store.membership import info_from_list
 from gitkube.store.mvcc import NOW
 from gitkube.store.origins import Origins
-from gitkube.store.process import EXIT_REFUSED
 from gitkube.store.protocol import (
     NO_LEASE,
     Compare,

@@ -171,10 +171,9 @@ TEXTS = st.text(max_size=6)
 FIELDS = st.fixed_dictionaries(
     {},
     optional={
-        # Not empty: an empty map is not stored, and two who apply one take it from each other once.
-        "data": st.dictionaries(st.sampled_from("abc"), TEXTS, min_size=1, max_size=3),
-        "labels": st.dictionaries(st.sampled_from("xy"), st.sampled_from(["1", "2"]), min_size=1),
-        "finalizers": st.lists(st.sampled_from(["a.org/f", "b.org/f"]), min_size=1, unique=True),
+        "data": st.dictionaries(st.sampled_from("abc"), TEXTS, max_size=3),
+        "labels": st.dictionaries(st.sampled_from("xy"), st.sampled_from(["1", "2"])),
+        "finalizers": st.lists(st.sampled_from(["a.org/f", "b.org/f"]), unique=True),
     },
 )
 WRITES = st.lists(

@@ -24,7 +24,7 @@ from gitkube.objects.types import Object
 
 if TYPE_CHECKING:
     from gitkube.api.cache import WatchCache
-    from gitkube.api.kind_cache import KindCache
+    from gitkube.api.kind_cache import KindCache, Position
     from gitkube.api.watch_events import CacheEvent, Item, Matcher
 
 _SPARE = 1000
@@ -65,13 +65,13 @@ class KindView:
         for key, stored in self._base.select(namespace, after):
             yield key, self._remembered(key, stored)
 
-    def position_after(self, revision: int) -> int:
+    def position_after(self, revision: int) -> Position:
         return self._base.position_after(revision)
 
     def follow(
-        self, cache: WatchCache, position: int, namespace: str, matches: Matcher | None, **options: Any
+        self, cache: WatchCache, start: Position, namespace: str, matches: Matcher | None, **options: Any
     ) -> AsyncIterator[Item]:
-        return self._base.follow(cache, position, namespace, matches, view=self, **options)
+        return self._base.follow(cache, start, namespace, matches, view=self, **options)
 
     def must_ask(self, stored: Object) -> bool:
         """Whether only a webhook knows how this version sees a stored object."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.objects.kinds import Kind
-from gitkube.objects.normalise import normalise
+from gitkube.objects.normalise import normalise, without_empties
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.patch.errors import ConflictError, FieldConflict, PatchError
 from gitkube.objects.patch.fieldset import (
@@ -147,6 +147,11 @@ def server_side_apply(
         if last is not None and last.fields:
             merged = _prune(merged, last.fields, managers, schema)
         changes = _compare(current, merged, schema)
+        if changes.added:
+            # What holds nothing is not stored where nothing was: who applies it adds nothing by it, and must
+            # not take it from whoever applies it, too, time and again.
+            stored = _compare(current, _without_empties(kind, merged, schema), schema)
+            changes = Comparison(stored.added, changes.modified, changes.removed)
     except ValueError as error:
         raise PatchError(f"the stored object cannot be applied to: {error}") from error
     conflicts = _conflicts(managers, identity, changes)
@@ -244,6 +249,17 @@ def _with_null_times(value: Any, schema: Schema | None) -> Any:
     for field in schema.times:
         result.setdefault(field, None)
     return result
+
+
+def _without_empties(kind: Kind, merged: Object, schema: Schema) -> Object:
+    """Without the empty maps and lists that are not stored. Custom resources keep those outside metadata."""
+    if kind.custom is None:
+        stored: Object = without_empties(schema, merged)
+        return stored
+    metadata = schema.child("metadata")
+    return (
+        merged if metadata is None else {**merged, "metadata": without_empties(metadata, merged["metadata"])}
+    )
 
 
 def _owned(fields: FieldSet) -> FieldSet:

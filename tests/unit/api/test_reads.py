@@ -18,7 +18,7 @@ from gitkube.api.requests import Context, ListOptions, WatchOptions
 from gitkube.api.settings import ApiSettings
 from gitkube.api.stored import StoredObject, decode, encode
 from gitkube.objects.kinds import CONFIG_MAP
-from gitkube.store.protocol import Revision
+from gitkube.store.protocol import RangeResult, Revision, Store
 from tests.support.real_api import real_api
 
 ADMIN = User("admin", ("system:masters",))
@@ -109,7 +109,7 @@ async def test_an_object_that_leaves_the_selection_is_deleted_for_the_watcher(
 ) -> None:
     await client.create(CONFIG_MAP, config("a", app="x"))
     options = WatchOptions(label_selector="app=x")
-    watch = api.verbs.watch(CONTEXT, CONFIG_MAP, "default", options)
+    watch = await api.verbs.watch(CONTEXT, CONFIG_MAP, "default", options)
     assert (await anext(watch)).type == "ADDED"
     moved = await client.patch(CONFIG_MAP, "a", "default", {"metadata": {"labels": {"app": "y"}}})
     item = await anext(watch)
@@ -122,7 +122,8 @@ async def test_an_object_that_leaves_the_selection_is_deleted_for_the_watcher(
 async def test_all_watchers_of_an_event_share_its_bytes(api: Api, client: LocalClient) -> None:
     version = str(api.cache.revision)
     watches = [
-        api.verbs.watch(CONTEXT, CONFIG_MAP, "", WatchOptions(resource_version=version)) for _ in range(3)
+        await api.verbs.watch(CONTEXT, CONFIG_MAP, "", WatchOptions(resource_version=version))
+        for _ in range(3)
     ]
     firsts = [asyncio.ensure_future(anext(watch)) for watch in watches]
     await client.create(CONFIG_MAP, config("a"))
@@ -156,3 +157,53 @@ def test_the_version_is_put_into_the_stored_bytes(value: bytes) -> None:
     assert stored["metadata"]["resourceVersion"] == "7"
     assert orjson.loads(stored.document) == stored
     assert orjson.loads(stored.metadata_document) == stored["metadata"]
+
+
+class AnswersLate:
+    """A store that answers how new it is only when the test lets it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.was_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def range(self, *args: Any, **options: Any) -> RangeResult:
+        if options.get("count_only"):
+            self.was_asked.set()
+            await self.may_answer.wait()
+        return await self._store.range(*args, **options)
+
+
+async def test_a_watch_stands_only_when_its_beginning_is_fixed(
+    api: Api, client: LocalClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.create(CONFIG_MAP, config("a"))
+    late = AnswersLate(api.store)
+    monkeypatch.setattr(api.cache, "_store", late)
+    opening = asyncio.ensure_future(api.verbs.watch(CONTEXT, CONFIG_MAP, "default", WatchOptions()))
+    await late.was_asked.wait()
+    assert not opening.done()
+    late.may_answer.set()
+    watch = await opening
+
+    # Nobody has taken anything from it yet, and still what is written now comes after its beginning.
+    await client.patch(CONFIG_MAP, "a", "default", {"data": {"x": "1"}})
+    await client.delete(CONFIG_MAP, "a", "default")
+
+    seen = [await anext(watch) for _ in range(3)]
+    assert [item.type for item in seen] == ["ADDED", "MODIFIED", "DELETED"]
+    assert "data" not in seen[0].object
+    await watch.aclose()
+
+
+async def test_a_watch_that_nobody_read_while_the_cache_was_read_anew_must_list_again(
+    api: Api, client: LocalClient
+) -> None:
+    await client.create(CONFIG_MAP, config("a"))
+    version = str(api.cache.revision)
+    watch = await api.verbs.watch(CONTEXT, CONFIG_MAP, "default", WatchOptions(resource_version=version))
+    api.cache.of(CONFIG_MAP).replace_all({}, api.cache.revision + 1)
+    with pytest.raises(StatusError) as told:
+        await anext(watch)
+    assert told.value.code == 410
+    await watch.aclose()

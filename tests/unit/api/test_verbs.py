@@ -16,7 +16,16 @@ from gitkube.api.local import LocalClient
 from gitkube.api.machinery import Api
 from gitkube.api.requests import Context, FieldValidation, WatchOptions
 from gitkube.api.settings import ApiSettings
-from gitkube.objects.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, NAMESPACE, POD, SECRET, SERVICE
+from gitkube.objects.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    EVENT,
+    NAMESPACE,
+    POD,
+    SECRET,
+    SERVICE,
+)
 from gitkube.store.protocol import NO_LEASE
 from tests.support.real_api import real_api, real_client
 
@@ -342,7 +351,7 @@ async def test_a_watch_can_begin_with_what_is_there(api: Api, client: LocalClien
     await client.create(CONFIG_MAP, config())
     options = WatchOptions(send_initial_events=True, bookmarks=True)
     seen = []
-    async for item in api.verbs.watch(Context(ADMIN), CONFIG_MAP, "default", options):
+    async for item in await api.verbs.watch(Context(ADMIN), CONFIG_MAP, "default", options):
         seen.append(item)
         if item.type == "BOOKMARK":
             break
@@ -356,7 +365,7 @@ async def test_all_watchers_share_the_bytes_of_an_event(api: Api, client: LocalC
     version = str(int(created["metadata"]["resourceVersion"]) - 1)
     seen = []
     for _ in range(2):
-        async for item in api.verbs.watch(
+        async for item in await api.verbs.watch(
             Context(ADMIN), CONFIG_MAP, "default", WatchOptions(resource_version=version)
         ):
             seen.append(item.encoded)
@@ -400,3 +409,15 @@ async def test_a_service_gives_up_what_only_its_former_type_has(client: LocalCli
     changed = (await client.update(SERVICE, {**made, "spec": spec}))["spec"]
     assert "externalTrafficPolicy" not in changed and "clusterIP" not in changed
     assert "nodePort" not in changed["ports"][0]
+
+
+@pytest.mark.parametrize("given", [{}, {"endpoints": []}, {"endpoints": None}])
+async def test_a_slice_without_endpoints_says_so(client: LocalClient, given: dict[str, Any]) -> None:
+    metadata = {"name": "web-1", "namespace": "default"}
+    slice_ = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata} | {
+        "addressType": "IPv4",
+        **given,
+    }
+    created = await client.apply(ENDPOINT_SLICE, slice_, field_manager="m")
+    assert created["endpoints"] == []
+    assert await client.apply(ENDPOINT_SLICE, slice_, field_manager="m") == created

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitkube.objects.kinds import CONFIG_MAP, DEPLOYMENT, Kind
+from gitkube.objects.normalise import normalise
 from gitkube.objects.patch import fieldset
 from gitkube.objects.patch.apply import server_side_apply, track_update
 from gitkube.objects.patch.errors import ConflictError, PatchError
@@ -17,6 +18,7 @@ from gitkube.objects.patch.managers import MAX_UPDATE_ENTRIES, read_managers
 from gitkube.objects.schema import schema_of
 
 NOW = "2026-01-31T09:30:00Z"
+LATER = "2026-01-31T09:30:05Z"
 
 
 def config(**data: str) -> dict[str, Any]:
@@ -199,3 +201,48 @@ def test_comparing_finds_exactly_what_differs(before: Any, after: Any) -> None:
     assert paths(changes.modified) == {
         (*leaf, f"f:{key}") for key in before.keys() & after.keys() if before[key] != after[key]
     }
+
+
+EMPTY_OR_NOT = st.fixed_dictionaries(
+    {},
+    optional={
+        "data": st.dictionaries(st.sampled_from("ab"), st.sampled_from(["1", "2"]), max_size=2),
+        "labels": st.dictionaries(st.sampled_from("xy"), st.just("1"), max_size=2),
+        "finalizers": st.lists(st.sampled_from(["a.org/f", "b.org/f"]), unique=True),
+    },
+)
+
+
+def config_of(fields: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": "a"} | {key: fields[key] for key in ("labels", "finalizers") if key in fields}
+    rest = {"data": fields["data"]} if "data" in fields else {}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **rest}
+
+
+def stored_after(live: Any, obj: Any, manager: str, now: str) -> dict[str, Any]:
+    """As the API: what holds nothing is not stored."""
+    result = server_side_apply(
+        live, obj, schema_of(CONFIG_MAP), kind=CONFIG_MAP, manager=manager, now=now, force=True
+    )
+    return normalise(CONFIG_MAP, result)
+
+
+@given(
+    applies=st.lists(st.tuples(st.sampled_from("mno"), EMPTY_OR_NOT), max_size=5),
+    last=EMPTY_OR_NOT,
+)
+def test_who_applies_the_same_later_changes_nothing_empty_maps_or_not(
+    applies: list[tuple[str, dict[str, Any]]], last: dict[str, Any]
+) -> None:
+    live = None
+    for manager, fields in [*applies, ("m", last)]:
+        live = stored_after(live, config_of(fields), manager, NOW)
+    assert stored_after(live, config_of(last), "m", LATER) == live
+
+
+def test_two_who_apply_an_empty_map_do_not_take_it_from_each_other() -> None:
+    empty = config_of({"labels": {}})
+    live = stored_after(None, empty, "alice", NOW)
+    live = stored_after(live, empty, "bob", LATER)
+    assert owners(live) == {"alice/Apply": [".metadata.labels"], "bob/Apply": [".metadata.labels"]}
+    assert stored_after(live, empty, "alice", LATER) == live
