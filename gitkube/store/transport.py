@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ BACKOFF_S = (0.05, 1.0)
 """Pause before dialling again, first and largest; a quarter of it at random."""
 MAX_UNSENT_BYTES = 32 * 1024 * 1024
 """Written to a peer's connection and not taken yet; more is dropped, as if the network had lost it."""
+UNACKNOWLEDGED_TIMEOUT_S = 5.0
+"""A machine that is switched off says no farewell: after so long without a sign of it the connection ends, so
+that whoever waits for a quorum is told whom to start (TCP_USER_TIMEOUT, RFC 5482)."""
 PIECE_BYTES = 256 * 1024
 STATE_TIMEOUT_S = 60.0
 """Without a sign of progress on the connection of a state."""
@@ -264,6 +268,7 @@ class Transport:
                 ssl=self._tls.client_context(), server_hostname="",
             )  # fmt: skip
             try:
+                _end_when_silent(frames)
                 check_peer(frames.extra("peercert"))
                 identity = self._identity
                 frames.write(
@@ -314,6 +319,7 @@ class Transport:
             with contextlib.suppress(IdentityError):  # the old certificate stays; dialling says what is wrong
                 self._tls.refresh(self._server_context)
         try:
+            _end_when_silent(frames)
             check_peer(frames.extra("peercert"))
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 purpose = await self._welcome(frames)
@@ -410,6 +416,12 @@ class Transport:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _end_when_silent(frames: FrameConnection) -> None:
+    connected: socket.socket = frames.extra("socket")
+    timeout_ms = int(UNACKNOWLEDGED_TIMEOUT_S * 1000)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
 
 async def read_frame(frames: FrameConnection) -> list[Any] | None:

@@ -170,7 +170,9 @@ def test_a_leader_that_is_cut_off_stops_acting_and_comes_back_as_a_follower(site
     try:
         until(lambda: any(map(site.leads, site.others(leader))), what="another one leads")
         commit = settings(site, "cut-off", "1")
-        assert "healthy" in site.push(remote=witness)
+        until(
+            lambda: "healthy" in site.push(remote=witness), what="the push is taken, once it leads or follows"
+        )
         until(lambda: site.log(leader).count("leadership_lost") > losses, what="the one cut off stops")
         assert not site.leads(leader)
     finally:

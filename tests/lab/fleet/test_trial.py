@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gitkube.fleet import dialer as dialer_module
+from gitkube.fleet import ssh
 from gitkube.fleet.agent_package import AgentPackage
 from gitkube.fleet.dialer import SshDialer
 from gitkube.fleet.errors import LinkLost, PrepareError
@@ -79,8 +79,8 @@ async def test_a_new_agent_that_greets_over_a_new_connection_stays(
         connections.append(await real(*arguments))
         return connections[-1]
 
-    real = dialer_module.connect
-    monkeypatch.setattr(dialer_module, "connect", counted)
+    real = ssh.connect
+    monkeypatch.setattr(ssh, "connect", counted)
     await dial(either, OLD)
     assert len(connections) == 1, "there is nothing to go back to from the first agent"
     with capture_logs() as logs:
