@@ -24,6 +24,7 @@ from gitkube.control.slices import (
     Port,
     SlicePlan,
     carry_out,
+    on_slices,
     plan_slices,
     service_key,
 )
@@ -54,7 +55,7 @@ class EndpointSliceMirroringController(Controller):
         self._slices.add_index(BY_SERVICE, service_key)
         self._services.add_handler(self.enqueue_changed)
         self._endpoints.add_handler(self.enqueue_changed)
-        self._slices.add_handler(self._on_slice)
+        self._slices.add_handler(on_slices(self.queue, _is_managed))
 
     async def reconcile(self, key: str) -> float | None:
         """One look at the Endpoints of one name."""
@@ -75,12 +76,6 @@ class EndpointSliceMirroringController(Controller):
             plan = plan_slices(belonging_of(endpoints), present, mirrored(endpoints))
         await carry_out(self.client, plan)
         return None
-
-    def _on_slice(self, before: Object | None, after: Object | None) -> None:
-        for slice_ in (before, after):
-            if slice_ is not None and _is_managed(slice_):
-                for key in service_key(slice_):
-                    self.queue.add(key)
 
 
 def mirrored(endpoints: Object) -> dict[Group, list[Object]]:

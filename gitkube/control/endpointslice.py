@@ -25,6 +25,7 @@ from gitkube.control.slices import (
     Port,
     SlicePlan,
     carry_out,
+    on_slices,
     plan_slices,
     service_key,
 )
@@ -49,7 +50,7 @@ class EndpointSliceController(Controller):
         self._slices.add_index(BY_SERVICE, service_key)
         self._services.add_handler(self.enqueue_changed)
         self._pods.add_handler(self._on_pod)
-        self._slices.add_handler(self._on_slice)
+        self._slices.add_handler(on_slices(self.queue, _is_managed))
 
     async def reconcile(self, key: str) -> float | None:
         """One look at one Service."""
@@ -69,12 +70,6 @@ class EndpointSliceController(Controller):
     def _on_pod(self, before: Object | None, after: Object | None) -> None:
         for service in services_touched(self._services, before, after):
             self.enqueue(service)
-
-    def _on_slice(self, before: Object | None, after: Object | None) -> None:
-        for slice_ in (before, after):
-            if slice_ is not None and _is_managed(slice_):
-                for key in service_key(slice_):
-                    self.queue.add(key)
 
 
 def matching_pods(copies: Informer, service: Object) -> list[Object]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError, is_not_found
+from gitkube.api.workqueue import WorkQueue
 from gitkube.objects import meta
 from gitkube.objects.kinds import ENDPOINT_SLICE
 from gitkube.objects.types import Object
@@ -199,3 +200,17 @@ def service_key(slice_: Object) -> list[str]:
     """For an index: the key of the Service that a slice belongs to."""
     name = meta.labels(slice_).get(SERVICE_NAME)
     return [meta.key_of(meta.namespace(slice_), name)] if name else []
+
+
+def on_slices(
+    queue: WorkQueue[str], is_managed: Callable[[Object], bool]
+) -> Callable[[Object | None, Object | None], None]:
+    """A handler that asks for a look at the Service of each slice that changed and is the asker's."""
+
+    def changed(before: Object | None, after: Object | None) -> None:
+        for slice_ in (before, after):
+            if slice_ is not None and is_managed(slice_):
+                for key in service_key(slice_):
+                    queue.add(key)
+
+    return changed

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gitkube.objects.cel.errors import CelEvaluationError, no_such_overload
-from gitkube.objects.cel.making import Code, Frame
+from gitkube.objects.cel.making import Code, Frame, Run
 from gitkube.objects.cel.values import NONE, Optional
+
+
+def decided(runs: Iterable[Run], frame: Frame, decisive: bool) -> bool:
+    """The decisive value if one of these gives it, else the other.
+
+    An error counts only when nothing decides.
+    """
+    failure: CelEvaluationError | None = None
+    for run in runs:
+        try:
+            value = run(frame)
+        except CelEvaluationError as error:
+            failure = failure or error
+            continue
+        if value is decisive:
+            return bool(value)
+        if not isinstance(value, bool):
+            failure = failure or no_such_overload()
+    if failure is not None:
+        raise failure
+    return not decisive
 
 
 def logical(codes: Sequence[Code], decisive: bool) -> Code:
@@ -18,20 +39,7 @@ def logical(codes: Sequence[Code], decisive: bool) -> Code:
     runs = [code.run for code in codes]
 
     def decide(frame: Frame) -> bool:
-        failure: CelEvaluationError | None = None
-        for run in runs:
-            try:
-                value = run(frame)
-            except CelEvaluationError as error:
-                failure = failure or error
-                continue
-            if value is decisive:
-                return bool(value)
-            if not isinstance(value, bool):
-                failure = failure or no_such_overload()
-        if failure is not None:
-            raise failure
-        return not decisive
+        return decided(runs, frame, decisive)
 
     return Code(decide, sum(code.cost for code in codes), "bool")
 

@@ -10,32 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from gitkube.objects.cel.errors import CelEvaluationError, no_such_key, no_such_overload
+from gitkube.objects.cel.syntax import RESERVED
 from gitkube.objects.cel.values import NONE, HostObject, Optional, is_number
 
 _SIGNS = {"__underscores__": "__", "__dot__": ".", "__dash__": "-", "__slash__": "/"}
-_KEYWORDS = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "void",
-    ]
-)
+_KEYWORDS = RESERVED - {"var", "while"} | {"true", "false", "null", "in"}
+"""Field names that are escaped, as in Kubernetes."""
 
 
 def unescaped(name: str) -> str:

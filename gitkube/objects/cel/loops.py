@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from gitkube.objects.cel.control import decided
 from gitkube.objects.cel.errors import CelEvaluationError, no_such_overload
+from gitkube.objects.cel.making import Frame, Run
 from gitkube.objects.cel.syntax import LoopKind
-
-Frame = list[Any]
-Run = Callable[[Frame], Any]
 
 
 def _turns(frame: Frame, over: Any, slots: list[int], turn_cost: int) -> Iterable[Any]:
@@ -48,20 +47,8 @@ def _quantifier(decisive: bool) -> Callable[[Run, list[int], Run, Run | None, in
 
     def make(over: Run, slots: list[int], body: Run, condition: Run | None, turn_cost: int) -> Run:
         def quantify(frame: Frame) -> bool:
-            failure: CelEvaluationError | None = None
-            for _ in _turns(frame, over(frame), slots, turn_cost):
-                try:
-                    value = body(frame)
-                except CelEvaluationError as error:
-                    failure = failure or error
-                    continue
-                if value is decisive:
-                    return bool(value)
-                if not isinstance(value, bool):
-                    failure = failure or no_such_overload()
-            if failure is not None:
-                raise failure
-            return not decisive
+            turns = _turns(frame, over(frame), slots, turn_cost)
+            return decided((body for _ in turns), frame, decisive)
 
         return quantify
 

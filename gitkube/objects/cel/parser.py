@@ -10,6 +10,7 @@ from gitkube.objects.cel.errors import CelSyntaxError
 from gitkube.objects.cel.lexer import Token, tokenize
 from gitkube.objects.cel.macros import expand_call, expand_method
 from gitkube.objects.cel.syntax import (
+    RESERVED,
     All,
     Any_,
     Call,
@@ -32,27 +33,6 @@ MAX_CHAIN = 100
 _EXPECTED = (
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, "
     "IDENTIFIER}"
-)
-_RESERVED = frozenset(
-    [
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
 )
 _RELATIONS = frozenset(("<", "<=", ">", ">=", "==", "!=", "in"))
 
@@ -211,7 +191,7 @@ class _Parser:
         if name.kind != "name":
             raise self._unexpected(_EXPECTED if leading is None else "IDENTIFIER")
         self._take()
-        if name.text in _RESERVED:
+        if name.text in RESERVED:
             raise CelSyntaxError(f"reserved identifier: {name.text}", self._source, name.at)
         if (opening := self._accept("(")) is None:
             return Name(name.at, name.text)

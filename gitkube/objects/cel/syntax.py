@@ -7,6 +7,29 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+RESERVED = frozenset(
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
+)
+"""Words that are no names in an expression."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
