@@ -120,10 +120,7 @@ class Decisions:
         write = await self._put(kind, namespace, obj, None)
         if kind.custom is not None:
             write.compares.append(check_definition_lives(kind, self._cache))
-        write.compares += request.compares
-        write.operations += request.operations
-        write.charge = charge_for(request, self._clock.now())
-        return write
+        return self._charged(write, request)
 
     async def update(
         self,
@@ -184,10 +181,7 @@ class Decisions:
             write.operations += gone.operations
             return write
         write = await self._put(kind, namespace, obj, old)
-        write.compares += request.compares
-        write.operations += request.operations
-        write.charge = charge_for(request, self._clock.now())
-        return write
+        return self._charged(write, request)
 
     async def delete(
         self,
@@ -233,6 +227,13 @@ class Decisions:
         objects = self._cache.of(kind)
         stored = await objects.to_stored(obj) if isinstance(objects, KindView) else None
         return put(kind, namespace, obj, old, stored)
+
+    def _charged(self, write: Write, request: AdmissionRequest) -> Write:
+        """The write with what the rules of admission have added, and what it costs the namespace's quotas."""
+        write.compares += request.compares
+        write.operations += request.operations
+        write.charge = charge_for(request, self._clock.now())
+        return write
 
     def _is_stale(self, kind: Kind, namespace: str, name: str) -> bool:
         objects = self._cache.of(kind)

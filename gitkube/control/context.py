@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import abc
 import random
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from gitkube.api.client import Client
+from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.api.events import EventRecorder
 from gitkube.api.informer import Informer
 from gitkube.api.workqueue import WorkQueue, run_workers
@@ -85,3 +87,20 @@ def controller_key(namespace: str, uid: str) -> str:
 def _controller_key(obj: Object) -> list[str]:
     controller = meta.controller_of(obj)
     return [controller_key(meta.namespace(obj), str(controller["uid"]) if controller is not None else "")]
+
+
+async def unless_changed(write: Awaitable[object], retry_s: float) -> float | None:
+    """Do a write that is refused when somebody else has written meanwhile.
+
+    Returns:
+        After how long to look again: `retry_s` when it was refused for that; None when it is done, or the
+        object is gone and needs nothing.
+    """
+    try:
+        await write
+    except StatusError as error:
+        if is_conflict(error):
+            return retry_s
+        if not is_not_found(error):
+            raise
+    return None

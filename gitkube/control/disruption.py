@@ -16,8 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitkube.api.errors import StatusError, is_conflict, is_not_found
-from gitkube.control.context import Context, Controller
+from gitkube.control.context import Context, Controller, unless_changed
 from gitkube.objects import meta, pods
 from gitkube.objects.budgets import with_allowance, with_condition
 from gitkube.objects.kinds import (
@@ -136,14 +135,8 @@ class DisruptionController(Controller):
     async def _write(self, budget: Object, wanted: Object) -> float | None:
         if wanted.get("status") == budget.get("status"):
             return None
-        try:
-            await self.client.update(POD_DISRUPTION_BUDGET, wanted, subresource="status")
-        except StatusError as error:
-            if is_conflict(error):
-                return CONFLICT_RETRY_S
-            if not is_not_found(error):
-                raise
-        return None
+        write = self.client.update(POD_DISRUPTION_BUDGET, wanted, subresource="status")
+        return await unless_changed(write, CONFLICT_RETRY_S)
 
     def _on_pod(self, before: Object | None, after: Object | None) -> None:
         if before is not None and after is not None and not _matters(before, after):

@@ -14,9 +14,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from gitkube.api.errors import StatusError, is_conflict, is_not_found
+from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.informer import Informer
-from gitkube.control.context import Context, Controller
+from gitkube.control.context import Context, Controller, unless_changed
 from gitkube.control.custom_informers import CustomInformers
 from gitkube.objects import meta, pods, quota
 from gitkube.objects.kinds import BUILT_IN, EVENT, PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, SERVICE, Kind
@@ -72,14 +72,8 @@ class ResourceQuotaController(Controller):
         wanted = new_status(current, await self._count(current))
         if wanted == current.get("status"):
             return RESYNC_S
-        try:
-            await self.client.update(RESOURCE_QUOTA, {**current, "status": wanted}, subresource="status")
-        except StatusError as error:
-            if is_conflict(error):
-                return CONFLICT_RETRY_S
-            if not is_not_found(error):
-                raise
-        return RESYNC_S
+        write = self.client.update(RESOURCE_QUOTA, {**current, "status": wanted}, subresource="status")
+        return await unless_changed(write, CONFLICT_RETRY_S) or RESYNC_S
 
     async def _count(self, current: Object) -> Resources:
         hard = (current.get("spec") or {}).get("hard") or {}

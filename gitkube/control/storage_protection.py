@@ -12,8 +12,7 @@ import abc
 from collections.abc import Iterable
 
 from gitkube.api.admission.storage_protection import FINALIZERS
-from gitkube.api.errors import StatusError, is_conflict, is_not_found
-from gitkube.control.context import Context, Controller
+from gitkube.control.context import Context, Controller, unless_changed
 from gitkube.objects import meta, pods
 from gitkube.objects.kinds import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, Kind
 from gitkube.objects.types import Object
@@ -56,14 +55,8 @@ class _Protection(Controller):
             "resourceVersion": meta.resource_version(obj),
             "finalizers": finalizers or None,
         }
-        try:
-            await self.client.patch(self.kind, meta.name(obj), meta.namespace(obj), {"metadata": metadata})
-        except StatusError as error:
-            if is_conflict(error):
-                return CONFLICT_RETRY_S
-            if not is_not_found(error):
-                raise
-        return None
+        write = self.client.patch(self.kind, meta.name(obj), meta.namespace(obj), {"metadata": metadata})
+        return await unless_changed(write, CONFLICT_RETRY_S)
 
 
 class ClaimProtectionController(_Protection):

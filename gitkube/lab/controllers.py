@@ -8,8 +8,6 @@ that was interrupted is repeated.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,7 +23,6 @@ from gitkube.lab.layout import API_PORT, ControllerLayout
 EVICTION_AFTER_S = 10
 """Kubernetes' 300 s would be a long wait for somebody who just pulled a plug to see what happens."""
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
 _POLL_S = 0.1
 
 
@@ -132,21 +129,11 @@ class LabController:
         Returns:
             Whether it ran.
         """
-        pid = self.pid
-        if pid is not None:
-            os.killpg(pid, signal.SIGKILL)  # its session: the member and the renderer, too
-        processes.kill(self._pid_file)
-        return pid is not None
+        return processes.kill_session(self._pid_file)
 
     def stop(self) -> None:
         """End it in good order, or at once when that takes too long."""
-        pid = self.pid
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while self.pid is not None and time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-        self.kill()
+        processes.stop_session(self._pid_file)
 
 
 def gitkube(*words: str) -> list[str]:

@@ -12,9 +12,7 @@ a JSON object from a host's name to "off" or "cut".
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -26,7 +24,7 @@ from pathlib import Path
 
 from gitkube.files import replace_durably
 from gitkube.lab import processes
-from gitkube.lab.controllers import READY_TIMEOUT_S, STOP_TIMEOUT_S, answers, gitkube, tail
+from gitkube.lab.controllers import READY_TIMEOUT_S, answers, gitkube, tail
 from gitkube.lab.errors import LabError
 from gitkube.lab.status import ControllerStatus, HostStatus, LabStatus
 
@@ -105,7 +103,7 @@ class HollowLab:
             )
             if self.pid is not None and record != before:
                 self._say("other hosts are asked for: starting anew")
-                self._stop()
+                processes.stop_session(self._pid_file)
             replace_durably(self.directory / STATE, json.dumps(asdict(record)).encode(), 0o644)
             self._set_faults({})
             if self.pid is None:
@@ -121,7 +119,7 @@ class HollowLab:
         if not self.is_in(self.directory):
             return False
         with self._locked(create=False):
-            self._stop()
+            processes.stop_session(self._pid_file)
             self._say("control side stopped")
             for name in ("data", "repo.git"):
                 shutil.rmtree(self.directory / name, ignore_errors=True)
@@ -152,7 +150,7 @@ class HollowLab:
     def kill(self, host: str) -> None:
         """Power cut: its containers end; what had ended before stays so. `control` is the control side."""
         if host == _SERVE:
-            self._kill()
+            processes.kill_session(self._pid_file)
         else:
             self._set_fault(host, "off")
 
@@ -215,21 +213,6 @@ class HollowLab:
                 )
             time.sleep(_POLL_S)
         self._say(f"control side ready: https://127.0.0.1:{record.port}")
-
-    def _stop(self) -> None:
-        pid = self.pid
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while self.pid is not None and time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-        self._kill()
-
-    def _kill(self) -> None:
-        pid = self.pid
-        if pid is not None:
-            os.killpg(pid, signal.SIGKILL)  # its session: the store's member and the renderer, too
-        processes.kill(self._pid_file)
 
     # ------------------------------------------------------------ files
 

