@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -34,7 +33,6 @@ PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE = PROJECT / "sample-repo"
 IMAGES = ("busybox:1", "redis:7", "guestbook-web:1", "guestbook-web:2")
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
 LISTEN = "127.0.0.1:6443"
 GUESTBOOK_PORT = 30080
 T = TypeVar("T")
@@ -191,14 +189,7 @@ class Demo:
         """End what runs, and remove all that was made, the clone included."""
         if not self.directory.exists():
             return "there was nothing"
-        pid_file = self.directory / "serve.pid"
-        pid = processes.running_pid(pid_file)
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while processes.running_pid(pid_file) is not None and time.monotonic() < deadline:
-                time.sleep(0.05)
-            processes.kill(pid_file)
+        processes.stop_session(self.directory / "serve.pid")
         self.lab.down()
         shutil.rmtree(self.directory, ignore_errors=False) if self.directory.exists() else None
         return "lab, control plane and files are gone"
