@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from gitkube.objects.types import Object
+
 MASTERS_GROUP = "system:masters"
 AUTHENTICATED_GROUP = "system:authenticated"
 UNAUTHENTICATED_GROUP = "system:unauthenticated"
@@ -26,6 +28,16 @@ class User:
 
 ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED_GROUP,))
 """Who sends a request without credentials."""
+
+
+def user_info(user: User) -> Object:
+    """The identity as `UserInfo` of authentication.k8s.io/v1."""
+    return {
+        "username": user.name,
+        **({"uid": user.uid} if user.uid else {}),
+        **({"groups": list(user.groups)} if user.groups else {}),
+        **({"extra": {key: list(values) for key, values in user.extra}} if user.extra else {}),
+    }
 
 
 def system_user(component: str) -> User:

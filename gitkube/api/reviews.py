@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.api import errors
-from gitkube.api.authorization import Attributes, Authorizer, User
+from gitkube.api.authorization import Attributes, Authorizer, User, user_info
 from gitkube.api.token_requests import answer_review
 from gitkube.api.tokens import Tokens
 from gitkube.objects.kinds import (
@@ -48,7 +48,7 @@ def review(
     metadata = {"creationTimestamp": None, **(obj.get("metadata") or {})}
     answered: Object = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
     if kind is SELF_SUBJECT_REVIEW:
-        return {**answered, "status": {"userInfo": _user_info(asker)}}
+        return {**answered, "status": {"userInfo": user_info(asker)}}
     spec = obj.get("spec") or {}
     if kind is TOKEN_REVIEW:
         return {**answered, "spec": spec, "status": answer_review(tokens, obj)}
@@ -72,17 +72,6 @@ def _rules(authorizer: Authorizer, asker: User, namespace: str) -> dict[str, Any
         "nonResourceRules": list(rules.paths),
         "incomplete": False,
     }
-
-
-def _user_info(user: User) -> dict[str, Any]:
-    info: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra}
-    return info
 
 
 def _user_of(kind: Kind, spec: Object) -> User:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.api import errors
+from gitkube.api.authorization import user_info
 from gitkube.api.cache import WatchCache
 from gitkube.api.tokens import API_AUDIENCES, BOUND_KINDS, TokenError, Tokens
 from gitkube.clock import rfc3339
@@ -109,12 +110,7 @@ def answer_review(tokens: Tokens, review: Object) -> dict[str, Any]:
     except TokenError as error:
         return {"user": {}, "error": str(error)}
     user = identity.user
-    shown: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        shown["uid"] = user.uid
-    shown["groups"] = list(user.groups)
-    if user.extra:
-        shown["extra"] = {key: list(values) for key, values in user.extra}
+    shown = {**user_info(user), "groups": list(user.groups)}
     return {"authenticated": True, "user": shown, "audiences": list(identity.audiences)}
 
 

@@ -17,6 +17,7 @@ import orjson
 
 from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.admission.versions import shown_as
+from gitkube.api.authorization import user_info
 from gitkube.api.errors import StatusError
 from gitkube.api.requests import FieldValidation
 from gitkube.objects.kinds import Kind
@@ -68,7 +69,7 @@ def question(request: AdmissionRequest, matched: Kind, *, uid: str, version: str
 
 def attributes(request: AdmissionRequest, matched: Kind) -> Object:
     """The `request` of a review but for its uid, which is also the variable `request` of expressions."""
-    asked, context, user = request.asked, request.context, request.context.user
+    asked, context = request.asked, request.context
     has_name = request.name and not request.is_collection
     described: Object = {
         "kind": _kind(request, matched),
@@ -76,12 +77,7 @@ def attributes(request: AdmissionRequest, matched: Kind) -> Object:
         "requestKind": _kind(request, asked),
         "requestResource": _resource(asked),
         "operation": request.verb.value,
-        "userInfo": {
-            "username": user.name,
-            **({"uid": user.uid} if user.uid else {}),
-            **({"groups": list(user.groups)} if user.groups else {}),
-            **({"extra": {key: list(values) for key, values in user.extra}} if user.extra else {}),
-        },
+        "userInfo": user_info(context.user),
         "object": shown(request, request.new, matched),
         "oldObject": shown(request, request.before, matched),
         "dryRun": context.dry_run,

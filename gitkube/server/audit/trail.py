@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from gitkube.api.authorization import Attributes, Decision, User
+from gitkube.api.authorization import Attributes, Decision, User, user_info
 from gitkube.api.errors import StatusError
 from gitkube.clock import Clock, rfc3339_micro
 from gitkube.server.attributes import attributes_of
@@ -212,14 +212,7 @@ class Trail:
 
 
 def _user(user: User) -> dict[str, Any]:
-    found: dict[str, Any] = {"username": user.name} if user.name else {}
-    if user.uid:
-        found["uid"] = user.uid
-    if user.groups:
-        found["groups"] = list(user.groups)
-    if user.extra:
-        found["extra"] = {key: list(values) for key, values in user.extra}
-    return found
+    return {key: value for key, value in user_info(user).items() if value}
 
 
 def _reference(asked: Attributes, document: Any) -> dict[str, str]:
