@@ -78,10 +78,6 @@ def _is_charged(request: AdmissionRequest) -> bool:
     return request.kind in _CHANGING and not request.subresource
 
 
-def _has_quota(cache: WatchCache, namespace: str) -> bool:
-    return next(cache.of(RESOURCE_QUOTA).select(namespace), None) is not None
-
-
 @dataclass(frozen=True, slots=True)
 class _Turn:
     cache: WatchCache

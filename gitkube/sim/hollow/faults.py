@@ -7,14 +7,13 @@ asking once. It is looked at twice a second. A file that is not understood chang
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from gitkube.clock import Clock
-from gitkube.files import replace_durably
 
 ON, OFF, CUT = "on", "off", "cut"
 LOOK_INTERVAL_S = 0.5
@@ -44,11 +43,6 @@ def read_faults(path: Path) -> dict[str, str]:
     if not isinstance(found, dict) or any(state not in (ON, OFF, CUT) for state in found.values()):
         raise ValueError(f'{path} must be a map of hosts to "on", "off" or "cut"')
     return {str(name): state for name, state in found.items() if state != ON}
-
-
-def write_faults(path: Path, faults: Mapping[str, str]) -> None:
-    """Ask for these faults and no others."""
-    replace_durably(path, json.dumps(dict(sorted(faults.items())), indent=2).encode() + b"\n", 0o644)
 
 
 async def follow_faults(path: Path, hosts: Iterable[Faulty], *, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from gitkube import wire
+from gitkube.files import replace_durably
 from gitkube.fleet.hosts import Host
 from gitkube.fleet.link import HostLink, LinkState
 from gitkube.fleet.settings import FleetSettings
@@ -18,7 +20,6 @@ from gitkube.sim.hollow import HollowHosts, HollowSettings
 from gitkube.sim.hollow.addresses import AddressPool
 from gitkube.sim.hollow.ended import EndedPods
 from gitkube.sim.hollow.fate import container_fate, pod_fate
-from gitkube.sim.hollow.faults import write_faults
 from gitkube.sim.hollow.pod import HollowPod
 from tests.support.fake_clock import FakeClock, settle
 
@@ -345,6 +346,10 @@ def test_the_memory_of_what_has_ended_does_not_grow_for_ever(tmp_path: Path) -> 
     assert (again.get("99"), again.get("1")) == ({"phase": "Succeeded"}, None)
 
 
+def ask_for_faults(path: Path, faults: dict[str, str]) -> None:
+    replace_durably(path, json.dumps(faults).encode(), 0o644)
+
+
 async def test_faults_are_asked_for_by_a_file_that_may_be_wrong(tmp_path: Path) -> None:
     file, clock = tmp_path / "faults.json", FakeClock()
     hosts = HollowHosts(2, settings=SETTINGS, clock=clock, faults=file)
@@ -355,11 +360,11 @@ async def test_faults_are_asked_for_by_a_file_that_may_be_wrong(tmp_path: Path) 
         return [host.state for host in hosts.hosts.values()]
 
     assert await states() == ["on", "on"]
-    write_faults(file, {"hollow-2": "cut"})
+    ask_for_faults(file, {"hollow-2": "cut"})
     assert await states() == ["on", "cut"]
     file.write_text('{"hollow-2": "burning"}')
     assert await states() == ["on", "cut"]
-    write_faults(file, {"hollow-1": "off"})
+    ask_for_faults(file, {"hollow-1": "off"})
     assert await states() == ["off", "on"]
     file.unlink()
     assert await states() == ["on", "on"]
