@@ -144,7 +144,7 @@ def server_side_apply(
         identity = manager_id(manager, APPLY, kind.api_version, subresource)
         last = managers.get(identity)
         managers[identity] = Entry(claimed, kind.api_version, now)
-        if last is not None and last.fields:
+        if last is not None and difference(last.fields, claimed):
             merged = _prune(merged, last.fields, managers, schema)
         changes = _compare(current, merged, schema)
         if changes.added:
@@ -173,7 +173,7 @@ def server_side_apply(
 
 
 def _prune(merged: Object, last: FieldSet, managers: Managers, schema: Schema) -> Object:
-    """Without what the manager claimed last time and nobody owns now.
+    """Without what the manager claimed last time and nobody owns now: of what it claims again, nothing goes.
 
     A named field counts as owned when something below it is; so a struct stays as long as a part of it does.
     """
@@ -196,6 +196,8 @@ def _prune(merged: Object, last: FieldSet, managers: Managers, schema: Schema) -
 def _conflicts(managers: Managers, identity: ManagerId, changes: Comparison) -> list[FieldConflict]:
     changed = union(changes.modified, changes.added)
     found: list[FieldConflict] = []
+    if not changed:
+        return found
     for other in sorted(managers, key=str):
         if other == identity:
             continue
