@@ -268,6 +268,9 @@ def all_fields_of(value: Any, schema: Schema | None) -> Node:
     below: FieldSet = {}
     if isinstance(value, dict):
         for key, item in value.items():
+            if not isinstance(item, (dict, list)):
+                below[f"f:{key}"] = _LEAF
+                continue
             below[f"f:{key}"] = all_fields_of(item, schema.child(key) if schema is not None else None)
     elif schema is not None:
         for item in value:
