@@ -1,13 +1,16 @@
 """Which names, keys and values are allowed, and the sentences that say why not.
 
 The sentences are Kubernetes' own, word by word, because people search for them. Every function returns a list
-of complaints, empty when the value is fine, so that a caller can add the field they belong to.
+of complaints, empty when the value is fine, so that a caller can add the field they belong to. Namespaces,
+labels and keys are the same few words in thousands of objects; those that were right once are known.
 Source: k8s.io/apimachinery/pkg/util/validation.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import wraps
 
 LABEL_MAX = 63
 SUBDOMAIN_MAX = 253
@@ -28,7 +31,33 @@ _env_name_re = re.compile(_ENV_NAME)
 _config_key_re = re.compile(_CONFIG_KEY)
 _port_name_re = re.compile(r"[-a-z0-9]+")
 
+MAX_KNOWN = 10_000
+"""Words that are known to be right, for each rule."""
+MAX_KNOWN_CHARACTERS = 63
+"""Of such a word: a client may send long ones, which are not worth the memory."""
 
+_Rule = Callable[[str], list[str]]
+
+
+def _knows_words(rule: _Rule) -> _Rule:
+    """The rule, which looks at a word that it has found right no second time."""
+    known: set[str] = set()
+
+    @wraps(rule)
+    def check(text: str) -> list[str]:
+        if text in known:
+            return []
+        wrong = rule(text)
+        if not wrong and len(text) <= MAX_KNOWN_CHARACTERS:
+            if len(known) >= MAX_KNOWN:
+                known.clear()
+            known.add(text)
+        return wrong
+
+    return check
+
+
+@_knows_words
 def dns_label(text: str) -> list[str]:
     """RFC 1123 label: namespaces, containers, volumes."""
     wrong = _too_long(text, LABEL_MAX)
@@ -60,6 +89,7 @@ def path_segment(text: str) -> list[str]:
     return [f"may not contain '{character}'" for character in "/%" if character in text]
 
 
+@_knows_words
 def qualified_name(text: str) -> list[str]:
     """Keys of labels, annotations, taints and resources: `name` or `prefix/name`."""
     wrong: list[str] = []
@@ -88,6 +118,7 @@ def qualified_name(text: str) -> list[str]:
     return wrong
 
 
+@_knows_words
 def label_value(text: str) -> list[str]:
     wrong = _too_long(text, LABEL_MAX)
     if not _label_value_re.fullmatch(text):
@@ -108,6 +139,7 @@ def env_name(text: str) -> list[str]:
     return []
 
 
+@_knows_words
 def config_key(text: str) -> list[str]:
     """Key of a ConfigMap or Secret: it becomes a file's name."""
     wrong = _too_long(text, SUBDOMAIN_MAX)

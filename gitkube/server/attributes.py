@@ -27,9 +27,15 @@ _OPENED_STREAMS = ("exec", "attach", "portforward")
 """However they are opened, they let their user act in the pod: never a mere read."""
 
 
+def words_of(raw_path: str) -> list[str]:
+    """What stands between the slashes of a path, as it is meant; few paths have an escape in them."""
+    words = raw_path.split("/")
+    return [unquote(word) for word in words] if "%" in raw_path else words
+
+
 def attributes_of(user: User, method: str, raw_path: str, query: Mapping[str, str]) -> Attributes:
     """The question."""
-    parts = [unquote(part) for part in raw_path.split("/") if part]
+    parts = [part for part in words_of(raw_path) if part]
     if parts[:1] == ["api"] and len(parts) >= 3:
         group, version, rest = "", parts[1], parts[2:]
     elif parts[:1] == ["apis"] and len(parts) >= 4:

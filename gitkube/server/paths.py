@@ -9,12 +9,12 @@ never become a separator. What follows `/proxy` is another server's path, and is
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from urllib.parse import unquote
 
 from gitkube.api.errors import StatusError, not_found
 from gitkube.objects import kinds
 from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
+from gitkube.server.attributes import words_of
 
 MAX_PATH = 4096
 _BUILT_IN = Registry()
@@ -53,7 +53,7 @@ def parse_path(raw_path: str, registry: Registry = _BUILT_IN) -> Target | GroupV
     if len(raw_path) > MAX_PATH:
         raise unknown_path()
     raw_path, rest_of_proxy = _without_proxied(raw_path) if "/proxy" in raw_path else (raw_path, "")
-    parts = [unquote(part) for part in raw_path.removesuffix("/").split("/")[1:]]
+    parts = words_of(raw_path.removesuffix("/"))[1:]
     if not all(parts) or any("/" in part or part in (".", "..") for part in parts):
         raise unknown_path()
     if parts[0] == "api" and len(parts) >= 2:

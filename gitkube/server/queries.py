@@ -79,6 +79,8 @@ def request_context(query: Query, user: User, user_agent: str, method: str = "PO
 def manager_of(user_agent: str) -> str:
     """The field manager of a client that names none: its User-Agent up to the first slash."""
     before = user_agent.partition("/")[0]
+    if before.isprintable():
+        return before[:MAX_FIELD_MANAGER]
     return "".join(character for character in before if character.isprintable())[:MAX_FIELD_MANAGER]
 
 

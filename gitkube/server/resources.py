@@ -56,6 +56,7 @@ from gitkube.server.watches import Watches
 
 APPLY_PATCH = "application/apply-patch+yaml"
 _PATCH_TYPES = {patch_type.value: patch_type for patch_type in PatchType}
+_QUESTIONS = frozenset(QUESTIONS)
 _POST_SUBRESOURCES = ("binding", "eviction", "token")
 _DELETED_OBJECT_IS_RETURNED = frozenset(
     {
@@ -107,7 +108,7 @@ class Resources:
 
     def _handler(self, request: web.Request, target: Target) -> Handler:
         method = request.method
-        if target.kind in QUESTIONS:
+        if target.kind in _QUESTIONS:
             return self._create if method == "POST" and not target.name else self._not_allowed
         if target.subresource in self._pods.subresources:
             return self._pods.handle
@@ -195,7 +196,7 @@ class Resources:
     # ------------------------------------------------------------------ writing
 
     async def _create(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
-        is_kept = target.kind not in QUESTIONS
+        is_kept = target.kind not in _QUESTIONS
         form = wanted_form(request.headers.get("Accept", ""), has_table=is_kept)
         obj = await read_object(request, context, is_decoded=True)
         created = await self._verbs.create(context, target.kind, target.namespace, obj)

@@ -6,6 +6,7 @@ import asyncio
 
 from gitkube.api.errors import StatusError
 from gitkube.server.fairness import Fairness, Level, RefusedError, Turn
+from gitkube.server.pace import Pace
 
 PATIENCE_S = 15.0
 """How long a request waits for its turn: a quarter of what it has altogether, as Kubernetes."""
@@ -16,6 +17,7 @@ class Turns:
     def __init__(self, fairness: Fairness | None = None) -> None:
         self.fairness = fairness or Fairness()
         self._waiting: dict[Turn, asyncio.Future[None]] = {}
+        self._pace = Pace()
 
     async def take(self, level: Level, flow: str) -> Turn:
         """The turn of a request of this level and flow, once it has come; `give_back` must follow.
@@ -23,6 +25,7 @@ class Turns:
         Raises:
             StatusError: 429, there are too many, or it has waited too long.
         """
+        await self._pace.begin()
         try:
             turn = self.fairness.arrive(level, flow)
         except RefusedError as error:

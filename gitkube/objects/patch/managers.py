@@ -113,6 +113,8 @@ def write_managers(managers: Managers) -> list[Object]:
 
 def fold_old_updates(managers: Managers) -> Managers:
     """At most `MAX_UPDATE_ENTRIES` of operation Update: the oldest are put together, by version."""
+    if len(managers) <= MAX_UPDATE_ENTRIES:
+        return managers
     updates = sorted(
         (identity for identity in managers if identity.operation == UPDATE),
         key=lambda identity: (managers[identity].time, identity.manager),
