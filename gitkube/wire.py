@@ -75,7 +75,7 @@ class PodsDesired(TypedDict):
     """The pods bound to this host, as the API has them, with what they refer to and nothing else.
 
     Of a pod's status it has only `conditions` (type and status) of the pod's readiness gates, once others
-    wrote these.
+    wrote these, and `phase` once that is Succeeded or Failed: such a pod is never run (again).
     """
 
     pods: list[dict[str, Any]]
