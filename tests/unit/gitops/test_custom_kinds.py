@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from click.testing import CliRunner
+
 from gitkube.api.authorization import system_user
+from gitkube.cli.crds import crds
 from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION
 from tests.support.real_api import real_api
 from tests.unit.gitops.conftest import Judge, Repo, eventually, running_sync
@@ -99,3 +102,23 @@ NAMESPACE = """apiVersion: v1
 kind: Namespace
 metadata: {name: plants}
 """
+
+
+ROUTE = """apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop}
+spec:
+  parentRefs: [{name: entry}]
+  rules:
+  - backendRefs: [{name: shop, port: 80}]
+"""
+
+
+def test_a_route_that_no_gateway_could_serve_is_refused_at_its_line(judge: Judge) -> None:
+    definitions = CliRunner().invoke(crds, ["gateway-api"], catch_exceptions=False).output
+    assert not judge({"gateway-api.yaml": definitions, "route.yaml": ROUTE}).has_errors
+
+    wrong = ROUTE.replace("port: 80", "weight: 1")
+    (problem,) = judge({"gateway-api.yaml": definitions, "route.yaml": wrong}).problems
+    assert "Must have port for Service reference" in problem.message
+    assert (problem.place.path, problem.place.line) == ("route.yaml", 7)
