@@ -7,11 +7,13 @@ import random
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from gitkube.api.authorization import system_user
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
+from gitkube.cli.crds import crds
 from gitkube.cli.status import _lines, _read
 from gitkube.clock import SystemClock
 from gitkube.gitops.applier import Applier
@@ -321,3 +323,23 @@ NAMESPACE = """apiVersion: v1
 kind: Namespace
 metadata: {name: plants}
 """
+
+
+ROUTE = """apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop}
+spec:
+  parentRefs: [{name: entry}]
+  rules:
+  - backendRefs: [{name: shop, port: 80}]
+"""
+
+
+def test_a_route_that_no_gateway_could_serve_is_refused_at_its_line(judge: Judge) -> None:
+    definitions = CliRunner().invoke(crds, ["gateway-api"], catch_exceptions=False).output
+    assert not judge({"gateway-api.yaml": definitions, "route.yaml": ROUTE}).has_errors
+
+    wrong = ROUTE.replace("port: 80", "weight: 1")
+    (problem,) = judge({"gateway-api.yaml": definitions, "route.yaml": wrong}).problems
+    assert "Must have port for Service reference" in problem.message
+    assert (problem.place.path, problem.place.line) == ("route.yaml", 7)
