@@ -46,6 +46,7 @@ from gitkube.store.replica import Outcome, Replica, Turn
 from gitkube.store.settings import MemberSettings, PeerSettings
 from gitkube.store.transport import Transport
 from gitkube.store.upkeep import Upkeep
+from gitkube.store.waiting import Waiter
 from gitkube.store.watches import Watches
 
 log = structlog.get_logger()
@@ -162,13 +163,24 @@ class Engine:
         Raises:
             UnavailableError: no quorum confirms it in time.
         """
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.when_current(confirmed)
+        await confirmed
+
+    def when_current(self, ready: Waiter[None]) -> None:
+        """Tell `ready` when the key space here has all that was acknowledged before the call, or that no
+        quorum confirms it in time.
+
+        Raises:
+            UnavailableError: there is no hope that one will.
+        """
         self.check_alive()
         if self.is_leader and self.replica.is_alone:
-            return  # it acknowledged everything itself, after applying it
+            ready.set_result(None)  # it acknowledged everything itself, after applying it
+            return
         self._check_hope()
-        confirmed = self._reads.add(self.clock.monotonic() + self.settings.deadline_s)
+        self._reads.add(ready, self.clock.monotonic() + self.settings.deadline_s)
         self._wake.set()
-        await confirmed
 
     async def propose(self, asked: Command, origin: Origin | None = None) -> Result:
         """The result of a command once it is durable on a quorum and applied here.
@@ -177,26 +189,34 @@ class Engine:
             UnavailableError: that did not come about in time; whether it still will is unknown.
             StoreError: the command's own error.
         """
-        self.check_alive()
-        self._check_hope()
         own = origin or self._origins.new()
-        now = self.clock.monotonic()
         try:
-            answer = self._proposals.add(
-                own, command.encode(asked, own), now=now, deadline=now + self.settings.deadline_s
-            )
-            self._wake.set()
+            answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            self.begin(asked, own, answer)
             result = await answer
         except BaseException:
             self._origins.lost(own)
             raise
         self._origins.done(own)
-        self.metrics.committed(self.clock.monotonic() - now)
         if isinstance(result, StoreError):
             if isinstance(result, SessionExpiredError):
                 self._origins.lost(own)
             raise result
         return result
+
+    def begin(self, asked: Command, origin: Origin, answer: Waiter[Result]) -> None:
+        """Tell `answer` a command's result, its own errors among them, once it is durable on a quorum and
+        applied here; or that this did not come about in time.
+
+        Raises:
+            UnavailableError: it was not even begun.
+        """
+        self.check_alive()
+        self._check_hope()
+        now = self.clock.monotonic()
+        deadline = now + self.settings.deadline_s
+        self._proposals.add(origin, command.encode(asked, origin), answer, now=now, deadline=deadline)
+        self._wake.set()
 
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
         """Answer what another member asks, or this one itself when it leads."""
@@ -416,10 +436,13 @@ class Engine:
         self._send(outcome.messages)
         if outcome.replaced:
             self.watches.replace(self.replica.space)
+        now = self.clock.monotonic()
         for origin, asked, result in outcome.applied:
-            self._proposals.applied(origin, result)
+            began = self._proposals.applied(origin, result)
+            if began is not None:
+                self.metrics.committed(now - began)
             if isinstance(asked, LeaseGrant) and result is None:
-                self.lessor.granted(asked.lease, asked.ttl_s, self.clock.monotonic())
+                self.lessor.granted(asked.lease, asked.ttl_s, now)
             elif isinstance(asked, LeaseRevoke):
                 self.lessor.revoked(asked.lease)
         if outcome.applied:
