@@ -153,6 +153,7 @@ class Engine:
         turn = self.replica.ready()
         assert turn is not None, "committed entries are to be applied"
         self.replica.persist(turn)
+        self._send(turn.ready.messages)
         self._give_out(self.replica.finish(turn))
 
     # ------------------------------------------------------------------ what the member asks for
@@ -391,6 +392,7 @@ class Engine:
                     break
                 self._send(turn.ready.early_messages)
                 await self._persist(turn)
+                self._send(turn.ready.messages)  # a quorum need not wait for what is applied here
                 self._give_out(self.replica.finish(turn))
 
     async def _persist(self, turn: Turn) -> None:
@@ -433,7 +435,6 @@ class Engine:
         task.add_done_callback(self._spawned.discard)
 
     def _give_out(self, outcome: Outcome) -> None:
-        self._send(outcome.messages)
         if outcome.replaced:
             self.watches.replace(self.replica.space)
         now = self.clock.monotonic()
