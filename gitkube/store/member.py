@@ -323,4 +323,8 @@ class Member:
 
 
 def _only_reads(txn: Txn) -> bool:
-    return all(isinstance(operation, Get) for operation in (*txn.success, *txn.failure))
+    for operations in (txn.success, txn.failure):
+        for operation in operations:
+            if not isinstance(operation, Get):
+                return False
+    return True
