@@ -43,6 +43,7 @@ from gitkube.store.protocol import (
 from gitkube.store.raft.types import NOBODY, Message, ProposalDropped, SoftState
 from gitkube.store.reads import Reads
 from gitkube.store.replica import Outcome, Replica, Turn
+from gitkube.store.rounds import Rounds
 from gitkube.store.settings import MemberSettings, PeerSettings
 from gitkube.store.transport import Transport
 from gitkube.store.upkeep import Upkeep
@@ -63,6 +64,9 @@ DISK_THREADS = 4
 
 COMMIT_TOLD_AFTER_S = 0.002
 """A commit that no entries follow is told to the followers after so long: their watchers wait for it."""
+
+SPARED_S = 0.002
+"""Whoever was not asked to confirm a read is asked after so long without the others' answers."""
 
 SWEPT_PER_TICK = 500
 """Revisions of a compacted history that are freed at once: about a millisecond."""
@@ -113,6 +117,8 @@ class Engine:
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._has_committed = asyncio.Event()
+        self.rounds = Rounds()
+        self._is_sparing = asyncio.Event()
         self._soft_state = SoftState(NOBODY, replica.node.role)
         self._leader_changed = asyncio.Event()
         self._leaderless_since: float | None = clock.monotonic()
@@ -142,6 +148,7 @@ class Engine:
                 ("store-driver", self._drive),
                 ("store-ticks", self._tick),
                 ("store-commits", self._tell_commits),
+                ("store-rounds", self._ask_the_spared),
                 ("store-upkeep", self.upkeep.run),
             )
         ]
@@ -390,7 +397,7 @@ class Engine:
                 turn = self.replica.ready()
                 if turn is None:
                     break
-                self._send(turn.ready.early_messages)
+                self._send_early(turn.ready.early_messages)
                 await self._persist(turn)
                 self._send(turn.ready.messages)  # a quorum need not wait for what is applied here
                 self._give_out(self.replica.finish(turn))
@@ -488,6 +495,13 @@ class Engine:
         changed, self._leader_changed = self._leader_changed, asyncio.Event()
         changed.set()
 
+    def _send_early(self, messages: Sequence[Message]) -> None:
+        if self.transport is not None and messages:
+            conf = self.replica.node.conf
+            self.transport.send(self.rounds.to_send(messages, conf, self.transport.is_open))
+            if self.rounds.is_holding:
+                self._is_sparing.set()
+
     def _send(self, messages: Iterable[Message]) -> None:
         if self.transport is not None and messages:
             self.transport.send(messages)
@@ -501,6 +515,7 @@ class Engine:
     async def _tick(self) -> None:
         while True:
             await self.clock.sleep(self.settings.tick_s)
+            self.rounds.interval_begins()
             self.replica.tick()
             now = self.clock.monotonic()
             for _ in range(self._proposals.sweep(now)):
@@ -519,6 +534,16 @@ class Engine:
             await self.clock.sleep(COMMIT_TOLD_AFTER_S)
             if self.replica.node.tell_commit(committed):
                 self._wake.set()
+
+    async def _ask_the_spared(self) -> None:
+        while True:
+            await self._is_sparing.wait()
+            self._is_sparing.clear()
+            while self.rounds.is_holding:
+                asked = self.rounds.round
+                await self.clock.sleep(SPARED_S)
+                if self.rounds.round == asked:
+                    self._send(self.rounds.late())
 
     def _expire_leases(self, now: float) -> None:
         """Ask the log to end what has run out; the lessor names it again if that gets lost.
