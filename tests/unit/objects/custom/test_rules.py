@@ -123,11 +123,64 @@ def test_a_rule_that_cannot_be_evaluated_refuses_the_object_and_says_why() -> No
 
 
 def test_a_rule_that_costs_too_much_refuses_the_object() -> None:
-    rule = {"rule": "self.l.all(a, self.l.all(b, self.l.all(c, a + b + c > -1)))"}
-    spec = with_rules(rule, l={"type": "array", "items": {"type": "integer"}})
-    assert judged(spec, {"l": [1, 2, 3]}) == []
-    ((_, _, message),) = judged(spec, {"l": list(range(1000))})
+    rule = {"rule": "lists.range(self.n).all(a, lists.range(self.n).all(b, a + b > -1))"}
+    spec = with_rules(rule, n={"type": "integer"})
+    assert judged(spec, {"n": 3}) == []
+    ((_, _, message),) = judged(spec, {"n": 3000})
     assert "running out of cost budget" in message
+
+
+TEXT = {"type": "string"}
+REMEDY = (
+    "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and "
+    "strings are declared)"
+)
+
+
+def cases(most: int | None, longest: int | None) -> dict[str, Any]:
+    """A list of cases, of each of which a rule asks whether one text is in the other."""
+    text = {**TEXT, "maxLength": longest} if longest is not None else TEXT
+    item = with_rules({"rule": "!self.message.contains(self.wanted)"}, message=text, wanted=text)
+    bound = {"maxItems": most} if most is not None else {}
+    return {"type": "object", "properties": {"cases": {"type": "array", "items": item, **bound}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (cases(20, 1024), []),
+        (cases(20, 4096), [f"estimated rule cost exceeds budget by factor of 5.4x {REMEDY}"]),
+        (cases(20, None), ["factor of more than 100x", "contributed to", "cost total for entire OpenAPIv3"]),
+        (cases(None, 1024), ["factor of more than 100x", "contributed to", "cost total for entire"]),
+        (
+            with_rules(
+                {"rule": "self.l.all(a, self.l.all(b, a == b || a != b))"},
+                l={"type": "array", "items": {"type": "string"}},
+            ),
+            ["factor of more than 100x", "contributed to", "cost total for entire"],
+        ),
+        (
+            with_rules(
+                {"rule": "self.l.all(a, self.l.exists_one(b, a == b))"},
+                l={"type": "array", "maxItems": 64, "items": {"type": "string", "maxLength": 63}},
+            ),
+            [],
+        ),
+        (with_rules({"rule": "self.l.all(a, a > 0)"}, l={"type": "array", "items": {"type": "integer"}}), []),
+        (with_rules({"rule": "self.s.matches('^[a-z]+$') && self.s.size() < 9"}, s=TEXT), []),
+        (with_rules({"rule": "self.m.all(k, k.startsWith('a') && self.m[k] != '')"}, m={
+            "type": "object", "maxProperties": 100, "additionalProperties": TEXT,
+        }), []),
+    ],
+)  # fmt: skip
+def test_a_rule_that_could_cost_too_much_by_its_schema_is_refused_when_it_is_written(
+    schema: dict[str, Any], said: list[str]
+) -> None:
+    causes = Causes()
+    check_structural(causes, schema, "schema")
+    assert len(causes.list) == len(said)
+    for cause, words in zip(causes.list, said, strict=True):
+        assert cause["reason"] == "FieldValueForbidden" and words in cause["message"]
 
 
 @pytest.mark.parametrize(
