@@ -151,6 +151,9 @@ _USER_INFO = _record(
     groups=list_of(STRING),
     extra=map_of(STRING, list_of(STRING)),
 )
+_CHECK = CelType("kubernetes.authorization.ResourceCheck")
+AUTHORIZER = _record("kubernetes.authorization.Authorizer", requestResource=_CHECK)
+"""`authorizer`; what may be asked of it, `cel/signatures.py` says."""
 REQUEST = _record(
     "kubernetes.AdmissionRequest",
     kind=_GROUP_VERSION_KIND,

@@ -9,7 +9,7 @@ import pytest
 from gitkube.objects.cel.checker import check_types
 from gitkube.objects.cel.types import DYN, CelType
 from gitkube.objects.custom.schema import root_schema
-from gitkube.objects.declared_types import REQUEST, composed, declared_type
+from gitkube.objects.declared_types import AUTHORIZER, REQUEST, composed, declared_type
 from gitkube.objects.kinds import DEPLOYMENT
 from gitkube.objects.schema import schema_of
 
@@ -207,3 +207,31 @@ def test_a_request_and_the_variables_of_a_policy_have_fields() -> None:
     assert check_types(right, names).mistakes == ()
     for wrong in ("request.user", "variables.sise", "request.userInfo.extra['a'].size"):
         assert len(check_types(wrong, names).mistakes) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "type"),
+    [
+        ("authorizer.group('').resource('pods').namespace('a').check('get').allowed()", "bool"),
+        ("authorizer.group(object.group).resource('pods').name(object.name).check('get').reason()", "string"),
+        ("authorizer.path('/healthz').check('get').errored()", "bool"),
+        ("authorizer.serviceAccount('a', 'b').path('/metrics').check('get').allowed()", "bool"),
+        ("authorizer.requestResource.check('get')", "kubernetes.authorization.Decision"),
+    ],
+)
+def test_what_an_authorizer_is_asked_has_a_type(text: str, type: str) -> None:
+    checked = check_types(text, {"authorizer": AUTHORIZER, "object": DYN})
+    assert (str(checked.type), checked.mistakes) == (type, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("authorizer.group('').check('get')", "applied to 'kubernetes.authorization.GroupCheck.(string)'"),
+        ("authorizer.path(1).check('get')", "'path' applied to 'kubernetes.authorization.Authorizer.(int)'"),
+        ("authorizer.request", "undefined field 'request'"),
+    ],
+)  # fmt: skip
+def test_what_an_authorizer_cannot_be_asked_is_a_mistake(text: str, why: str) -> None:
+    mistakes = check_types(text, {"authorizer": AUTHORIZER}).mistakes
+    assert len(mistakes) == 1 and why in mistakes[0]
