@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
+from gitkube.objects.cel import Budget, CelSyntaxError, compile_expression
 from gitkube.objects.cel.checker import check_types
+from gitkube.objects.cel.cost import most_units
 from gitkube.objects.cel.types import DYN, CelType
+from gitkube.objects.cel.values import type_name
 from gitkube.objects.custom.schema import root_schema
 from gitkube.objects.declared_types import AUTHORIZER, REQUEST, composed, declared_type
 from gitkube.objects.kinds import DEPLOYMENT
 from gitkube.objects.schema import schema_of
+from tests.unit.objects.cel.test_bounds import EXPRESSIONS
+from tests.unit.objects.cel.test_expressions import MISTAKES, POD, VALUES
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -235,3 +241,35 @@ def test_what_an_authorizer_is_asked_has_a_type(text: str, type: str) -> None:
 def test_what_an_authorizer_cannot_be_asked_is_a_mistake(text: str, why: str) -> None:
     mistakes = check_types(text, {"authorizer": AUTHORIZER}).mistakes
     assert len(mistakes) == 1 and why in mistakes[0]
+
+
+CONSTRUCTORS = frozenset({"Object", "JSONPatch"})
+NAMES = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}
+
+
+@pytest.mark.parametrize(("source", "value"), VALUES)
+def test_what_has_a_value_is_no_mistake_and_the_value_is_of_its_type(source: str, value: Any) -> None:
+    checked = check_types(source, {"object": DYN}, CONSTRUCTORS)
+    assert checked.mistakes == ()
+    got = compile_expression(source, frozenset({"object"}), constructors=CONSTRUCTORS).evaluate(
+        {"object": POD}, Budget()
+    )
+    name = type_name(got)
+    assert checked.type.is_struct or checked.type.name in ("dyn", NAMES.get(name, name))
+
+
+@pytest.mark.parametrize(("source", "message"), MISTAKES)
+def test_it_finds_every_mistake_that_the_compiler_finds(source: str, message: str) -> None:
+    try:
+        found = "\n".join(check_types(source, {"object": DYN}, CONSTRUCTORS).mistakes)
+    except CelSyntaxError as error:
+        found = error.message
+    assert message in found
+
+
+@given(source=EXPRESSIONS)
+@settings(max_examples=300, deadline=None)
+def test_any_expression_is_judged(source: str) -> None:
+    checked = check_types(source, {"object": DYN})
+    assert all(mistake.startswith("ERROR: <input>:") for mistake in checked.mistakes)
+    assert most_units(checked) >= 0
