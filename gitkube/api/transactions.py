@@ -181,9 +181,11 @@ class Transactor:
         """Returns when the cache has what was written, or what was there instead."""
         if (sealing := self._cache.sealing) is not None:
             compares, operations = sealing.sealed(compares, operations)
+        result: TxnResult | None = None
         try:
             async with asyncio.timeout(self._settings.store_timeout_s):
                 result = await self._store.txn(compares, operations, otherwise)
+                await self._cache.reached(result.revision)
         except InvalidRequestError as error:
             raise StatusError(
                 413, "RequestEntityTooLarge", f"the object cannot be stored: {error}"
@@ -193,7 +195,8 @@ class Transactor:
         except UnavailableError as error:
             raise unavailable(f"the store is not available: {error}") from error
         except TimeoutError as error:
+            if result is not None:
+                raise self._cache.is_late(result.revision) from error
             text = "the store did not answer in time; whether the write was done is not known"
             raise StatusError(504, "Timeout", text, retry_after_s=1) from error
-        await self._cache.wait_for(result.revision)
         return result
