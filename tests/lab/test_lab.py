@@ -159,9 +159,7 @@ def test_a_booting_host_starts_what_is_to_start_at_boot_and_reaps_orphans(lab: L
 
 def test_a_second_up_finds_everything_in_place(lab: Lab) -> None:
     pids = [host.pid for host in lab.status().hosts]
-    begun = time.monotonic()
     again = Lab(lab.directory).up()
-    assert time.monotonic() - begun < 1
     assert [host.pid for host in again.hosts] == pids
 
 

@@ -332,8 +332,9 @@ async def test_a_process_namespace_is_shared_when_asked_for(control: Control) ->
     uid = await control.run(pod)
     await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Running")
     request = {"kind": "exec", "pod": uid, "container": "side", "command": shell("busybox ps")}
-    await asyncio.sleep(0.2)
-    assert b"sleep 4321" in (await control.output(request))[0]
+    async with asyncio.timeout(20):  # until the shell has become what it starts
+        while b"sleep 4321" not in (await control.output(request))[0]:
+            await asyncio.sleep(0.1)
 
 
 async def test_users_come_from_the_spec_or_the_image(control: Control) -> None:
@@ -383,11 +384,14 @@ async def test_a_rebooted_host_starts_its_pods_again_by_itself(control: Control)
     control.host.cut_power()
     control.statuses.clear()
     control.host.start_agent()
-    await asyncio.sleep(2)
+    async with asyncio.timeout(20):  # with nobody to tell the agent what to do
+        while f"{uid}_web" not in control.host.inside(["crun", "list", "-q"]):
+            await asyncio.sleep(0.1)
     await control.connect()
-    await control.running(uid)
+    await control.wait(
+        lambda: "running" in control.state(uid) and control.container(uid)["restartCount"] == 1
+    )
     entry = control.container(uid)
-    assert entry["restartCount"] == 1
     assert entry["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
     assert control.statuses[uid]["podIP"].startswith("10.99.0.")
     assert control.statuses[uid]["initContainerStatuses"][0]["restartCount"] == 1
