@@ -59,6 +59,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Shared | No
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith("tests/unit/") and item.get_closest_marker("slow") is None:
+            item.add_marker("quick")
     items.sort(key=_place)
 
 
