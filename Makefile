@@ -39,7 +39,8 @@ format: install-dev  ## Bring the code into the house's style
 
 # What `make unit` leaves: of its directory only files with slow tests are read once more. Most of it waits for
 # timeouts and for hosts that boot, so four processes have work for two processors (tests/conftest.py).
-REST = $(filter-out tests/unit/ tests/support/,$(wildcard tests/*/)) $(shell grep -rl 'mark\.slow' tests/unit)
+REST = $(filter-out %/__pycache__/ tests/unit/ tests/support/,$(wildcard tests/*/)) \
+  $(shell grep -rl --include=*.py 'mark\.slow' tests/unit)
 
 test: unit  ## Run everything, unit to lab (lab tests need root)
 	$(RUN)/pytest $(REST) -m "not quick" -n 4 --dist loadfile
