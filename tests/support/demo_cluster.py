@@ -39,7 +39,7 @@ class DemoCluster:
         self.demo.push()
 
     def _fill_registry(self) -> None:
-        """With the images of the sample: the first of all processes builds them, the others take them over."""
+        """With the images of the sample: the first process builds them, the others take them over."""
         base = self.demo.directory.parents[1]
         shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "images"
         own = self.demo.directory / "images"
