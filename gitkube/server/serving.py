@@ -27,6 +27,7 @@ from gitkube.server.audit.log import AuditLog
 from gitkube.server.audit.policy import default_policy, read_policy
 from gitkube.server.audit.trail import Auditor
 from gitkube.server.cluster import ClusterClient, ClusterEndpoints
+from gitkube.server.collector import no_collections
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.key_file import KeyFile, sealed_kinds
@@ -110,9 +111,10 @@ class Serving:
             OidcError, SealError, StoreError: it cannot serve like this.
         """
         self.api.webhooks.services.forward = self.streams.port_forward
-        self._tasks.create_task(self.api.run(), name="api")
         await self._know_provider()
-        await self.api.wait_ready()
+        with no_collections():
+            self._tasks.create_task(self.api.run(), name="api")
+            await self.api.wait_ready()
 
     async def _know_provider(self) -> None:
         settings = self.settings
