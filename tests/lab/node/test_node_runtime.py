@@ -359,6 +359,7 @@ async def test_a_deposed_leader_is_refused(control: Control) -> None:
 
 
 async def test_a_new_connection_takes_the_place_of_the_old(control: Control) -> None:
+    await control.running(await control.run(make_pod(shell(SLEEP))))  # so the old one is what counts
     old = control._task
     await control.connect()
     await control.wait(lambda: old.done())
