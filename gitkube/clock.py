@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -43,7 +44,13 @@ class SystemClock:
 
 def rfc3339(timestamp_s: float) -> str:
     """`metav1.Time`: RFC 3339 in UTC with whole seconds, such as `2026-01-31T09:30:00Z`."""
-    return datetime.fromtimestamp(int(timestamp_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _whole_second(int(timestamp_s))
+
+
+@lru_cache(maxsize=64)
+def _whole_second(timestamp_s: int) -> str:
+    """What is written within one second has one text."""
+    return datetime.fromtimestamp(timestamp_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(timestamp_s: float) -> str:

@@ -8,7 +8,7 @@ before any rule is asked.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gitkube.objects.types import Object
 
@@ -45,8 +45,7 @@ def system_user(component: str) -> User:
     return User(f"system:gitkube:{component}", (MASTERS_GROUP, AUTHENTICATED_GROUP))
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What is asked: a verb on a resource, or on a path that is no resource."""
 
     user: User

@@ -147,14 +147,24 @@ class WatchCache:
         """
         if revision <= self.revision and self.has_synced:
             return
-        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiters, (revision, next(self._waiter_count), reached))
         try:
             async with asyncio.timeout(self._settings.store_timeout_s):
-                await reached
+                await self.reached(revision)
         except TimeoutError as error:
-            text = f"the server's cache is at revision {self.revision} and has not reached {revision}"
-            raise StatusError(504, "Timeout", text, retry_after_s=1) from error
+            raise self.is_late(revision) from error
+
+    async def reached(self, revision: int) -> None:
+        """As `wait_for`, however long it takes."""
+        if revision <= self.revision and self.has_synced:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (revision, next(self._waiter_count), reached))
+        await reached
+
+    def is_late(self, revision: int) -> StatusError:
+        """What to say when a revision is not reached in time."""
+        text = f"the server's cache is at revision {self.revision} and has not reached {revision}"
+        return StatusError(504, "Timeout", text, retry_after_s=1)
 
     async def reach_current(self) -> None:
         """Return when the cache has all that was written before this call (a linearizable read)."""

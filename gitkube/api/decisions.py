@@ -11,7 +11,6 @@ Nothing waits but for webhooks, and only where one could be about the object (`E
 from __future__ import annotations
 
 import random
-import uuid
 
 from gitkube.api import errors
 from gitkube.api.admission.chain import admit, allocate, judge
@@ -44,6 +43,7 @@ from gitkube.objects.patch.copying import clone
 from gitkube.objects.patch.errors import ConflictError, PatchError
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
+from gitkube.objects.uids import new_uid
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """As Kubernetes: no vowels, so that no generated name is a word; no 0, 1, 3, which look like letters."""
@@ -105,7 +105,7 @@ class Decisions:
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = self._generate_name(kind, namespace, str(metadata["generateName"]))
         name = request.name = str(metadata.get("name") or "")
-        uid = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        uid = new_uid(self._rng)
         prepare_for_create(kind, obj, uid=uid, now=now)
         self._escalation.check(context.user, kind, namespace, obj, None)
         allocate(request)
@@ -269,7 +269,8 @@ class Decisions:
     async def _mutate(self, request: AdmissionRequest) -> bool:
         """Ask all rules that may change the object; whether one that is an object itself has."""
         admit(request)
-        if not self._extensions.concern(request.kind, request.subresource):
+        request.is_of_interest = self._extensions.concern(request.kind, request.subresource)
+        if not request.is_of_interest:
             return False
 
         def again() -> None:
@@ -286,7 +287,7 @@ class Decisions:
 
     async def _validate(self, request: AdmissionRequest) -> None:
         """Ask the rules that are objects themselves about what will be stored."""
-        if self._extensions.concern(request.kind, request.subresource):
+        if request.is_of_interest:
             is_scale = request.subresource == "scale"
             await self._extensions.validate(self._as_scale(request) if is_scale else request)
 

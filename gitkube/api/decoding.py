@@ -7,6 +7,7 @@ read them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from gitkube.api.requests import Context, FieldValidation
 from gitkube.objects.custom.validation import decode_error as custom_decode_error
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
+from gitkube.objects.patch.copying import clone
 from gitkube.objects.types import Object
 from gitkube.objects.unknown import prune, unknown_fields
 from gitkube.objects.validation.causes import Cause
@@ -83,23 +85,23 @@ def accept(
     accepted["apiVersion"], accepted["kind"] = kind.api_version, kind.kind
     if accepted.get("metadata") is None:
         accepted["metadata"] = {}
-    _handle_unknown(kind, accepted, context, is_apply)
-    return prune(kind, accepted)
+    unknown = unknown_fields(kind, accepted)
+    _handle_unknown(kind, accepted, unknown, context, is_apply)
+    return prune(kind, accepted) if unknown or kind.custom is not None else clone(accepted)
 
 
-def _handle_unknown(kind: Kind, obj: Object, context: Context, is_apply: bool) -> None:
+def _handle_unknown(kind: Kind, obj: Object, paths: Sequence[str], context: Context, is_apply: bool) -> None:
     if context.field_validation is FieldValidation.IGNORE and not is_apply:
         return
-    unknown = [f'unknown field "{path}"' for path in unknown_fields(kind, obj)]
-    if not is_apply:
-        unknown += context.strict_problems
-    if not unknown:
-        return
     if is_apply:
-        path = unknown_fields(kind, obj)[0]
+        if not paths:
+            return
         name = obj["metadata"].get("name", "")
         text = f"failed to create typed patch object ({name}; {kind.api_version}, Kind={kind.kind}): "
-        raise errors.bad_request(f"{text}.{path}: field not declared in schema")
+        raise errors.bad_request(f"{text}.{paths[0]}: field not declared in schema")
+    unknown = [f'unknown field "{path}"' for path in paths] + context.strict_problems
+    if not unknown:
+        return
     if context.field_validation is FieldValidation.STRICT:
         joined = ", ".join(unknown)
         text = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
@@ -140,11 +142,14 @@ def check_identity(kind: Kind, obj: Object, namespace: str, name: str) -> None:
 
 def fill_defaults(kind: Kind, obj: Object) -> Object:
     """A copy with everything filled in that its author left out."""
-    filled = apply_defaults(kind, obj)
-    managers = (obj.get("metadata") or {}).get("managedFields")
-    if managers is not None:
-        # An empty list says "forget the owners" and must not get lost as an empty value.
-        filled["metadata"]["managedFields"] = managers
+    metadata = obj.get("metadata") or {}
+    managers = metadata.get("managedFields")
+    if managers is None:
+        return apply_defaults(kind, obj)
+    # Owners have no other spelling, and an empty list, which says "forget them", must not get lost.
+    rest = {field: value for field, value in metadata.items() if field != "managedFields"}
+    filled = apply_defaults(kind, {**obj, "metadata": rest})
+    filled["metadata"]["managedFields"] = managers
     return filled
 
 

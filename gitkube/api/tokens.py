@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from gitkube.clock import Clock, parse_rfc3339
 from gitkube.objects import meta
 from gitkube.objects.kinds import NODE, POD, SECRET, SERVICE_ACCOUNT, Kind
 from gitkube.objects.types import Object
+from gitkube.objects.uids import new_uid
 
 ISSUER = "https://kubernetes.default.svc"
 API_AUDIENCES = (ISSUER,)
@@ -192,7 +192,7 @@ class Tokens:
             "exp": now_s + lifetime_s,
             "iat": now_s,
             "iss": ISSUER,
-            "jti": str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
+            "jti": new_uid(self._rng),
             "kubernetes.io": private,
             "nbf": now_s,
             "sub": user_name_of(namespace, name),

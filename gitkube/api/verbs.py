@@ -45,7 +45,6 @@ from gitkube.api.watch_events import Item
 from gitkube.clock import Clock, rfc3339
 from gitkube.objects import meta
 from gitkube.objects.kinds import EVENT, NAMESPACE, POD, POD_DISRUPTION_BUDGET, TOKEN_REQUEST, Kind
-from gitkube.objects.patch.copying import clone
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 from gitkube.store.protocol import NO_LEASE, Store
@@ -121,11 +120,12 @@ class Verbs:
         if accepted["metadata"].get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         check_node_made(context.user, accepted)
-        accepted = fill_defaults(kind, accepted)
         write = await self._write(
             context,
             kind,
-            lambda: self._decide.create(context, kind, namespace, clone(accepted), tracked=False),
+            lambda: self._decide.create(
+                context, kind, namespace, fill_defaults(kind, accepted), tracked=False
+            ),
         )
         return write.result
 
@@ -140,11 +140,11 @@ class Verbs:
             return await self._update_scale(context, kind, namespace, name, lambda _: obj)
         accepted = accept(kind, obj, context)
         check_identity(kind, accepted, namespace, name)
-        accepted = fill_defaults(kind, accepted)
 
         async def decide() -> Write:
             old = self._decide.existing(kind, namespace, name)
-            return await self._decide.update(context, kind, namespace, clone(accepted), old, subresource)
+            new = fill_defaults(kind, accepted)
+            return await self._decide.update(context, kind, namespace, new, old, subresource)
 
         write = await self._write(context, kind, decide, subresource)
         return write.result

@@ -45,6 +45,18 @@ class Kind:
     """"" means the kind and "List"."""
     custom: CustomKind | None = field(default=None, compare=False, repr=False)
     """Of a custom resource what its definition says beyond names; None of a built-in kind."""
+    _identity: tuple[str, str, str, str, bool, str] = field(init=False, compare=False, repr=False)
+    """What two are compared by; a request does it many times."""
+
+    def __post_init__(self) -> None:
+        identity = (self.group, self.version, self.kind, self.plural, self.namespaced, self.stored_as)
+        object.__setattr__(self, "_identity", identity)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Kind) and self._identity == other._identity)
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
 
     @property
     def api_version(self) -> str:

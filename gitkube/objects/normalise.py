@@ -68,6 +68,12 @@ def _normalise(schema: Schema, value: Any) -> Any:
 def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
     properties = schema.properties
     additional = schema.additional_properties
+    if additional is not None and not properties and additional.is_scalar and not additional.is_quantity:
+        zero = _zero(additional)
+        return {
+            field: zero if value is None else clone(value) if isinstance(value, (dict, list)) else value
+            for field, value in obj.items()
+        }
     result: dict[str, Any] = {}
     for field, value in obj.items():
         child = properties.get(field)
@@ -80,6 +86,9 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         if field in schema.drops and (value == "" or value is False or value == 0):
+            continue
+        if not isinstance(value, (dict, list)) and not child.is_quantity:
+            result[field] = value
             continue
         normal = _normalise(child, value)
         if _is_left_out(schema, field, child, normal):

@@ -63,6 +63,9 @@ class Schema:
     __slots__ = (
         "_additional",
         "_base",
+        "_has_additional",
+        "_has_items",
+        "_has_times",
         "_items",
         "_properties",
         "_raw",
@@ -72,6 +75,8 @@ class Schema:
         "enum",
         "format",
         "int_or_string",
+        "is_list",
+        "is_object",
         "is_quantity",
         "list_map_keys",
         "list_type",
@@ -106,6 +111,9 @@ class Schema:
         self._properties: dict[str, Schema] | None = None
         self._items: Schema | None = None
         self._additional: Schema | None = None
+        self._has_times: bool | None = None
+        self._has_items = raw.get("items") is not None
+        self._has_additional = isinstance(raw.get("additionalProperties"), Mapping)
         self.name: str = name
         self.description: str = raw.get("description", "")
         types = _types_of(raw)
@@ -132,6 +140,9 @@ class Schema:
             raw.get("x-kubernetes-preserve-unknown-fields")
         )
         """Whether unknown fields are kept: the node holds any JSON."""
+        self.is_object: bool = "object" in self.types
+        """A JSON object, be it with named fields (`properties`) or free keys (`additional_properties`)."""
+        self.is_list: bool = "array" in self.types
         empties = _empties().get(name, _NO_EMPTIES)
         self.drops: frozenset[str] = frozenset(empties.get("drops", ()))
         """Fields that vanish when they are 0, "" or false, for then they say nothing."""
@@ -145,7 +156,9 @@ class Schema:
     @property
     def has_times(self) -> bool:
         """Whether this struct, or one that can be in it, has `times`."""
-        return _has_times(self.name) if self.name else _has_times_below(self._raw)
+        if self._has_times is None:
+            self._has_times = _has_times(self.name) if self.name else _has_times_below(self._raw)
+        return self._has_times
 
     @property
     def properties(self) -> Mapping[str, Schema]:
@@ -162,8 +175,8 @@ class Schema:
         """Of each element of a list."""
         if self._base is not None:
             return self._base.items
-        if self._items is None and (raw := self._raw.get("items")) is not None:
-            self._items = self._make_child(raw)
+        if self._has_items and self._items is None:
+            self._items = self._make_child(self._raw["items"])
         return self._items
 
     @property
@@ -171,22 +184,13 @@ class Schema:
         """Of each value of a map with free keys, such as labels."""
         if self._base is not None:
             return self._base.additional_properties
-        if self._additional is None and isinstance(raw := self._raw.get("additionalProperties"), Mapping):
-            self._additional = self._make_child(raw)
+        if self._has_additional and self._additional is None:
+            self._additional = self._make_child(self._raw["additionalProperties"])
         return self._additional
 
     @property
-    def is_object(self) -> bool:
-        """A JSON object, be it with named fields (`properties`) or free keys (`additional_properties`)."""
-        return "object" in self.types
-
-    @property
-    def is_list(self) -> bool:
-        return "array" in self.types
-
-    @property
     def is_scalar(self) -> bool:
-        return not self.is_object and not self.is_list and not self.preserve_unknown
+        return not (self.is_object or self.is_list or self.preserve_unknown)
 
     @property
     def raw(self) -> Mapping[str, Any]:

@@ -53,6 +53,9 @@ class AdmissionRequest:
     """Of a DELETE."""
     is_collection: bool = False
     """One of the objects of a request that named none."""
+    is_of_interest: bool = False
+    """Whether rules that are objects themselves could be about it, as was found when it was first shown to
+    rules."""
     waited_s: float = 0.0
     """For webhooks, so far."""
     units: Budget = field(default_factory=_all_units)

@@ -13,7 +13,6 @@ Source: k8s.io/apiextensions-apiserver, pkg/apiserver/conversion/webhook_convert
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +20,7 @@ from gitkube.api.errors import StatusError
 from gitkube.objects.custom.definition import CustomKind
 from gitkube.objects.custom.pruning import pruned
 from gitkube.objects.types import Object
+from gitkube.objects.uids import new_uid
 
 if TYPE_CHECKING:
     from gitkube.api.custom.views import KindView
@@ -98,7 +98,7 @@ class Conversion:
         assert custom.webhook is not None
         offered = custom.webhook.get("conversionReviewVersions") or ()
         review_version = next((one for one in _REVIEW_VERSIONS if one in offered), _REVIEW_VERSIONS[0])
-        uid = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        uid = new_uid(self._rng)
         review = {
             "kind": "ConversionReview",
             "apiVersion": f"{_GROUP}/{review_version}",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 
 import orjson
 import structlog
@@ -41,6 +40,7 @@ from gitkube.objects.kinds import (
     VALIDATING_WEBHOOK_CONFIGURATION,
     Kind,
 )
+from gitkube.objects.uids import new_uid
 
 log = structlog.get_logger()
 
@@ -139,7 +139,7 @@ class Webhooks:
         """
         if request.context.dry_run and not hook.allows_dry_run:
             raise bad_request(f'admission webhook "{hook.name}" does not support dry run')
-        uid = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        uid = new_uid(self._rng)
         version = chosen_version(hook.review_versions)
         loop = asyncio.get_running_loop()
         begun_s = loop.time()

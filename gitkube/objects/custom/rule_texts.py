@@ -14,7 +14,10 @@ from functools import lru_cache
 from typing import Any
 
 from gitkube.objects.cel import CelSyntaxError, Program, compile_expression
-from gitkube.objects.custom.schema import RULES
+from gitkube.objects.cel.checker import check_types
+from gitkube.objects.cel.types import DYN, CelType, optional_of
+from gitkube.objects.custom.schema import EMBEDDED, RULES, CustomSchema, root_schema
+from gitkube.objects.declared_types import declared_type
 from gitkube.objects.validation.causes import Causes
 
 MAX_RULES = 100
@@ -23,6 +26,8 @@ MAX_MESSAGE = 2048
 """Characters of a message, written or made by an expression."""
 REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _VARIABLES = frozenset({"self", "oldSelf"})
+_SELF_TYPE = "selfType"
+"""The name of the type of `self` in messages; in Kubernetes a number follows."""
 _FIELD_PATH = re.compile(r"(\.[^.\[\]]+|\['[^']+'\])+")
 
 
@@ -72,13 +77,18 @@ def rule_of(written: Mapping[str, Any]) -> Rule:
     )
 
 
-def check_written_rules(causes: Causes, schema: Mapping[str, Any], path: str, *, has_past: bool) -> None:
+def check_written_rules(
+    causes: Causes, schema: Mapping[str, Any], path: str, *, has_past: bool, is_root: bool
+) -> None:
     """Add a cause for every rule of a node that cannot be one.
 
     Args:
         has_past: whether it is known of the node's values what stood there before.
+        is_root: whether the node is of whole objects.
     """
     written = schema.get(RULES) or ()
+    if not written:
+        return
     if len(written) > MAX_RULES:
         causes.add(
             "FieldValueTooMany",
@@ -86,11 +96,33 @@ def check_written_rules(causes: Causes, schema: Mapping[str, Any], path: str, *,
             f"Too many: {len(written)}: must have at most {MAX_RULES} items",
         )
         return
+    declared = _declared(schema, is_root=is_root)
     for index, rule in enumerate(written):
-        _check_one(causes, rule, f"{path}.{RULES}[{index}]", has_past=has_past)
+        _check_one(causes, rule, f"{path}.{RULES}[{index}]", declared, has_past=has_past)
 
 
-def _check_one(causes: Causes, rule: Mapping[str, Any], path: str, *, has_past: bool) -> None:
+def _declared(schema: Mapping[str, Any], *, is_root: bool) -> CelType:
+    """The type of `self`; `dyn` when the schema says none, which is a mistake of its own."""
+    if is_root:
+        return declared_type(root_schema(schema), _SELF_TYPE, is_root=True) or DYN
+    return declared_type(CustomSchema(schema), _SELF_TYPE, is_root=bool(schema.get(EMBEDDED))) or DYN
+
+
+def _checked(text: str, declared: CelType, *, has_optional_old: bool) -> tuple[CelType, str]:
+    """The type of an expression's value, and all that is wrong with the expression; "" when nothing is."""
+    old = optional_of(declared) if has_optional_old else declared
+    try:
+        checked = check_types(text, {"self": declared, "oldSelf": old})
+        if not checked.mistakes:
+            compiled(text)
+    except CelSyntaxError as error:
+        return DYN, error.message
+    return checked.type, "\n".join(checked.mistakes)
+
+
+def _check_one(
+    causes: Causes, rule: Mapping[str, Any], path: str, declared: CelType, *, has_past: bool
+) -> None:
     text, message = str(rule.get("rule") or ""), rule.get("message")
     if not text.strip():
         causes.required(f"{path}.rule", "rule is not specified")
@@ -109,30 +141,25 @@ def _check_one(causes: Causes, rule: Mapping[str, Any], path: str, *, has_past: 
         causes.not_supported(f"{path}.reason", reason, REASONS)
     if (field := rule.get("fieldPath")) and _FIELD_PATH.fullmatch(field) is None:
         causes.invalid(f"{path}.fieldPath", field, "must be a path of fields such as .spec.replicas")
-    try:
-        program = compiled(text)
-    except CelSyntaxError as error:
-        causes.invalid(f"{path}.rule", text, f"compilation failed: {error.message}")
+    has_optional_old = bool(rule.get("optionalOldSelf"))
+    result, wrong = _checked(text, declared, has_optional_old=has_optional_old)
+    if wrong:
+        causes.invalid(f"{path}.rule", text, f"compilation failed: {wrong}")
         return
-    if program.result_type not in ("bool", "dyn"):
+    if result.name not in ("bool", "dyn"):
         causes.invalid(f"{path}.rule", text, "cel expression must evaluate to a bool")
-    uses_old = "oldSelf" in program.variables
-    if uses_old and not has_past and not rule.get("optionalOldSelf"):
+    uses_old = "oldSelf" in compiled(text).variables
+    if uses_old and not has_past and not has_optional_old:
         where = "oldSelf cannot be used on the uncorrelatable portion of the schema"
         causes.invalid(f"{path}.rule", text, f"{where}: its list is not of type map")
     if rule.get("optionalOldSelf") is not None and not uses_old:
         text_of = "option optionalOldSelf is set, but oldSelf is not used in the rule"
         causes.invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], text_of)
     if expression := rule.get("messageExpression"):
-        try:
-            made = compiled(expression)
-        except CelSyntaxError as error:
-            causes.invalid(
-                f"{path}.messageExpression",
-                expression,
-                f"messageExpression compilation failed: {error.message}",
-            )
-        else:
-            if made.result_type not in ("string", "dyn"):
-                text_of = "messageExpression must evaluate to a string"
-                causes.invalid(f"{path}.messageExpression", expression, text_of)
+        made, wrong = _checked(str(expression), declared, has_optional_old=has_optional_old)
+        if wrong:
+            text_of = f"messageExpression compilation failed: {wrong}"
+            causes.invalid(f"{path}.messageExpression", expression, text_of)
+        elif made.name not in ("string", "dyn"):
+            text_of = "messageExpression must evaluate to a string"
+            causes.invalid(f"{path}.messageExpression", expression, text_of)

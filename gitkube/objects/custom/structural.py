@@ -93,7 +93,7 @@ def _check_words(causes: Causes, schema: Raw, path: Path, depth: int, *, has_pas
         causes.invalid(f"{path}.type", kind, f"must be object if {EMBEDDED} is true")
     check_list_type(causes, schema, path)
     check_map_type(causes, schema, path)
-    check_written_rules(causes, schema, path, has_past=has_past)
+    check_written_rules(causes, schema, path, has_past=has_past, is_root=depth == 0)
     for place, child in _children(schema, path):
         # Only in a list of type map it is known which element was which.
         is_lost = place.endswith(".items") and schema.get("x-kubernetes-list-type") != "map"

@@ -12,10 +12,11 @@ one whose value was overwritten; identity (name, uid, versions) is owned by nobo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from gitkube.objects.kinds import Kind
-from gitkube.objects.normalise import normalise, without_empties
+from gitkube.objects.normalise import normalise_value, without_empties
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.patch.errors import ConflictError, FieldConflict, PatchError
 from gitkube.objects.patch.fieldset import (
@@ -46,7 +47,7 @@ from gitkube.objects.patch.managers import (
     write_managers,
 )
 from gitkube.objects.patch.typed import check_elements, merge, remove_fields
-from gitkube.objects.schema import Schema, schema_of
+from gitkube.objects.schema import Schema
 from gitkube.objects.types import Object
 
 BEFORE_FIRST_APPLY = "before-first-apply"
@@ -94,7 +95,7 @@ def track_update(
         managers = given if given else (read_managers(before or {}) or {})
     if before is not None and not managers:
         return []  # its owners were thrown away on purpose, or it comes from before there were any
-    changes = _compare(before if before is not None else _empty(kind), after, schema)
+    changes = _compare(before if before is not None else _empty(schema), after, schema)
     identity = manager_id(manager, UPDATE, kind.api_version, subresource)
     managers = _take_from_others(managers, identity, changes)
     changed = _owned(union(changes.modified, changes.added))
@@ -144,7 +145,7 @@ def server_side_apply(
         identity = manager_id(manager, APPLY, kind.api_version, subresource)
         last = managers.get(identity)
         managers[identity] = Entry(claimed, kind.api_version, now)
-        if last is not None and last.fields:
+        if last is not None and difference(last.fields, claimed):
             merged = _prune(merged, last.fields, managers, schema)
         changes = _compare(current, merged, schema)
         if changes.added:
@@ -173,7 +174,7 @@ def server_side_apply(
 
 
 def _prune(merged: Object, last: FieldSet, managers: Managers, schema: Schema) -> Object:
-    """Without what the manager claimed last time and nobody owns now.
+    """Without what the manager claimed last time and nobody owns now: of what it claims again, nothing goes.
 
     A named field counts as owned when something below it is; so a struct stays as long as a part of it does.
     """
@@ -196,6 +197,8 @@ def _prune(merged: Object, last: FieldSet, managers: Managers, schema: Schema) -
 def _conflicts(managers: Managers, identity: ManagerId, changes: Comparison) -> list[FieldConflict]:
     changed = union(changes.modified, changes.added)
     found: list[FieldConflict] = []
+    if not changed:
+        return found
     for other in sorted(managers, key=str):
         if other == identity:
             continue
@@ -222,7 +225,7 @@ def _take_from_others(managers: Managers, identity: ManagerId, changes: Comparis
 
 def _owned_before_first_apply(live: Object, schema: Schema, kind: Kind, now: str) -> Managers:
     """An object without managers belongs, as a whole, to somebody unknown."""
-    changes = _compare(_empty(kind), live, schema)
+    changes = _compare(_empty(schema), live, schema)
     fields = _owned(union(changes.modified, changes.added))
     identity = manager_id(BEFORE_FIRST_APPLY, UPDATE, kind.api_version, "")
     return {identity: Entry(fields, kind.api_version, now)}
@@ -289,10 +292,11 @@ def _without_managers(obj: Object) -> Object:
     return {**obj, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}
 
 
-def _empty(kind: Kind) -> Object:
+@lru_cache(maxsize=256)
+def _empty(schema: Schema) -> Object:
     """What is written even of an object that holds nothing: nobody owns a struct for having been created
-    in it."""
-    empty: Object = _with_empty_lists(normalise(kind, {}), schema_of(kind))
+    in it. Only to be compared with."""
+    empty: Object = _with_empty_lists(normalise_value(schema, {}), schema)
     return {"metadata": {}, **empty}
 
 

@@ -5,14 +5,18 @@ A set is a tree. Each step is a string: `f:NAME` a field, `k:{"key":value}` an e
 set if the node is empty or has the child ".". So the JSON form is the set itself, and the operations below
 keep it canonical: a member without children is {}, a node that is neither member nor parent does not exist.
 
-Everything returns new trees and shares subtrees: none is ever changed once it was made.
+Everything returns new trees and shares subtrees: none is ever changed once it was made. So the same few
+sets, which thousands of objects have from the same few managers, are parsed and sorted once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from gitkube.objects.patch.copying import are_alike, equal
 from gitkube.objects.schema import Schema
@@ -24,6 +28,9 @@ FieldSet = dict[str, Node]
 _MEMBER = "."
 _LEAF: Node = {}
 MAX_DEPTH = 200
+KEPT_SETS = 512
+MAX_KEPT_BYTES = 8 * 1024
+"""Of a set that is kept, as JSON: larger ones are rare, and parsed whenever they come."""
 
 
 def is_member(node: Mapping[str, Any]) -> bool:
@@ -124,7 +131,17 @@ def members(fields: FieldSet, path: tuple[str, ...] = ()) -> Iterator[tuple[str,
 
 def sorted_fields(fields: Mapping[str, Any]) -> FieldSet:
     """The same set with its steps in Kubernetes' order, for people and for stable bytes."""
-    return {step: sorted_fields(fields[step]) for step in sorted(fields, key=_order)}
+    text = orjson.dumps(fields)
+    return _sorted(fields) if len(text) > MAX_KEPT_BYTES else _known_sorted(text)
+
+
+@lru_cache(maxsize=KEPT_SETS)
+def _known_sorted(text: bytes) -> FieldSet:
+    return _sorted(orjson.loads(text))
+
+
+def _sorted(fields: Mapping[str, Any]) -> FieldSet:
+    return {step: _sorted(fields[step]) for step in sorted(fields, key=_order)}
 
 
 def _order(step: str) -> tuple[int, str]:
@@ -146,12 +163,25 @@ def path_text(path: tuple[str, ...]) -> str:
     return text
 
 
-def parse_fields(raw: Any, depth: int = 0) -> FieldSet:
+def parse_fields(raw: Any) -> FieldSet:
     """A set out of the FieldsV1 of an object.
 
     Raises:
         ValueError: it is none.
     """
+    try:
+        text = orjson.dumps(raw)
+    except TypeError as error:
+        raise ValueError(f"fieldsV1 must be a tree of maps: {error}") from error
+    return _parse(raw) if len(text) > MAX_KEPT_BYTES else _known(text)
+
+
+@lru_cache(maxsize=KEPT_SETS)
+def _known(text: bytes) -> FieldSet:
+    return _parse(orjson.loads(text))
+
+
+def _parse(raw: Any, depth: int = 0) -> FieldSet:
     if not isinstance(raw, dict) or depth > MAX_DEPTH:
         raise ValueError("fieldsV1 must be a tree of maps")
     result: FieldSet = {}
@@ -163,7 +193,7 @@ def parse_fields(raw: Any, depth: int = 0) -> FieldSet:
             raise ValueError(f"{step!r} is no step of a path; it must start with f:, k: or v:")
         if step.startswith("k:") and not isinstance(json.loads(step[2:]), dict):
             raise ValueError(f"{step!r} must hold a map of keys")
-        result[step] = parse_fields(child, depth + 1)
+        result[step] = _parse(child, depth + 1)
     return result
 
 
@@ -215,6 +245,9 @@ def _claimed(value: Any, schema: Schema | None) -> Node | None:
     below: FieldSet = {}
     if isinstance(value, dict):
         for key, item in value.items():
+            if item is not None and not isinstance(item, (dict, list)):
+                below[f"f:{key}"] = _LEAF
+                continue
             node = _claimed(item, schema.child(key) if schema is not None else None)
             is_named = schema is not None and key in schema.properties
             if item is None or item == {} or not is_named:
@@ -235,6 +268,9 @@ def all_fields_of(value: Any, schema: Schema | None) -> Node:
     below: FieldSet = {}
     if isinstance(value, dict):
         for key, item in value.items():
+            if not isinstance(item, (dict, list)):
+                below[f"f:{key}"] = _LEAF
+                continue
             below[f"f:{key}"] = all_fields_of(item, schema.child(key) if schema is not None else None)
     elif schema is not None:
         for item in value:
@@ -270,41 +306,49 @@ def _compare(before: Any, after: Any, schema: Schema | None) -> _Triple:
     if not granular:
         return _NOTHING if equal(before, after) else (None, _LEAF, None)
     if isinstance(before, dict):
-        left = {f"f:{key}": (item, key) for key, item in before.items()}
-        right = {f"f:{key}": (item, key) for key, item in after.items()}
-        return _compare_steps(left, right, lambda key: schema.child(key) if schema is not None else None)
+        return _compare_parts(
+            before, after, "f:", lambda key: schema.child(key) if schema is not None else None
+        )
     assert schema is not None  # a list without a schema is not granular
     items = schema.items
-    left = {element_step(schema, item): (item, "") for item in before}
-    right = {element_step(schema, item): (item, "") for item in after}
+    left = {element_step(schema, item): item for item in before}
+    right = {element_step(schema, item): item for item in after}
     if len(left) != len(before) or len(right) != len(after):
         # Elements that share a key cannot be told apart: the list is compared as a whole.
         if equal(before, after):
             return _NOTHING
         return None, all_fields_of(after, schema), all_fields_of(before, schema)
-    return _compare_steps(left, right, lambda _: items)
+    return _compare_parts(left, right, "", lambda _: items)
 
 
-def _compare_steps(
-    left: Mapping[str, tuple[Any, str]], right: Mapping[str, tuple[Any, str]], schema_at: Any
+def _compare_parts(
+    left: Mapping[str, Any], right: Mapping[str, Any], form: str, schema_at: Callable[[str], Schema | None]
 ) -> _Triple:
+    """
+    Args:
+        form: what makes a step of a key.
+    """
     added: FieldSet = {}
     modified: FieldSet = {}
     removed: FieldSet = {}
-    for step, (item, key) in right.items():
-        if step not in left:
-            added[step] = all_fields_of(item, schema_at(key))
+    for key, item in right.items():
+        if key not in left:
+            added[form + key] = all_fields_of(item, schema_at(key))
             continue
-        other = left[step][0]
-        if other is item:
+        other = left[key]
+        if other is item or (type(item) is str and other == item):
             continue
         more, changed, less = _compare(other, item, schema_at(key))
-        for result, node in ((added, more), (modified, changed), (removed, less)):
-            if node is not None:
-                result[step] = node
-    for step, (item, key) in left.items():
-        if step not in right:
-            removed[step] = all_fields_of(item, schema_at(key))
+        if more is not None:
+            added[form + key] = more
+        if changed is not None:
+            modified[form + key] = changed
+        if less is not None:
+            removed[form + key] = less
+    if left.keys() - right.keys():
+        for key, item in left.items():
+            if key not in right:
+                removed[form + key] = all_fields_of(item, schema_at(key))
     return added or None, modified or None, removed or None
 
 

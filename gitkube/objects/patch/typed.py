@@ -21,8 +21,10 @@ def merge(live: Any, applied: Any, schema: Schema | None) -> Any:
     if isinstance(applied, dict):
         merged = dict(live)
         for key, item in applied.items():
-            child = schema.child(key) if schema is not None else None
-            merged[key] = merge(live[key], item, child) if key in live else clone(item)
+            if key not in live or not isinstance(item, (dict, list)):
+                merged[key] = clone(item)
+            else:
+                merged[key] = merge(live[key], item, schema.child(key) if schema is not None else None)
         return merged
     assert schema is not None  # a list without a schema is not granular
     return _merge_list(live, applied, schema)
@@ -105,7 +107,8 @@ def check_elements(value: Any, schema: Schema | None, path: tuple[str, ...] = ()
         return
     if isinstance(value, dict):
         for key, item in value.items():
-            check_elements(item, schema.child(key) if schema is not None else None, (*path, f"f:{key}"))
+            if isinstance(item, (dict, list)):
+                check_elements(item, schema.child(key) if schema is not None else None, (*path, f"f:{key}"))
         return
     assert schema is not None
     seen: set[str] = set()

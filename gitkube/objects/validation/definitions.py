@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from gitkube.objects import names
 from gitkube.objects.custom.jsonpath import simple_fields
 from gitkube.objects.custom.naming import APPROVAL, is_protected
-from gitkube.objects.custom.schema import root_schema
+from gitkube.objects.custom.schema import RULES, root_schema
 from gitkube.objects.custom.structural import check_structural
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
@@ -69,6 +69,8 @@ def check_definition_update(causes: Causes, definition: Object, old: Object) -> 
     spec, before = definition.get("spec") or {}, old.get("spec") or {}
     if spec != before:  # through the status alone, the list of stored versions is whatever its writer says
         _check_stored_versions(causes, definition)
+    else:  # what was taken once is not refused for what its rules are asked today
+        causes.list[:] = [cause for cause in causes.list if RULES not in cause["field"]]
     causes.immutable("spec.group", spec.get("group"), before.get("group"))
     plural = (spec.get("names") or {}).get("plural")
     causes.immutable("spec.names.plural", plural, (before.get("names") or {}).get("plural"))

@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from gitkube.clock import parse_rfc3339
@@ -25,6 +26,7 @@ Check = Callable[[Any, int], bool]
 
 _checks: dict[Schema, Check] = {}
 _requirements: dict[Schema, Check | None] = {}
+_TEXT_OR_NOTHING = frozenset({str, type(None)})
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -41,8 +43,12 @@ def lacks_nothing(schema: Schema, value: Any) -> bool:
 
 def is_time(text: str) -> bool:
     """Whether a text is an RFC 3339 time as Kubernetes takes it."""
-    if not _TIME.fullmatch(text):
-        return False
+    return _TIME.fullmatch(text) is not None and _is_moment(text)
+
+
+@lru_cache(maxsize=256)
+def _is_moment(text: str) -> bool:
+    """Whether there is such a day and hour. What was written in the same second says the same."""
     try:
         parse_rfc3339(text)
     except ValueError:
@@ -105,6 +111,9 @@ def _object_check(schema: Schema) -> Check:
     if additional is None:
         return check
 
+    if additional.types == ("string",) and not additional.format and additional.is_scalar:
+        return _is_map_of_texts
+
     def check_map(value: Any, depth: int) -> bool:
         if type(value) is not dict or depth == 0:
             return False
@@ -149,6 +158,11 @@ def _scalar_check(schema: Schema) -> Check:
     allowed = {"string": str, "boolean": bool, "integer": int, "number": float}
     types = {allowed[word] for word in schema.types if word in allowed}
     return lambda value, depth: type(value) in types
+
+
+def _is_map_of_texts(value: Any, depth: int) -> bool:
+    """As of labels, and of what a ConfigMap holds: most of what is in objects."""
+    return type(value) is dict and depth > 0 and _TEXT_OR_NOTHING.issuperset(map(type, value.values()))
 
 
 def _is_quantity(value: Any, depth: int) -> bool:

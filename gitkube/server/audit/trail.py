@@ -8,11 +8,9 @@ an event, the request goes on.
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import ipaddress
 import random
-import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -22,6 +20,7 @@ from aiohttp import web
 from gitkube.api.authorization import Attributes, Decision, User, user_info
 from gitkube.api.errors import StatusError
 from gitkube.clock import Clock, rfc3339_micro
+from gitkube.objects.uids import new_uid
 from gitkube.server.attributes import attributes_of
 from gitkube.server.audit.log import Counts
 from gitkube.server.audit.policy import API_VERSION, Level, Policy, Stage, Verdict
@@ -49,7 +48,7 @@ def audit_id(request: web.Request, rng: random.Random) -> str:
     is_plain = given.isascii() and all(one.isalnum() or one in "-_." for one in given)
     if 0 < len(given) <= MAX_ID_CHARS and is_plain:
         return given
-    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+    return new_uid(rng)
 
 
 async def show_id(request: web.Request, response: web.StreamResponse) -> None:
@@ -107,7 +106,7 @@ class Trail:
     def known(self, asker: User) -> None:
         """Who asks is known."""
         self._asker = asker
-        self._asked = dataclasses.replace(self._asked, user=asker)
+        self._asked = self._asked._replace(user=asker)
         self._verdict = self._policy.verdict(self._asked)
         self._add(Stage.REQUEST_RECEIVED, None)
 

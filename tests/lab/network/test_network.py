@@ -47,9 +47,9 @@ class Cluster:
             code = home / "code" / "gitkube"
             code.mkdir(parents=True)
             source = Path(gitkube.__file__).parent
-            shutil.copytree(source / "node", code / "node", ignore=shutil.ignore_patterns("__pycache__"))
-            for name in ("__init__.py", "wire.py"):
-                shutil.copy(source / name, code / name)
+            for name in ("node", "wire"):
+                shutil.copytree(source / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(source / "__init__.py", code / "__init__.py")
             shutil.copy(Path(__file__).parent / "driver.py", home / "driver.py")
             self.keys[host] = self.run(host, PYTHON, DRIVER, "key")
 

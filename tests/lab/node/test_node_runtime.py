@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -391,6 +392,29 @@ async def test_a_rebooted_host_starts_its_pods_again_by_itself(control: Control)
     assert entry["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
     assert control.statuses[uid]["podIP"].startswith("10.99.0.")
     assert control.statuses[uid]["initContainerStatuses"][0]["restartCount"] == 1
+
+
+async def test_a_host_that_lost_its_disk_does_not_run_again_what_had_ended(control: Control) -> None:
+    job = make_pod(shell("echo once"))
+    job["spec"]["restartPolicy"] = "Never"
+    uid = await control.run(job)
+    await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Succeeded")
+    await control.close()
+    control.host.cut_power()
+    for directory in ("pods", "desired"):
+        shutil.rmtree(control.host.root / directory)
+    control.statuses.clear()
+    control.host.start_agent()
+    assert (await control.connect())["digests"] == {}
+    # The control side tells of an ended pod that it has ended.
+    job["status"] = {"phase": "Succeeded"}
+    beside = make_pod(shell(SLEEP))
+    control._pods[uid] = job
+    await control.running(await control.run(beside))
+    assert control.statuses[uid]["phase"] == "Succeeded"
+    assert "waiting" in control.state(uid)
+    assert uid not in control.host.inside(["crun", "list", "-q"])
+    assert not list((control.host.root / "pods" / uid).rglob("*.log"))
 
 
 async def test_hooks_run_after_the_start_and_before_the_end(control: Control) -> None:

@@ -9,7 +9,9 @@ import pytest
 from gitkube.objects.custom.rules import check_rules
 from gitkube.objects.custom.schema import root_schema
 from gitkube.objects.custom.structural import check_structural
+from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION
 from gitkube.objects.validation.causes import Causes
+from gitkube.objects.validation.validate import validate
 
 STRING = {"type": "string"}
 
@@ -114,7 +116,7 @@ def test_values_have_the_types_of_their_schema_and_names_that_can_be_written() -
 
 
 def test_a_rule_that_cannot_be_evaluated_refuses_the_object_and_says_why() -> None:
-    spec = with_rules({"rule": "self.missing == 1"}, n={"type": "integer"})
+    spec = with_rules({"rule": "self.missing == 1"}, n={"type": "integer"}, missing={"type": "integer"})
     ((reason, field, message),) = judged(spec, {"n": 1})
     assert (reason, field) == ("FieldValueInvalid", "spec")
     assert "no such key: missing evaluating rule: self.missing == 1" in message
@@ -133,20 +135,27 @@ def test_a_rule_that_costs_too_much_refuses_the_object() -> None:
     [
         ({"rule": "self.x >"}, "rule", "compilation failed"),
         ({"rule": ""}, "rule", "rule is not specified"),
-        ({"rule": "self.nothing"}, "", ""),
+        ({"rule": "self.nothing"}, "rule", "ERROR: <input>:1:5: undefined field 'nothing'"),
+        ({"rule": "self.metadata.labels.size() > 0"}, "rule", "undefined field 'labels'"),
+        ({"rule": "self.n + 'x' == ''"}, "rule", "'_+_' applied to '(int, string)'"),
+        ({"rule": "self.n"}, "rule", "must evaluate to a bool"),
+        ({"rule": "self.kind == 'Thing' && has(self.metadata.generateName)"}, "", ""),
+        ({"rule": "oldSelf.orValue(self).n == self.n", "optionalOldSelf": True}, "", ""),
         ({"rule": "'text'"}, "rule", "must evaluate to a bool"),
         ({"rule": "true", "message": "two\nlines"}, "message", "line breaks"),
         ({"rule": "true", "reason": "Because"}, "reason", "Unsupported value"),
         ({"rule": "true", "fieldPath": "spec"}, "fieldPath", "path of fields"),
         ({"rule": "true", "optionalOldSelf": True}, "optionalOldSelf", "oldSelf is not used"),
         ({"rule": "true", "messageExpression": "1"}, "messageExpression", "must evaluate to a string"),
+        ({"rule": "true", "messageExpression": "self.x"}, "messageExpression", "undefined field 'x'"),
     ],
 )
 def test_a_definition_with_a_rule_that_is_none_is_refused(
     rule: dict[str, Any], field: str, said: str
 ) -> None:
     causes = Causes()
-    check_structural(causes, {"type": "object", "x-kubernetes-validations": [rule]}, "schema")
+    raw = {"type": "object", "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [rule]}
+    check_structural(causes, raw, "schema")
     if not field:
         assert causes.list == []
         return
@@ -161,3 +170,21 @@ def test_the_past_of_a_list_without_keys_cannot_be_asked() -> None:
     raw = {"type": "object", "properties": {"l": {"type": "array", "items": items}}}
     check_structural(causes, raw, "schema")
     assert "uncorrelatable" in causes.list[0]["message"]
+
+
+def test_a_definition_that_is_there_is_not_refused_for_what_its_rules_are_asked_today() -> None:
+    raw = {"type": "object", "x-kubernetes-validations": [{"rule": "self.nothing"}]}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": raw}}
+    names = {"plural": "beds", "singular": "bed", "kind": "Bed", "listKind": "BedList"}
+    stored = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "beds.example.org", "uid": "1", "resourceVersion": "1"},
+        "spec": {"group": "example.org", "scope": "Cluster", "names": names, "versions": [version]},
+        "status": {"storedVersions": ["v1"], "acceptedNames": names},
+    }
+    assert [cause["field"] for cause in validate(CUSTOM_RESOURCE_DEFINITION, stored)] == [
+        "spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule"
+    ]
+    established = {**stored, "status": {**stored["status"], "conditions": []}}
+    assert validate(CUSTOM_RESOURCE_DEFINITION, established, stored) == []
