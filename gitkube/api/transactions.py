@@ -11,14 +11,13 @@ write takes from quotas is charged last, when it is the write's turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from gitkube.api.admission.quotas import Charge
 from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.api.keys import object_key
-from gitkube.api.lanes import Lanes
+from gitkube.api.lanes import Charge, Lanes
 from gitkube.api.settings import ApiSettings
 from gitkube.api.stored import encode
 from gitkube.objects.custom.versions import from_stored, to_stored
@@ -138,7 +137,9 @@ class Transactor:
                     replace(each, lease=lease) if isinstance(each, Put) else each for each in write.operations
                 ]
             if write.charge is not None:
-                outcome = await self._commit_charged(write, write.charge, dry_run=dry_run)
+                outcome = await self._lanes.commit(
+                    write.charge, write.compares, write.operations, self._commit, dry_run=dry_run
+                )
                 if isinstance(outcome, StatusError):
                     if is_current:
                         raise outcome
@@ -164,29 +165,6 @@ class Transactor:
             retry_after_s=1,
         )
 
-    async def _commit_charged(
-        self, write: Write, charge: Charge, *, dry_run: bool
-    ) -> TxnResult | StatusError | None:
-        """Commit with what the write costs. A quota that others change meanwhile is charged anew, without
-        asking for another decision. None after a dry run; an error is the quota's refusal."""
-        async with self._lanes.turn(charge.lane):
-            result: TxnResult | None = None
-            before: list[Compare] = []
-            for _ in range(self._settings.retries):
-                try:
-                    compares, operations = charge.take()
-                except StatusError as error:
-                    return error
-                if dry_run:
-                    return None
-                if result is not None and compares == before:
-                    break  # it was not the quota that changed
-                before = compares
-                result = await self._commit(write.compares + compares, write.operations + operations)
-                if result.succeeded:
-                    break
-            return result
-
     def _as_stored(self, write: Write, version: str) -> Object:
         """What was written, with its version: the cache's own when nobody has written since."""
         metadata = write.result["metadata"]
@@ -197,14 +175,16 @@ class Transactor:
                 return stored
         return {**write.result, "metadata": {**metadata, "resourceVersion": version}}
 
-    async def _commit(self, compares: list[Compare], operations: list[Operation]) -> TxnResult:
+    async def _commit(
+        self, compares: list[Compare], operations: list[Operation], otherwise: Sequence[Operation] = ()
+    ) -> TxnResult:
         """Returns when the cache has what was written, or what was there instead."""
         if (sealing := self._cache.sealing) is not None:
             compares, operations = sealing.sealed(compares, operations)
         result: TxnResult | None = None
         try:
             async with asyncio.timeout(self._settings.store_timeout_s):
-                result = await self._store.txn(compares, operations)
+                result = await self._store.txn(compares, operations, otherwise)
                 await self._cache.reached(result.revision)
         except InvalidRequestError as error:
             raise StatusError(

@@ -240,6 +240,8 @@ async def _work(queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[float | 
                 queue.add_after(key, again_after_s)
         finally:
             queue.done(key)
+        # A look that had nothing to wait for has let nobody else have a turn, and neither has a full queue.
+        await asyncio.sleep(0)
 
 
 def _log_failure(name: str, key: object, failures: int, error: Exception) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "render": "Show what a repository renders to, with the file and line of each object.",
     "plan": "Show what a push would create, change and delete.",
     "user": "Give people a way in: a certificate and a kubeconfig.",
+    "crds": "Print definitions of kinds that are often needed, such as the Gateway API's.",
     "store": "The members of the store, its data, its health; backup and restore.",
     "lab": "Pretend hosts on this machine, and faults for them.",
     "demo": "The whole of it on this machine: a lab, a control plane, a first push.",

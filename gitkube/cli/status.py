@@ -19,7 +19,10 @@ from gitkube.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gitkube.gitops.overview import Overview
+    from gitkube.objects.kinds import Kind
 
 POLL_S = 0.3
 SILENCE_S = 2.0
@@ -78,7 +81,7 @@ async def _look(config: Path, source: str, wait_s: float) -> Overview:
 
 async def _read(client: Any, name: str) -> Overview:
     from gitkube.api.errors import StatusError, is_not_found
-    from gitkube.gitops.overview import READ, overview
+    from gitkube.gitops.overview import READ, custom_names, overview
     from gitkube.objects import kinds
 
     try:
@@ -87,11 +90,42 @@ async def _read(client: Any, name: str) -> Overview:
         if not is_not_found(error):
             raise
         source = None
-    lists = await asyncio.gather(*(client.list(kind) for kind in READ))
-    live = {kind: found.items for kind, found in zip(READ, lists, strict=True)}
+    custom, unread = await _custom_kinds(client, custom_names(source))
+    wanted = (*READ, *custom)
+    lists = await asyncio.gather(*(client.list(kind) for kind in wanted))
+    live = {kind: found.items for kind, found in zip(wanted, lists, strict=True)}
     spec = (source or {}).get("spec") or {}
     pushed = branch_tip(Path(spec.get("repository", "")), spec.get("branch") or "main")
-    return overview(source, live, pushed=pushed)
+    return overview(source, live, pushed=pushed, unread=unread)
+
+
+async def _custom_kinds(
+    client: Any, names: Sequence[tuple[str, str]]
+) -> tuple[list[Kind], dict[tuple[str, str], str]]:
+    """The kinds of definitions that these apiVersions and kinds name; and why others are not known."""
+    from gitkube.api.errors import StatusError
+    from gitkube.objects import kinds
+    from gitkube.objects.registry import Registry
+
+    if not names:
+        return [], {}
+    registry = Registry()
+    try:
+        for definition in (await client.list(kinds.CUSTOM_RESOURCE_DEFINITION)).items:
+            registry.define(definition)
+    except StatusError as error:
+        if error.code != 403:
+            raise
+        return [], dict.fromkeys(names, "you may not list CustomResourceDefinitions")
+    found: list[Kind] = []
+    unread: dict[tuple[str, str], str] = {}
+    for name in names:
+        kind = registry.by_gvk(*name)
+        if kind is None:
+            unread[name] = f"the cluster does not serve {name[1]} of {name[0]}: its definition is gone"
+        else:
+            found.append(kind)
+    return found, unread
 
 
 def branch_tip(repository: Path, branch: str) -> str:
@@ -128,7 +162,7 @@ def _lines(seen: Overview, show_all: bool) -> list[str]:
     for item in seen.items:
         if item in healthy and not show_all:
             continue
-        name = f"{item.ref.namespace}/{item.ref.name}"
+        name = item.title
         ready = f"{item.health.ready} of {item.health.wanted} ready" if item.health.wanted else ""
         reason = item.health.reason or item.health.state
         reason = item.health.state if reason == ready else reason

@@ -4,7 +4,7 @@ A look: select the budget's pods, find how many there should be (from the scale 
 share or maxUnavailable asks for that), count the healthy ones, and write down the difference. The API takes
 disruptions off that number when it evicts, and notes the pods in `disruptedPods`; such a pod does not count
 as healthy although this loop's copy may still show it so. One that is still there after two minutes was not
-deleted after all, and counts again.
+deleted after all, and counts again. The scale of a custom resource is read live, where its definition says.
 Invariant: a status is written only over the one it was computed from, so that no eviction is forgotten.
 Source: Kubernetes' pkg/controller/disruption.
 """
@@ -12,10 +12,12 @@ Source: Kubernetes' pkg/controller/disruption.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gitkube.api.custom.scale import scale_of
+from gitkube.api.errors import StatusError, is_not_found
 from gitkube.control.context import Context, Controller, unless_changed
 from gitkube.objects import meta, pods
 from gitkube.objects.budgets import with_allowance, with_condition
@@ -26,7 +28,7 @@ from gitkube.objects.kinds import (
     REPLICA_SET,
     REPLICATION_CONTROLLER,
     STATEFUL_SET,
-    by_gvk,
+    Kind,
 )
 from gitkube.objects.labels import selector_of
 from gitkube.objects.types import Object
@@ -34,11 +36,22 @@ from gitkube.objects.types import Object
 DELETION_TIMEOUT_S = 120.0
 """How long the API's note that a pod goes is believed."""
 CONFLICT_RETRY_S = 0.1
+CUSTOM_SCALE_S = 30.0
+"""How often the scale of custom resources is looked at when nothing else changes: nobody watches it."""
 _SCALED = (REPLICA_SET, DEPLOYMENT, STATEFUL_SET, REPLICATION_CONTROLLER)
 
 
 class ScaleError(Exception):
     """Nobody says how many pods there should be."""
+
+
+@dataclass(slots=True)
+class Scales:
+    """How many pods each controller wants."""
+
+    replicas: dict[str, int] = field(default_factory=dict)
+    """By uid."""
+    again_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -76,11 +89,12 @@ class DisruptionController(Controller):
         if not own:
             await self._events.event(budget, "Normal", "NoPods", "No matching pods found")
         try:
-            expected, desired = self._wanted(budget, own)
+            expected, desired, look_s = await self._wanted(budget, own)
         except ScaleError as error:
             text = f"Failed to calculate the number of expected pods: {error}"
             await self._events.event(budget, "Warning", "CalculateExpectedPodCountFailed", text)
-            return await self._write(budget, failed_status(budget, str(error), now_s))
+            again_s = await self._write(budget, failed_status(budget, str(error), now_s))
+            return CUSTOM_SCALE_S if again_s is None else again_s
         disrupted = still_disrupted(budget, own, now_s)
         for pod in disrupted.overdue:
             text = f"Pod was expected by PDB {namespace}/{name} to be deleted but it wasn't"
@@ -90,47 +104,70 @@ class DisruptionController(Controller):
             for pod in own
         )
         wanted = counted_status(budget, expected, desired, healthy, disrupted.since, now_s)
-        again_s = await self._write(budget, wanted)
-        return disrupted.again_s if again_s is None else again_s
+        soon = (await self._write(budget, wanted), disrupted.again_s, look_s)
+        return min((again_s for again_s in soon if again_s is not None), default=None)
 
-    def _wanted(self, budget: Object, own: Sequence[Object]) -> tuple[int, int]:
-        """How many pods there should be, and how many of them healthy."""
+    async def _wanted(self, budget: Object, own: Sequence[Object]) -> tuple[int, int, float | None]:
+        """How many pods there should be, how many of them healthy, and after how long to look again."""
         spec = budget.get("spec") or {}
         limit = spec.get("maxUnavailable")
-        if limit is not None:
-            expected = self._expected(own)
-            return expected, max(expected - share_of(limit, expected), 0)
         least = spec.get("minAvailable", 1)
-        if isinstance(least, str):
-            expected = self._expected(own)
-            return expected, share_of(least, expected)
-        return len(own), int(least)
+        if limit is None and not isinstance(least, str):
+            return len(own), int(least), None
+        scales = await self._scales(own)
+        expected = sum(scales.replicas.values())
+        if limit is not None:
+            return expected, max(expected - share_of(limit, expected), 0), scales.again_s
+        return expected, share_of(least, expected), scales.again_s
 
-    def _expected(self, own: Iterable[Object]) -> int:
+    async def _scales(self, own: Iterable[Object]) -> Scales:
         """The scale of everything that controls the pods; a pod without a controller counts for nothing."""
-        scales: dict[str, int] = {}
+        scales = Scales()
         for pod in own:
             reference = meta.controller_of(pod)
-            if reference is None:
+            if reference is None or reference.get("uid") in scales.replicas:
                 continue
-            top = self._top(reference, meta.namespace(pod))
-            if top is None:
+            found = await self._scale(reference, pod, scales)
+            if found is None:
                 raise ScaleError(f'found no controllers for pod "{meta.name(pod)}"')
-            replicas = top["spec"].get("replicas")
-            scales[meta.uid(top)] = 1 if replicas is None else int(replicas)
-        return sum(scales.values())
+            scales.replicas[found[0]] = found[1]
+        return scales
 
-    def _top(self, reference: Any, namespace: str) -> Object | None:
-        """What a controller reference names, or the Deployment above it; None: it has no scale."""
-        kind = by_gvk(str(reference.get("apiVersion")), str(reference.get("kind")))
-        informer = self._scaled.get(kind) if kind is not None else None
-        found = informer.get(str(reference.get("name")), namespace) if informer is not None else None
+    async def _scale(
+        self, reference: Mapping[str, Any], pod: Object, scales: Scales
+    ) -> tuple[str, int] | None:
+        """Uid and scale of what a controller reference names, or of the Deployment above it."""
+        api_version, name = str(reference.get("apiVersion")), str(reference.get("kind"))
+        kind = self.context.registry.by_gvk(api_version, name)
+        if kind is None:
+            raise ScaleError(f'no matches for kind "{name}" in version "{api_version}"')
+        if kind in self._scaled:
+            top = self._top(kind, reference, meta.namespace(pod))
+            return None if top is None else (meta.uid(top), int(_replicas(top) or 0))
+        if kind.custom is None or kind.custom.scale is None:
+            resource = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+            raise ScaleError(f"{resource} does not implement the scale subresource")
+        scales.again_s = CUSTOM_SCALE_S
+        obj = await self._custom(kind, reference, meta.namespace(pod))
+        return None if obj is None else (meta.uid(obj), custom_replicas(kind, obj))
+
+    def _top(self, kind: Kind, reference: Mapping[str, Any], namespace: str) -> Object | None:
+        found = self._scaled[kind].get(str(reference.get("name")), namespace)
         if found is None or meta.uid(found) != reference.get("uid"):
             return None
         above = meta.controller_of(found)
         if kind is REPLICA_SET and above is not None and above.get("kind") == DEPLOYMENT.kind:
-            return self._top(above, namespace)
+            return self._top(DEPLOYMENT, above, namespace)
         return found
+
+    async def _custom(self, kind: Kind, reference: Mapping[str, Any], namespace: str) -> Object | None:
+        try:
+            found = await self.client.get(kind, str(reference.get("name")), namespace)
+        except StatusError as error:
+            if is_not_found(error):
+                return None
+            raise
+        return found if meta.uid(found) == reference.get("uid") else None
 
     async def _write(self, budget: Object, wanted: Object) -> float | None:
         if wanted.get("status") == budget.get("status"):
@@ -168,7 +205,19 @@ def _matters(before: Object, after: Object) -> bool:
 
 
 def _replicas(workload: Object) -> Any:
-    return (workload.get("spec") or {}).get("replicas")
+    return (workload.get("spec") or {}).get("replicas", 1)
+
+
+def custom_replicas(kind: Kind, obj: Object) -> int:
+    """How many pods a custom resource wants, at the place that its definition names.
+
+    Raises:
+        ScaleError: there is nothing.
+    """
+    try:
+        return int(scale_of(kind, obj)["spec"].get("replicas", 0))
+    except StatusError as error:
+        raise ScaleError(f"{kind.kind} {meta.key(obj)}: {error.message}") from error
 
 
 def share_of(value: Any, whole: int) -> int:

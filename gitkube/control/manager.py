@@ -31,6 +31,7 @@ from gitkube.control.namespace import NamespaceController
 from gitkube.control.node_ipam import NodeIpamController
 from gitkube.control.node_lifecycle import NodeLifecycleController
 from gitkube.control.pod_gc import PodGarbageCollector
+from gitkube.control.policy_status import PolicyStatusController
 from gitkube.control.replicaset import ReplicaSetController
 from gitkube.control.replication_controller import ReplicationControllerController
 from gitkube.control.resource_quota import ResourceQuotaController
@@ -119,6 +120,7 @@ CONTROLLERS: tuple[type, ...] = (
     ClaimProtectionController,
     VolumeProtectionController,
     ClusterRoleAggregationController,
+    PolicyStatusController,
     CertificateSigner,
     GarbageCollector,
     PodGarbageCollector,

@@ -1,8 +1,11 @@
 """Gives each host its part of the pods' network (`spec.podCIDR`), once and for ever.
 
-What is given away is read from the Nodes themselves, so nothing can be forgotten over a restart. A part is
-given by one worker only, after the copy of Nodes has shown every earlier gift (`_given` remembers those that
-it may not show yet), and is written only if nobody wrote one meanwhile.
+What is given away is read from the Nodes themselves, so nothing can be forgotten over a restart. One worker
+gives, after the copy of Nodes has shown every earlier gift; a part that was chosen for a host stays that
+host's until its Node is gone, also when nobody knows whether the write of it succeeded.
+
+Hosts that found no part wait for one that is given back. They are not looked at again meanwhile, whatever
+else changes about them: with thousands of hosts that would be all that the program does.
 
 Invariant: no part is given to two hosts that exist at the same time.
 """
@@ -10,18 +13,16 @@ Invariant: no part is given to two hosts that exist at the same time.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 
 import structlog
 
 from gitkube.api.errors import StatusError, is_not_found
 from gitkube.api.workqueue import run_workers
 from gitkube.control.context import Context, Controller
+from gitkube.control.subnets import Subnets
 from gitkube.objects import meta
 from gitkube.objects.kinds import NODE
 from gitkube.objects.types import Object
-
-FULL_RETRY_S = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +32,15 @@ class NodeIpamController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        network = ipaddress.ip_network(context.settings.cluster_cidr)
+        self._subnets = Subnets(network, context.settings.node_prefix_length)
+        self._written: set[str] = set()
+        """Hosts whose part was written, and is soon seen in the copy of Nodes."""
+        self._without: set[str] = set()
+        """Hosts that found all parts taken, and whose users know it."""
+        self._events = context.recorder(self.name)
         self._nodes = context.informer(NODE)
         self._nodes.add_handler(self._on_node)
-        self._events = context.recorder(self.name)
-        self._network = ipaddress.ip_network(context.settings.cluster_cidr)
-        self._prefix_length = context.settings.node_prefix_length
-        self._given: dict[str, str] = {}
-        """Host -> part, for gifts that the copy of Nodes may not show yet."""
 
     async def run(self) -> None:
         """Reconcile for ever, one host at a time."""
@@ -46,67 +49,60 @@ class NodeIpamController(Controller):
     async def reconcile(self, key: str) -> float | None:
         """One look at one host."""
         node = self._nodes.get(key)
-        if node is None:
-            self._given.pop(key, None)
+        if node is None or pod_cidr(node) or key in self._written:
             return None
-        if pod_cidr(node):
-            self._given.pop(key, None)
-            return None
-        if key in self._given:
-            return None  # given, and soon seen
-        taken = [pod_cidr(other) for other in self._nodes.list()] + list(self._given.values())
-        cidr = free_cidr(self._network, self._prefix_length, taken)
+        cidr = self._subnets.of(key) or self._subnets.take_free(key)
         if cidr is None:
-            message = (
-                f"all {2 ** (self._prefix_length - self._network.prefixlen)} subnets of "
-                f"{self._network} are taken; remove Nodes that are gone, or configure a larger cluster CIDR"
-            )
-            log.warning("node_cidr_not_available", host=key, cluster_cidr=str(self._network))
-            await self._events.event(node, "Warning", "CIDRNotAvailable", message)
-            return FULL_RETRY_S
-        self._given[key] = cidr
+            await self._say_full(key, node)
+            return None
+        self._without.discard(key)
+        patch = {
+            "metadata": {"uid": meta.uid(node), "resourceVersion": meta.resource_version(node)},
+            "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
+        }
         try:
-            patch = {
-                "metadata": {"uid": meta.uid(node), "resourceVersion": meta.resource_version(node)},
-                "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
-            }
             await self.client.patch(NODE, key, "", patch)
         except StatusError as error:
-            self._given.pop(key, None)
             if not is_not_found(error):
                 raise
+        else:
+            self._written.add(key)
         return None
+
+    async def _say_full(self, key: str, node: Object) -> None:
+        if key in self._without:
+            return
+        self._without.add(key)
+        message = (
+            f"all {self._subnets.count} subnets of {self._subnets.network} are taken; remove Nodes that are "
+            "gone, or configure a larger cluster CIDR"
+        )
+        log.warning("node_cidr_not_available", host=key, cluster_cidr=str(self._subnets.network))
+        await self._events.event(node, "Warning", "CIDRNotAvailable", message)
 
     def _on_node(self, before: Object | None, after: Object | None) -> None:
         node = after if after is not None else before
         assert node is not None
-        if after is None or not pod_cidr(after) or meta.name(node) in self._given:
-            self.enqueue(node)
+        name = meta.name(node)
+        if after is None:
+            self._written.discard(name)
+            self._without.discard(name)
+            self._release(name)
+        elif cidr := pod_cidr(after):
+            self._written.discard(name)
+            self._without.discard(name)
+            if self._subnets.of(name) not in (None, cidr):
+                self._release(name)  # somebody else has given it another one
+            self._subnets.take(name, cidr)
+        elif name not in self._written and name not in self._without:
+            self.queue.add(name)
+
+    def _release(self, name: str) -> None:
+        self._subnets.release(name)
+        for host in self._without:
+            self.queue.add(host)
 
 
 def pod_cidr(node: Object) -> str:
     """The host's part, or ""."""
     return str((node.get("spec") or {}).get("podCIDR") or "")
-
-
-def free_cidr(
-    network: ipaddress.IPv4Network | ipaddress.IPv6Network, prefix_length: int, taken: Iterable[str]
-) -> str | None:
-    """The first part of the network that overlaps none of the taken ones."""
-    used = [ipaddress.ip_network(text, strict=False) for text in taken if text]
-    exact = {str(one) for one in used}
-    others = [one for one in used if one.prefixlen != prefix_length]
-    for part in network.subnets(new_prefix=prefix_length):
-        if str(part) in exact:
-            continue
-        if not any(one.version == part.version and _overlap(one, part) for one in others):
-            return str(part)
-    return None
-
-
-def _overlap(
-    one: ipaddress.IPv4Network | ipaddress.IPv6Network, other: ipaddress.IPv4Network | ipaddress.IPv6Network
-) -> bool:
-    return int(one.network_address) <= int(other.broadcast_address) and int(other.network_address) <= int(
-        one.broadcast_address
-    )

@@ -80,11 +80,11 @@ def _sources() -> dict[str, bytes]:
     files = {
         "__main__.py": MAIN.encode(),
         "gitkube/__init__.py": (house / "__init__.py").read_bytes(),
-        "gitkube/wire.py": (house / "wire.py").read_bytes(),
     }
-    for path in (house / "node").rglob("*"):
-        if path.is_file() and path.suffix != ".pyc" and "__pycache__" not in path.parts:
-            files["gitkube/" + path.relative_to(house).as_posix()] = path.read_bytes()
+    for part in ("node", "wire"):
+        for path in (house / part).rglob("*"):
+            if path.is_file() and path.suffix != ".pyc" and "__pycache__" not in path.parts:
+                files["gitkube/" + path.relative_to(house).as_posix()] = path.read_bytes()
     if "gitkube/node/__main__.py" not in files:
         raise PackageError(
             f"{house / 'node' / '__main__.py'} is missing: this gitkube is not installed whole"

@@ -3,7 +3,8 @@
 A host gets its own slice and nothing else: the pods bound to it, exactly the ConfigMaps and Secrets that
 those refer to, the Services, and the other hosts' network ends. What changes without meaning anything to the
 host (status, resourceVersion, managed fields) is left out, so that a report which becomes a status never
-comes back to the host as a change; of a status only readiness gates mean something, which others open.
+comes back to the host as a change. Of a status two things mean something: readiness gates, which others open,
+and that the pod has ended, which a host that has lost its disk no longer knows.
 Lists are sorted, so that the same content has the same digest.
 """
 
@@ -117,16 +118,23 @@ def for_host(obj: Object) -> Object:
 
 
 def pod_for_host(pod: Object) -> Object:
-    """A pod, with what it is said of its readiness gates: the host decides by them whether it is ready."""
+    """A pod, with what its host must hear of its status.
+
+    That are its readiness gates, by which the host decides whether it is ready, and a phase that is final,
+    so that nobody runs it a second time.
+    """
+    told: dict[str, Any] = {}
     gates = {gate.get("conditionType") for gate in pods.spec(pod).get("readinessGates") or ()}
-    told = [
+    opened = [
         {"type": one["type"], "status": one.get("status", "")}
         for one in conditions.conditions(pod)
         if one.get("type") in gates
     ]
-    if not told:
-        return for_host(pod)
-    return {**for_host(pod), "status": {"conditions": sorted(told, key=lambda one: one["type"])}}
+    if opened:
+        told["conditions"] = sorted(opened, key=lambda one: one["type"])
+    if pods.is_terminal(pod):
+        told["phase"] = pods.phase(pod)
+    return {**for_host(pod), "status": told} if told else for_host(pod)
 
 
 def node_for_host(node: Object) -> Object:

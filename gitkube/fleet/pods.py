@@ -27,9 +27,10 @@ from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock
 from gitkube.fleet import desired
 from gitkube.fleet.link import HostLink
+from gitkube.fleet.pod_status import merged_status
 from gitkube.fleet.settings import FleetSettings
 from gitkube.fleet.tokens import PodTokens
-from gitkube.objects import conditions, meta, pods
+from gitkube.objects import meta, pods
 from gitkube.objects.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SECRET, SERVICE
 from gitkube.objects.patch.merge_patch import create_merge_patch
 from gitkube.objects.types import Object
@@ -324,40 +325,6 @@ class PodSync:
         if pod is None or meta.uid(pod) != uid or pods.node_name(pod) != host:
             return None
         return {"apiVersion": "v1", "kind": "Pod", **pod}
-
-
-# ------------------------------------------------------------------ decisions
-
-
-PASSING_CONDITIONS = frozenset({"PodResizePending", "PodResizeInProgress"})
-"""The host's own, which it leaves out when they hold no more."""
-
-
-def merged_status(current: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
-    """The status that a report makes: the host's word, with what only others may say kept.
-
-    Kept are conditions of types that the host does not report (such as PodScheduled from the scheduler), and
-    the fields that the API itself fills in.
-    """
-    told = {condition.get("type") for condition in reported.get("conditions") or ()}
-    own_types = told | PASSING_CONDITIONS
-    others = [one for one in current.get("conditions") or () if one.get("type") not in own_types]
-    result = {key: current[key] for key in ("qosClass", "nominatedNodeName") if key in current}
-    result |= reported
-    if others or told:
-        result["conditions"] = _in_order(
-            current.get("conditions") or (), [*others, *reported.get("conditions", ())]
-        )
-    return result
-
-
-def _in_order(
-    current: Iterable[Mapping[str, Any]], wanted: list[Mapping[str, Any]]
-) -> list[conditions.Condition]:
-    """Conditions keep the place that they have, so that an unchanged status is an equal one."""
-    places = {condition.get("type"): place for place, condition in enumerate(current)}
-    ordered = sorted(wanted, key=lambda condition: places.get(condition.get("type"), len(places)))
-    return [dict(condition) for condition in ordered]
 
 
 def _is_news_to_host(before: Object | None, after: Object | None) -> bool:

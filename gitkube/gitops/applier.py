@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -40,7 +41,7 @@ class Applied:
     digest: str
     """Of what was wanted."""
     live_digest: str
-    """Of what the API made of it, without what every write changes."""
+    """Of what the API made of it (`_digest_of_live`)."""
     uid: str
     resource_version: int
     is_complete: bool = False
@@ -114,7 +115,7 @@ class Applier:
             return False  # its deletion will be seen, and then it is made again
         if int(meta.resource_version(live) or 0) <= seen.resource_version:
             return False
-        return digest_of(comparable(live)) != seen.live_digest
+        return _digest_of_live(wanted, live) != seen.live_digest
 
     async def apply_one(self, wanted: Desired) -> bool:
         """Apply one object; returns whether that changed it.
@@ -135,7 +136,7 @@ class Applier:
         result = await self._client.apply(ref.kind, wanted.object, field_manager=FIELD_MANAGER, force=True)
         self.applied[ref] = Applied(
             wanted.digest,
-            digest_of(comparable(result)),
+            _digest_of_live(wanted, result),
             meta.uid(result),
             int(meta.resource_version(result) or 0),
             is_complete(result),
@@ -238,3 +239,20 @@ class Applier:
 
 def is_complete(obj: Object) -> bool:
     return obj.get("kind") == "Job" and conditions.is_true(obj, "Complete")
+
+
+def _digest_of_live(wanted: Desired, live: Object) -> str:
+    """Of what must not change in an object while it is in force: all but what every write changes.
+
+    Of a custom resource only what git says. Its operator may write beside that as often as it likes, and an
+    apply would take none of it away.
+    """
+    kept = comparable(live)
+    return digest_of(kept if wanted.ref.kind.custom is None else _within(kept, wanted.object))
+
+
+def _within(live: Any, wanted: Any) -> Any:
+    """What `live` has of the fields of `wanted`; lists are taken whole."""
+    if isinstance(live, dict) and isinstance(wanted, dict):
+        return {key: _within(live[key], inner) for key, inner in wanted.items() if key in live}
+    return live

@@ -81,6 +81,8 @@ def desired_objects(objects: Sequence[Checked]) -> dict[Ref, Desired]:
             obj = _with_config_hash(obj, one.ref.namespace, by_ref)
         elif one.ref.kind == kinds.JOB:
             obj = _annotated(obj, ("metadata",), TEMPLATE_HASH, digest_of(obj["spec"].get("template")))
+        elif one.ref.kind == kinds.CLUSTER_ROLE and obj.get("aggregationRule"):
+            obj = {key: value for key, value in obj.items() if key != "rules"}  # a controller fills them in
         if one.ref.kind in POD_SPECS:
             obj = _telling_crashes(obj, POD_SPECS[one.ref.kind])
         found.append(Desired(one.ref, obj, digest_of(obj), one))

@@ -11,13 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitkube.gitops.check import Ref
-from gitkube.gitops.health import HEALTHY, WORST_FIRST, Health, Related, health_of
+from gitkube.gitops.health import HEALTHY, UNKNOWN, WORST_FIRST, Health, Related, health_of
 from gitkube.gitops.state import inventory_of
 from gitkube.objects import conditions, kinds, meta, pods
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 
-READ: tuple[Kind, ...] = (kinds.NODE, kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.POD)
+READ: tuple[Kind, ...] = (
+    kinds.NODE,
+    kinds.DEPLOYMENT,
+    kinds.REPLICA_SET,
+    kinds.REPLICATION_CONTROLLER,
+    kinds.JOB,
+    kinds.POD,
+)
+"""What is always read; beside it the kinds of definitions that git has objects of (`custom_kinds`)."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,11 @@ class Item:
     ref: Ref
     health: Health
     origin: str
+
+    @property
+    def title(self) -> str:
+        """A workload is known by its name; of other kinds, the kind is said as well."""
+        return f"{self.ref.namespace}/{self.ref.name}" if self.ref.kind in READ else str(self.ref)
 
 
 @dataclass(frozen=True)
@@ -63,25 +76,42 @@ class Overview:
         return not self.waits_for
 
 
-def overview(source: Object | None, live: Mapping[Kind, Sequence[Object]], *, pushed: str = "") -> Overview:
+def custom_names(source: Object | None) -> list[tuple[str, str]]:
+    """apiVersion and kind of what came from git and is not built in."""
+    inventory = ((source or {}).get("status") or {}).get("inventory") or ()
+    names = {(str(item["apiVersion"]), str(item["kind"])) for item in inventory}
+    return sorted(name for name in names if kinds.by_gvk(*name) is None)
+
+
+def overview(
+    source: Object | None,
+    live: Mapping[Kind, Sequence[Object]],
+    *,
+    pushed: str = "",
+    unread: Mapping[tuple[str, str], str] | None = None,
+) -> Overview:
     """Put together what was read.
 
     Args:
-        live: the objects of each kind of `READ`.
+        live: the objects of each kind of `READ`, and of custom kinds.
         pushed: the commit that the branch is at, when that is known.
+        unread: why the objects of custom kinds are not known, by apiVersion and kind.
     """
+    missing = {_unread_kind(*name): why for name, why in (unread or {}).items()}
+    known = {(kind.api_version, kind.kind): kind for kind in (*live, *missing)}
     status: Mapping[str, Any] = (source or {}).get("status") or {}
     related = Related(live[kinds.REPLICA_SET], live[kinds.POD])
     objects = {
         Ref(kind, meta.namespace(obj), meta.name(obj)): obj
-        for kind in (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.POD)
+        for kind in live
+        if kind != kinds.NODE
         for obj in live[kind]
     }
     items = []
-    for entry in inventory_of(status):
-        if entry.ref.kind in READ:
-            obj = objects.get(entry.ref)
-            items.append(Item(entry.ref, health_of(entry.ref.kind, obj, related), entry.origin))
+    for entry in inventory_of(status, lambda api_version, kind: known.get((api_version, kind))):
+        why = missing.get(entry.ref.kind)
+        health = Health(UNKNOWN, why) if why else health_of(entry.ref.kind, objects.get(entry.ref), related)
+        items.append(Item(entry.ref, health, entry.origin))
     items.sort(key=lambda item: (WORST_FIRST.index(item.health.state), str(item.ref)))
     hosts = tuple(_host(node) for node in live[kinds.NODE])
     running = [pod for pod in live[kinds.POD] if not pods.is_terminal(pod)]
@@ -102,6 +132,12 @@ def overview(source: Object | None, live: Mapping[Kind, Sequence[Object]], *, pu
         _capacity(live[kinds.NODE]),
         waits_for,
     )
+
+
+def _unread_kind(api_version: str, kind: str) -> Kind:
+    """As much of a kind as the inventory says; enough to name its objects."""
+    group, _, version = api_version.rpartition("/")
+    return Kind(group, version, kind, kind.lower(), True)
 
 
 def _waits_for(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -22,14 +22,14 @@ from pathlib import Path
 import structlog
 
 from gitkube.api.client import Client
-from gitkube.api.errors import StatusError, is_outage
-from gitkube.api.workqueue import WorkQueue, run_workers
+from gitkube.api.errors import StatusError
 from gitkube.clock import Clock, rfc3339
 from gitkube.gitops.agreement import GitsTurn, Truth
 from gitkube.gitops.applier import Applier
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
 from gitkube.gitops.evaluate import Evaluation, Evaluator
+from gitkube.gitops.healing import Healer
 from gitkube.gitops.health import DEGRADED, FAILED, HEALTHY, WORST_FIRST
 from gitkube.gitops.hook_socket import Answer, HookSocket, PushRequest, install_hooks
 from gitkube.gitops.hooks import PushJudge
@@ -40,14 +40,11 @@ from gitkube.gitops.source import CommitId, Repository, SourceError
 from gitkube.gitops.state import DEFAULT_NAME, SourceState, commit_fields, inventory_fields
 from gitkube.gitops.view import WITH_HEALTH, View
 from gitkube.gitops.watcher import BranchWatcher
-from gitkube.objects import conditions, kinds, meta
+from gitkube.objects import conditions, meta
 from gitkube.objects.kinds import Kind
 from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 
-HEAL_WORKERS = 4
-MAX_HEALS_PER_MINUTE = 6
-"""Of one object: a fight with another writer is fought at this pace, and shown in the log."""
 PUBLISH_PAUSE_S = 0.05
 """Changes come in bursts; the status is written once a burst."""
 LOOK_S = 1.0
@@ -99,7 +96,14 @@ class Sync:
         )
         self._view = View(client, clock=clock, rng=rng)
         self._applier = Applier(client, self._view.live, clock=clock)
-        self._queue: WorkQueue[Ref] = WorkQueue(clock, rng)
+        self._healer = Healer(
+            self._applier,
+            wanted=lambda ref: self._desired.get(ref),
+            is_deploying=lambda: self._is_deploying,
+            on_done=lambda: self._dirty.set(),
+            clock=clock,
+            rng=rng,
+        )
         self._socket = socket
         self._truth = truth
         self._judge = PushJudge(self, repo=self._repo, branch=branch)
@@ -112,10 +116,10 @@ class Sync:
         self._touched: set[Ref] = set()
         """Objects that the newest commit changed and whose health its rollout waits for."""
         self._announced: OrderedDict[CommitId, float] = OrderedDict()
-        self._heals: dict[Ref, deque[float]] = {}
         self._wake = asyncio.Event()
         self._dirty = asyncio.Event()
         self._rollout_added = asyncio.Event()
+        self._kinds_changed = asyncio.Event()
 
     # ------------------------------------------------------------------ what the hooks ask
 
@@ -200,6 +204,7 @@ class Sync:
         """
         Repository(self._repo)
         await asyncio.to_thread(install_hooks, self._repo, self._socket)
+        forget = self._registry.on_change(self._kinds_changed.set)
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._view.start(tasks, self._on_change)
@@ -207,11 +212,12 @@ class Sync:
                 tasks.create_task(watcher.run(), name="gitops-watch")
                 tasks.create_task(self._follow(), name="gitops-follow")
                 tasks.create_task(self._publish_for_ever(), name="gitops-publish")
-                heal = run_workers(self._queue, self._heal, workers=HEAL_WORKERS, name="gitops-heal")
-                tasks.create_task(heal, name="gitops-heal")
+                tasks.create_task(self._healer.run(), name="gitops-heal")
                 hooks = HookSocket(self._judge.answer, repo=self._repo, socket=self._socket)
                 tasks.create_task(hooks.run(), name="gitops-hooks")
+                tasks.create_task(self._follow_kinds(), name="gitops-kinds")
         finally:
+            forget()
             self._evaluator.close()
 
     async def _follow(self) -> None:
@@ -235,6 +241,21 @@ class Sync:
                 continue
             await self._wake.wait()
 
+    async def _follow_kinds(self) -> None:
+        """Watch what git has objects of, also when its kind comes, goes or comes back later."""
+        while True:
+            await self._kinds_changed.wait()
+            self._kinds_changed.clear()
+            await self._watch_desired()
+
+    async def _watch_desired(self) -> None:
+        wanted = {ref.kind for ref in self._desired}
+        served = {kind for kind in wanted if self._registry.by_gvk(kind.api_version, kind.kind) is not None}
+        fresh = await self._view.follow(served)
+        for ref in self._desired:
+            if ref.kind in fresh:
+                self._healer.add(ref)  # what happened to it while nobody watched is not known
+
     async def _retried(self, event: str, action: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
@@ -257,8 +278,9 @@ class Sync:
             return
         if not evaluation.has_errors:
             self._desired = evaluation.desired
+            await self._watch_desired()
             for ref in evaluation.desired:
-                self._queue.add(ref)
+                self._healer.add(ref)
 
     async def _deploy(self, head: CommitId) -> None:
         """Bring a commit into force, as far as it may be."""
@@ -284,6 +306,7 @@ class Sync:
             ready_before = self._view.ready_pods(evaluation.desired)
             self._desired = evaluation.desired
             changed = await self._applier.apply_all(evaluation.desired)
+            await self._watch_desired()
             self._held_back = gone if brake else await self._applier.prune(gone)
             made = [Entry(entry.ref, self._uid(entry.ref), entry.origin) for entry in wanted]
             await self._state.write(
@@ -303,7 +326,7 @@ class Sync:
             rollout.say("held", brake, self._clock.monotonic())
         for ref, quarantined in self._applier.quarantined.items():
             rollout.say("refused", f"{ref}: {quarantined.message}", self._clock.monotonic())
-            self._queue.add_after(ref, RETRY_S)
+            self._healer.add(ref, RETRY_S)
         self._dirty.set()
 
     def _begin(self, evaluation: Evaluation) -> Rollout:
@@ -341,46 +364,20 @@ class Sync:
         problem = await deletion_brake(self._client, live, before, message, Place("."), self._registry.stored)
         return f"{problem.message}; nothing was deleted; {problem.hint}" if problem is not None else ""
 
-    # ------------------------------------------------------------------ healing
+    # ------------------------------------------------------------------ what is live
 
     def _on_change(self, before: Object | None, after: Object | None) -> None:
         obj = after if after is not None else before
         assert obj is not None
         self._dirty.set()
-        kind = kinds.by_gvk(obj["apiVersion"], obj["kind"])
+        kind = self._registry.by_gvk(obj["apiVersion"], obj["kind"])
         if kind is None:
             return
         ref = Ref(kind, meta.namespace(obj), meta.name(obj))
         if ref in self._desired:
             if after is not None:
                 self._applier.note_live(ref, after)
-            self._queue.add(ref)
-
-    async def _heal(self, ref: Ref) -> float | None:
-        """Apply one object again if it is not as it was left."""
-        wanted = self._desired.get(ref)
-        if wanted is None:
-            return None
-        if self._is_deploying:
-            return RETRY_S
-        if not self._applier.is_due(wanted):
-            return None
-        now_s = self._clock.monotonic()
-        heals = self._heals.setdefault(ref, deque(maxlen=MAX_HEALS_PER_MINUTE))
-        if len(heals) == MAX_HEALS_PER_MINUTE and now_s - heals[0] < 60:
-            log.warning("heal_paced", object=str(ref), reason="another writer keeps changing it")
-            return 60 - (now_s - heals[0])
-        heals.append(now_s)
-        try:
-            if await self._applier.apply_one(wanted):
-                log.info("object_healed", object=str(ref), origin=str(wanted.place))
-        except StatusError as error:
-            if not is_outage(error):
-                self._applier.quarantine(wanted, error)
-            raise
-        finally:
-            self._dirty.set()
-        return None
+            self._healer.add(ref)
 
     # ------------------------------------------------------------------ telling
 

@@ -1,14 +1,16 @@
 """What the sync sees of the cluster: informers on everything it manages, and the health they add up to.
 
-The only place of the package that keeps live objects. It lags behind the API by a moment, so whatever was
-just applied counts as rolling until the view has caught up with it.
+The only place of the package that keeps live objects. What workloads are made of is always watched; every
+other kind, those of definitions among them, while git has objects of it and the cluster serves it (`follow`).
+It lags behind the API by a moment, so whatever was just applied counts as rolling until the view has caught
+up with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from gitkube.api.client import Client
 from gitkube.api.informer import Handler, Informer
@@ -41,21 +43,60 @@ WITH_HEALTH = (
     kinds.JOB,
     kinds.POD,
 )
+SYNC_WITHIN_S = 5.0
+"""How long a deployment waits for the first list of a kind; one that cannot be listed must not hold it up."""
+
+
+def _nothing(before: Object | None, after: Object | None) -> None:
+    """The handler until there is one."""
 
 
 class View:
     """Live objects by reference."""
 
     def __init__(self, client: Client, *, clock: Clock, rng: random.Random) -> None:
-        self._informers = {kind: Informer(client, kind, clock=clock, rng=rng) for kind in WATCHED}
+        self._client, self._clock, self._rng = client, clock, rng
+        self._informers = {kind: self._informer(kind) for kind in WATCHED}
+        self._followed: dict[Kind, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._handler: Handler = _nothing
+
+    def _informer(self, kind: Kind) -> Informer:
+        return Informer(self._client, kind, clock=self._clock, rng=self._rng)
 
     async def start(self, tasks: asyncio.TaskGroup, handler: Handler) -> None:
         """Run the informers in `tasks`; returns when each has its first list."""
+        self._tasks, self._handler = tasks, handler
         for informer in self._informers.values():
-            informer.add_handler(handler)
-            tasks.create_task(informer.run(), name=f"gitops-{informer.kind}")
+            self._run(informer)
         for informer in self._informers.values():
             await informer.wait_synced()
+
+    def _run(self, informer: Informer) -> asyncio.Task[None]:
+        assert self._tasks is not None, "started by `start`"
+        informer.add_handler(self._handler)
+        return self._tasks.create_task(informer.run(), name=f"gitops-{informer.kind}")
+
+    async def follow(self, wanted: Collection[Kind]) -> set[Kind]:
+        """Watch these kinds beside those that always are, and no others any more.
+
+        Returns:
+            The kinds that were not watched before, when each has its first list or SYNC_WITHIN_S are over.
+        """
+        for kind in [kind for kind in self._followed if kind not in wanted]:
+            self._followed.pop(kind).cancel()
+            del self._informers[kind]
+        fresh = {kind: self._informer(kind) for kind in wanted if kind not in self._informers}
+        for kind, informer in fresh.items():
+            self._informers[kind] = informer
+            self._followed[kind] = self._run(informer)
+        try:
+            async with asyncio.timeout(SYNC_WITHIN_S):
+                for informer in fresh.values():
+                    await informer.wait_synced()
+        except TimeoutError:
+            pass  # it goes on trying, and says in the log why it cannot
+        return set(fresh)
 
     def live(self, ref: Ref) -> Object | None:
         """An object, or None when it is not there (or of a kind that is not watched)."""
@@ -85,7 +126,8 @@ class View:
         if quarantined is not None:
             reason = f"refused by the API: {quarantined.message}"
             return Seen(Health(FAILED, reason, is_stuck=True), wanted.place)
-        if ref.kind not in self._informers:
+        informer = self._informers.get(ref.kind)
+        if informer is None or not informer.has_synced:
             return Seen(Health(HEALTHY), wanted.place)
         live = self.live(ref)
         applied = applier.applied.get(ref)

@@ -1,8 +1,8 @@
 """What a lab writes down: the inventory for the control plane, and the files that make a host itself.
 
-Texts are decided by pure functions; `write_etc` and `fitting_upper` act. The root overlay's upper layer
-should be on the disk, where it is kept through everything; overlayfs refuses that when the disk is the very
-file system that it stacks on, so then it is a tmpfs, mounted on the machine and so kept through a host's
+Texts are decided by pure functions; `write_etc`, `make_key` and `fitting_upper` act. The root overlay's upper
+layer should be on the disk, where it is kept through everything; overlayfs refuses that when the disk is the
+very file system that it stacks on, so then it is a tmpfs, mounted on the machine and so kept through a host's
 power cut, though not through the machine's.
 """
 
@@ -119,3 +119,10 @@ def fitting_upper(layer: Path) -> Path:
     for name in ("upper", "work"):
         (layer / name).mkdir(exist_ok=True)
     return layer
+
+
+def make_key(path: Path, comment: str) -> None:
+    """An SSH key pair at `path` and `path`.pub, unless there is one."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])

@@ -4,9 +4,8 @@ Everything is found again from the directory: `lab.json` says how many hosts and
 rest follows (see `layout`). So each command looks at what is there, does what is missing, and may be
 interrupted and repeated. `down` removes what this lab made, and nothing else.
 
-A host that is killed keeps its disk (/var/lib/gitkube) and the changes to its root, and loses its memory:
-processes, /run, /tmp, and its whole network namespace with all interfaces and rules. With several
-controllers these are machines of the lab, too (see `controllers`): the same faults can happen to them.
+With several controllers these are machines of the lab like the hosts (see `hosts`, `controllers`): the same
+faults can happen to them.
 """
 
 from __future__ import annotations
@@ -14,25 +13,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
-from gitkube.lab import netns, processes
-from gitkube.lab.blocks import release_block, take_block
-from gitkube.lab.boot import BootSpec
+from gitkube.lab import netns
+from gitkube.lab.blocks import release_block, taken_block
 from gitkube.lab.controllers import LabController
 from gitkube.lab.errors import LabError
-from gitkube.lab.files import fitting_upper, inventory_text, known_hosts_text, write_etc
+from gitkube.lab.files import inventory_text, known_hosts_text, make_key
+from gitkube.lab.hosts import LabHost
 from gitkube.lab.layout import (
     REGISTRY_NAME,
     REGISTRY_PORT,
-    CableLayout,
     ControllerLayout,
     HostLayout,
     LabLayout,
@@ -43,7 +39,6 @@ from gitkube.lab.removal import remove_cgroups, remove_files
 from gitkube.lab.status import ControllerStatus, HostStatus, LabStatus
 
 DEFAULT_HOSTS = 3
-BOOT_TIMEOUT_S = 30.0
 EXEC_TIMEOUT_S = 300.0
 BOOTS_AT_ONCE = 4
 _STATE = "lab.json"
@@ -146,7 +141,7 @@ class Lab:
             if layout.controllers:
                 self._say("controllers stopped")
             registry = self._registry(layout)
-            self._on_each(layout.hosts, lambda host: self._power_off(layout, host))
+            self._on_each(self._hosts(layout), self._power_off)
             registry.stop()
             self._say("registry stopped")
             netns.remove_router(layout)
@@ -217,13 +212,7 @@ class Lab:
         controller = self.layout().controller(host)
         if controller is not None:
             return ["nsenter", f"--net={netns.NAMESPACES / controller.namespace}", "--", *argv]
-        _, place = self._host(host)
-        pid = processes.running_pid(self._home(place) / "init.pid")
-        if pid is None:
-            raise LabError(f"host {host} is off; `gitkube lab start {host}` boots it")
-        environment = [f"{name}={value}" for name, value in _EXEC_ENVIRONMENT.items()]
-        enter = ["nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
-        return [*enter, "--root", "--wd=/", "--", "env", "-i", *environment, *argv]
+        return self._host_named(host).exec_argv(argv)
 
     def kill(self, host: str) -> None:
         """Power cut: every process of the host or controller ends at this instant, and nothing is flushed."""
@@ -234,7 +223,7 @@ class Lab:
             if controller is not None:
                 self._stop_controller(layout, controller)
             else:
-                self._power_off(layout, self._host(host)[1])
+                self._power_off(self._host_named(host))
 
     def start(self, host: str) -> None:
         """Boot a host or start a controller that is off; one that is on is left alone."""
@@ -245,7 +234,7 @@ class Lab:
             if controller is not None:
                 self._start_controller(layout, controller)
             else:
-                self._power_on(layout, self._host(host)[1])
+                self._power_on(self._host_named(host))
 
     def cut(self, host: str) -> None:
         """Pull out the host's network cable; it runs on."""
@@ -272,14 +261,15 @@ class Lab:
                 f"the lab in {self.directory} has {len(recorded.hosts)} hosts and is not made smaller,"
                 f" because their disks would be lost; `gitkube lab down --dir {self.directory}` first"
             )
-        block = take_block(self.directory, state_name=_STATE, wanted=recorded.block if recorded else None)
-        try:
-            layout = plan_lab(self.directory, block, wanted, several)
-        except ValueError as error:
-            raise LabError(str(error)) from error
-        state = self.directory / _STATE
-        record = {"block": layout.block, "hosts": len(layout.hosts), "controllers": several}
-        state.write_text(json.dumps(record))
+        before = recorded.block if recorded else None
+        with taken_block(self.directory, state_name=_STATE, wanted=before) as block:
+            try:
+                layout = plan_lab(self.directory, block, wanted, several)
+            except ValueError as error:
+                raise LabError(str(error)) from error
+            state = self.directory / _STATE
+            record = {"block": layout.block, "hosts": len(layout.hosts), "controllers": several}
+            state.write_text(json.dumps(record))
         return layout
 
     def _is_whole(self, layout: LabLayout) -> bool:
@@ -293,15 +283,16 @@ class Lab:
     def _build(self, layout: LabLayout) -> None:
         netns.build_router(layout)
         self._say(f"network ready: this machine is {layout.machine_address} beside the hosts")
-        self._make_key(self.identity_file, "gitkube-lab")
-        for host in layout.hosts:
-            self._make_key(self._home(host) / "etc" / "ssh" / "ssh_host_ed25519_key", host.name)
+        make_key(self.identity_file, "gitkube-lab")
+        hosts = self._hosts(layout)
+        for host in hosts:
+            host.make_key()
         self._write_user_files(layout)
         self._registry(layout).start()
         self._say(f"registry ready: {REGISTRY_NAME}:{REGISTRY_PORT}")
-        self._on_each(layout.hosts, lambda host: self._power_on(layout, host))
-        for host in layout.hosts:
-            netns.set_cable(layout, host, is_up=True)
+        self._on_each(hosts, self._power_on)
+        for host in hosts:
+            netns.set_cable(layout, host.layout, is_up=True)
         for controller in layout.controllers:
             self._start_controller(layout, controller)
             netns.set_cable(layout, controller, is_up=True)
@@ -327,65 +318,26 @@ class Lab:
         if was_on:
             self._say(f"controller {place.name} off")
 
-    def _power_on(self, layout: LabLayout, host: HostLayout) -> None:
-        home = self._home(host)
-        if processes.running_pid(home / "init.pid") is not None:
-            return
-        netns.plug(layout, host)
-        write_etc(home / "etc", layout, host)
-        for name in ("disk", "root"):
-            (home / name).mkdir(parents=True, exist_ok=True)
-        layer = fitting_upper(home / "layer")
-        spec = BootSpec(
-            name=host.name,
-            namespace=str(netns.NAMESPACES / host.namespace),
-            group=f"gitkube-lab-{layout.mark}/{host.name}",
-            root=str(home / "root"),
-            upper=str(layer / "upper"),
-            work=str(layer / "work"),
-            disk=str(home / "disk"),
-            etc=str(home / "etc"),
-            authorized_keys=self.identity_file.with_suffix(".pub").read_text(),
-            console=str(home / "console.log"),
-            pid_file=str(home / "init.pid"),
-        )
-        netns.run(
-            [sys.executable, "-m", "gitkube.lab.boot"],
-            stdin=json.dumps(asdict(spec)),
-            timeout_s=BOOT_TIMEOUT_S,
-        )
-        netns.set_cable(layout, host, is_up=True)
-        self._say(f"host {host.name} ready: {host.address}, zone {host.zone}")
+    def _power_on(self, host: LabHost) -> None:
+        if host.power_on(self.identity_file.with_suffix(".pub").read_text()):
+            self._say(f"host {host.layout.name} ready: {host.layout.address}, zone {host.layout.zone}")
 
-    def _power_off(self, layout: LabLayout, host: HostLayout) -> None:
-        was_on = processes.kill(self._home(host) / "init.pid")
-        netns.unplug(layout, host)
-        if was_on:
-            self._say(f"host {host.name} off")
+    def _power_off(self, host: LabHost) -> None:
+        if host.power_off():
+            self._say(f"host {host.layout.name} off")
 
     def _set_cable(self, host: str, *, is_up: bool) -> None:
         self._need_root()
         with self._locked(create=False):
             layout = self.layout()
             controller = layout.controller(host)
-            place: CableLayout = controller or self._host(host)[1]
-            pid = self._controller(controller).pid if controller else self._host_pid(place)
-            if pid is None:
+            machine = self._controller(controller) if controller else self._host_named(host)
+            if machine.pid is None:
                 raise LabError(f"{host} is off; `gitkube lab start {host}` starts it")
-            netns.set_cable(layout, place, is_up=is_up)
-
-    def _make_key(self, path: Path, comment: str) -> None:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            netns.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
+            netns.set_cable(layout, machine.layout, is_up=is_up)
 
     def _write_user_files(self, layout: LabLayout) -> None:
-        host_keys = {
-            host.name: " ".join(
-                (self._home(host) / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
-            )
-            for host in layout.hosts
-        }
+        host_keys = {host.layout.name: host.public_key for host in self._hosts(layout)}
         self.inventory().write_text(inventory_text(layout, host_keys, self.identity_file))
         self.known_hosts.write_text(known_hosts_text(layout, host_keys))
         # With sudo the lab is root's, but the control plane that uses it is the person's.
@@ -411,7 +363,7 @@ class Lab:
             ) from error
 
     def _status_of(self, layout: LabLayout, host: HostLayout, ports: Mapping[str, bool]) -> HostStatus:
-        pid = processes.running_pid(self._home(host) / "init.pid")
+        pid = self._host(layout, host).pid
         state = "off" if pid is None else "on" if ports.get(host.port, False) else "cut"
         return HostStatus(host.name, host.address, host.zone, state, pid)
 
@@ -427,19 +379,19 @@ class Lab:
             return {}
         return netns.links(layout.router_namespace)
 
-    def _host(self, name: str) -> tuple[LabLayout, HostLayout]:
+    def _host(self, layout: LabLayout, place: HostLayout) -> LabHost:
+        return LabHost(self.directory / "hosts" / place.name, place, layout)
+
+    def _hosts(self, layout: LabLayout) -> list[LabHost]:
+        return [self._host(layout, place) for place in layout.hosts]
+
+    def _host_named(self, name: str) -> LabHost:
         layout = self.layout()
-        host = layout.host(name)
-        if host is None:
+        place = layout.host(name)
+        if place is None:
             known = ", ".join(each.name for each in (*layout.hosts, *layout.controllers))
             raise LabError(f"the lab has no host {name!r}; it has {known}")
-        return layout, host
-
-    def _home(self, host: CableLayout) -> Path:
-        return self.directory / "hosts" / host.name
-
-    def _host_pid(self, host: CableLayout) -> int | None:
-        return processes.running_pid(self._home(host) / "init.pid")
+        return self._host(layout, place)
 
     def _controller(self, place: ControllerLayout) -> LabController:
         home = self.directory / "controllers" / place.name
@@ -455,7 +407,7 @@ class Lab:
         with self._progress_lock:
             self._tell(sentence)
 
-    def _on_each(self, hosts: Sequence[HostLayout], act: Callable[[HostLayout], None]) -> None:
+    def _on_each(self, hosts: Sequence[LabHost], act: Callable[[LabHost], None]) -> None:
         with ThreadPoolExecutor(BOOTS_AT_ONCE, thread_name_prefix="lab-host") as pool:
             for done in [pool.submit(act, host) for host in hosts]:
                 done.result()
@@ -476,11 +428,3 @@ class Lab:
             raise LabError(
                 "a lab is made of network namespaces and mounts, which need root; run this with sudo"
             )
-
-
-_EXEC_ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
-    "LANG": "C.UTF-8",
-    "TERM": "xterm",
-}

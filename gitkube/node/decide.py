@@ -72,6 +72,18 @@ def is_deleted(pod: Object) -> bool:
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
+def final_phase(pod: Object, record: PodRecord) -> str:
+    """Succeeded or Failed once the pod has ended, by what is remembered here or what the API says; else "".
+
+    The API's word counts where nothing is remembered: this host may have lost its disk, and a pod that has
+    ended never runs again. It also counts for a pod that was given up while it runs here.
+    """
+    for phase in (record.phase, str((pod.get("status") or {}).get("phase") or "")):
+        if phase in ("Succeeded", "Failed"):
+            return phase
+    return ""
+
+
 def make_plan(
     pod: Object,
     record: PodRecord,
@@ -97,7 +109,7 @@ def make_plan(
         return _stop_all(pod, record, plan, "the pod is being deleted")
     if record.failure_reason:
         return _fail(pod, record, plan, record.failure_reason, record.failure_message)
-    if record.phase in ("Succeeded", "Failed"):
+    if final_phase(pod, record):
         return _stop_all(pod, record, plan, "the pod has ended")
     deadline = pod["spec"].get("activeDeadlineSeconds")
     if deadline is not None:
@@ -123,7 +135,7 @@ def _stop_all(pod: Object, record: PodRecord, plan: Plan, why: str) -> Plan:
     plan.stop = {entry.name: why for entry in first}
     plan.is_finished = not alive
     plan.wants_sandbox = bool(alive)
-    plan.phase = record.phase if record.phase in ("Succeeded", "Failed") else _last_phase(pod, record)
+    plan.phase = final_phase(pod, record) or _last_phase(pod, record)
     return plan
 
 

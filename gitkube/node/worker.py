@@ -301,12 +301,5 @@ class PodWorker(PodContext):
 
 
 def new_record(pod: Object, now_s: float) -> PodRecord:
-    """The record of a pod that has never been on this host.
-
-    A pod that the API says has ended already, and of which nothing is left here, is not run again.
-    """
-    phase = str((pod.get("status") or {}).get("phase") or "Pending")
-    record = PodRecord(uid_of(pod), namespace_of(pod), name_of(pod), now_s)
-    if phase in ("Succeeded", "Failed"):
-        record.phase = phase
-    return record
+    """The record of a pod of which nothing is on this host."""
+    return PodRecord(uid_of(pod), namespace_of(pod), name_of(pod), now_s)

@@ -43,9 +43,11 @@ from gitkube.store.protocol import (
 from gitkube.store.raft.types import NOBODY, Message, ProposalDropped, SoftState
 from gitkube.store.reads import Reads
 from gitkube.store.replica import Outcome, Replica, Turn
+from gitkube.store.rounds import Rounds
 from gitkube.store.settings import MemberSettings, PeerSettings
 from gitkube.store.transport import Transport
 from gitkube.store.upkeep import Upkeep
+from gitkube.store.waiting import Waiter
 from gitkube.store.watches import Watches
 
 log = structlog.get_logger()
@@ -62,6 +64,9 @@ DISK_THREADS = 4
 
 COMMIT_TOLD_AFTER_S = 0.002
 """A commit that no entries follow is told to the followers after so long: their watchers wait for it."""
+
+SPARED_S = 0.002
+"""Whoever was not asked to confirm a read is asked after so long without the others' answers."""
 
 SWEPT_PER_TICK = 500
 """Revisions of a compacted history that are freed at once: about a millisecond."""
@@ -112,6 +117,8 @@ class Engine:
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._has_committed = asyncio.Event()
+        self.rounds = Rounds()
+        self._is_sparing = asyncio.Event()
         self._soft_state = SoftState(NOBODY, replica.node.role)
         self._leader_changed = asyncio.Event()
         self._leaderless_since: float | None = clock.monotonic()
@@ -141,6 +148,7 @@ class Engine:
                 ("store-driver", self._drive),
                 ("store-ticks", self._tick),
                 ("store-commits", self._tell_commits),
+                ("store-rounds", self._ask_the_spared),
                 ("store-upkeep", self.upkeep.run),
             )
         ]
@@ -152,6 +160,7 @@ class Engine:
         turn = self.replica.ready()
         assert turn is not None, "committed entries are to be applied"
         self.replica.persist(turn)
+        self._send(turn.ready.messages)
         self._give_out(self.replica.finish(turn))
 
     # ------------------------------------------------------------------ what the member asks for
@@ -162,13 +171,24 @@ class Engine:
         Raises:
             UnavailableError: no quorum confirms it in time.
         """
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.when_current(confirmed)
+        await confirmed
+
+    def when_current(self, ready: Waiter[None]) -> None:
+        """Tell `ready` when the key space here has all that was acknowledged before the call, or that no
+        quorum confirms it in time.
+
+        Raises:
+            UnavailableError: there is no hope that one will.
+        """
         self.check_alive()
         if self.is_leader and self.replica.is_alone:
-            return  # it acknowledged everything itself, after applying it
+            ready.set_result(None)  # it acknowledged everything itself, after applying it
+            return
         self._check_hope()
-        confirmed = self._reads.add(self.clock.monotonic() + self.settings.deadline_s)
+        self._reads.add(ready, self.clock.monotonic() + self.settings.deadline_s)
         self._wake.set()
-        await confirmed
 
     async def propose(self, asked: Command, origin: Origin | None = None) -> Result:
         """The result of a command once it is durable on a quorum and applied here.
@@ -177,26 +197,34 @@ class Engine:
             UnavailableError: that did not come about in time; whether it still will is unknown.
             StoreError: the command's own error.
         """
-        self.check_alive()
-        self._check_hope()
         own = origin or self._origins.new()
-        now = self.clock.monotonic()
         try:
-            answer = self._proposals.add(
-                own, command.encode(asked, own), now=now, deadline=now + self.settings.deadline_s
-            )
-            self._wake.set()
+            answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            self.begin(asked, own, answer)
             result = await answer
         except BaseException:
             self._origins.lost(own)
             raise
         self._origins.done(own)
-        self.metrics.committed(self.clock.monotonic() - now)
         if isinstance(result, StoreError):
             if isinstance(result, SessionExpiredError):
                 self._origins.lost(own)
             raise result
         return result
+
+    def begin(self, asked: Command, origin: Origin, answer: Waiter[Result]) -> None:
+        """Tell `answer` a command's result, its own errors among them, once it is durable on a quorum and
+        applied here; or that this did not come about in time.
+
+        Raises:
+            UnavailableError: it was not even begun.
+        """
+        self.check_alive()
+        self._check_hope()
+        now = self.clock.monotonic()
+        deadline = now + self.settings.deadline_s
+        self._proposals.add(origin, command.encode(asked, origin), answer, now=now, deadline=deadline)
+        self._wake.set()
 
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
         """Answer what another member asks, or this one itself when it leads."""
@@ -369,8 +397,9 @@ class Engine:
                 turn = self.replica.ready()
                 if turn is None:
                     break
-                self._send(turn.ready.early_messages)
+                self._send_early(turn.ready.early_messages)
                 await self._persist(turn)
+                self._send(turn.ready.messages)  # a quorum need not wait for what is applied here
                 self._give_out(self.replica.finish(turn))
 
     async def _persist(self, turn: Turn) -> None:
@@ -413,13 +442,15 @@ class Engine:
         task.add_done_callback(self._spawned.discard)
 
     def _give_out(self, outcome: Outcome) -> None:
-        self._send(outcome.messages)
         if outcome.replaced:
             self.watches.replace(self.replica.space)
+        now = self.clock.monotonic()
         for origin, asked, result in outcome.applied:
-            self._proposals.applied(origin, result)
+            began = self._proposals.applied(origin, result)
+            if began is not None:
+                self.metrics.committed(now - began)
             if isinstance(asked, LeaseGrant) and result is None:
-                self.lessor.granted(asked.lease, asked.ttl_s, self.clock.monotonic())
+                self.lessor.granted(asked.lease, asked.ttl_s, now)
             elif isinstance(asked, LeaseRevoke):
                 self.lessor.revoked(asked.lease)
         if outcome.applied:
@@ -464,6 +495,13 @@ class Engine:
         changed, self._leader_changed = self._leader_changed, asyncio.Event()
         changed.set()
 
+    def _send_early(self, messages: Sequence[Message]) -> None:
+        if self.transport is not None and messages:
+            conf = self.replica.node.conf
+            self.transport.send(self.rounds.to_send(messages, conf, self.transport.is_open))
+            if self.rounds.is_holding:
+                self._is_sparing.set()
+
     def _send(self, messages: Iterable[Message]) -> None:
         if self.transport is not None and messages:
             self.transport.send(messages)
@@ -477,6 +515,7 @@ class Engine:
     async def _tick(self) -> None:
         while True:
             await self.clock.sleep(self.settings.tick_s)
+            self.rounds.interval_begins()
             self.replica.tick()
             now = self.clock.monotonic()
             for _ in range(self._proposals.sweep(now)):
@@ -495,6 +534,16 @@ class Engine:
             await self.clock.sleep(COMMIT_TOLD_AFTER_S)
             if self.replica.node.tell_commit(committed):
                 self._wake.set()
+
+    async def _ask_the_spared(self) -> None:
+        while True:
+            await self._is_sparing.wait()
+            self._is_sparing.clear()
+            while self.rounds.is_holding:
+                asked = self.rounds.round
+                await self.clock.sleep(SPARED_S)
+                if self.rounds.round == asked:
+                    self._send(self.rounds.late())
 
     def _expire_leases(self, now: float) -> None:
         """Ask the log to end what has run out; the lessor names it again if that gets lost.

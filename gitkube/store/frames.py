@@ -53,6 +53,7 @@ class FrameConnection(asyncio.Protocol):
         self._on_open = on_open
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
+        self._needed_bytes = 0
         self._frames: deque[bytes] = deque()
         self._queued_bytes = 0
         self._is_paused = False
@@ -166,22 +167,34 @@ class FrameConnection(asyncio.Protocol):
             self._on_open(self)
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        begin, size = 0, len(buffer)
-        while size - begin >= LENGTH.size and not self.is_closing:
-            (length,) = LENGTH.unpack_from(buffer, begin)
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed_bytes:
+                return
+            view, self._buffer = memoryview(self._buffer), bytearray()
+        else:
+            view = memoryview(data)
+        begin, size = 0, len(view)
+        while not self.is_closing:
+            start = begin + LENGTH.size
+            if start > size:
+                self._keep(view[begin:], LENGTH.size)
+                return
+            (length,) = LENGTH.unpack_from(view, begin)
             if length > self._max_frame_bytes:
                 self.close(FrameError(f"a frame of {length} bytes on the store's connection"))
                 return
-            end = begin + LENGTH.size + length
+            end = start + length
             if end > size:
-                break
-            with memoryview(buffer) as view:
-                content = bytes(view[begin + LENGTH.size : end])
+                self._keep(view[begin:], end - begin)
+                return
             begin = end
-            self._take(content)
-        del buffer[:begin]
+            self._take(bytes(view[start:end]))
+
+    def _keep(self, rest: memoryview, needed_bytes: int) -> None:
+        """The beginning of a frame; it is not looked at again before so much is there."""
+        self._buffer += rest
+        self._needed_bytes = needed_bytes
 
     def _take(self, content: bytes) -> None:
         if self._on_frame is not None:
@@ -214,6 +227,7 @@ class FrameConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.error is None:
             self.error = exc
+        self._on_frame = None
         self._may_write.set()
         if not self.ended.done():
             self.ended.set_result(None)

@@ -23,7 +23,7 @@ from gitkube.store.directory import lock_directory
 from gitkube.store.disk import Disk, SystemDisk
 from gitkube.store.engine import Engine
 from gitkube.store.leases import lease_not_found
-from gitkube.store.mvcc import NOW
+from gitkube.store.mvcc import NOW, Result
 from gitkube.store.protocol import (
     NO_LEASE,
     Compare,
@@ -44,6 +44,7 @@ from gitkube.store.protocol import (
 from gitkube.store.replica import Replica, ReplicaSettings
 from gitkube.store.settings import MemberSettings, PeerSettings
 from gitkube.store.starting import open_replica
+from gitkube.store.waiting import Waiter
 
 log = structlog.get_logger()
 
@@ -148,6 +149,10 @@ class Member:
     async def read(self, get: Get, *, serializable: bool = False) -> RangeResult:
         if not serializable:
             await self.engine.current()
+        return self.read_now(get)
+
+    def read_now(self, get: Get) -> RangeResult:
+        """As `read`, from the key space as it is at this moment."""
         self.engine.check_alive()
         return self.engine.replica.space.read(get)
 
@@ -179,7 +184,7 @@ class Member:
     ) -> TxnResult:
         txn = Txn(tuple(compare), tuple(success), tuple(failure))
         self.engine.replica.space.check(txn)
-        if all(isinstance(operation, Get) for operation in (*success, *failure)):
+        if _only_reads(txn):
             await self.engine.current()
             self.engine.check_alive()
             return self.engine.replica.space.answer(txn)  # it changes nothing: no need for the log
@@ -188,6 +193,23 @@ class Member:
         if not isinstance(result, TxnResult):
             raise InvalidRequestError(f"a transaction gave {result!r}")
         return result
+
+    def begin_txn(self, txn: Txn, origin: Origin, answer: Waiter[Result]) -> bool:
+        """Begin a transaction that only the log is needed for, and tell `answer` its result.
+
+        Returns:
+            False: it was not begun, since there is more to it; `txn` does that.
+
+        Raises:
+            StoreError: as `txn`, for what is known now.
+        """
+        engine = self.engine
+        space = engine.replica.space
+        space.check(txn)
+        if _only_reads(txn) or space.would_exceed(txn, engine.settings.quota_bytes):
+            return False
+        engine.begin(txn, origin, answer)
+        return True
 
     async def compact(self, revision: Revision, *, origin: Origin | None = None) -> None:
         await self.engine.propose(Compact(revision), origin)
@@ -298,3 +320,11 @@ class Member:
                     raise UnavailableError("this member does not lead any more")
             return rpc.lease_to_list(self._lease_here(method, LeaseId(arguments[0]), asked))
         return await self.administration.answer(method, arguments)
+
+
+def _only_reads(txn: Txn) -> bool:
+    for operations in (txn.success, txn.failure):
+        for operation in operations:
+            if not isinstance(operation, Get):
+                return False
+    return True

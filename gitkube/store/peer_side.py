@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gitkube.store.protocol import IdentityError, RemovedError, StoreError, UnavailableError
-from gitkube.store.raft.types import MemberId, Message
+from gitkube.store.raft.types import MemberId, Message, MessageKind
 from gitkube.store.snapshot import SnapshotReceiver
 from gitkube.store.transport import StateReceiver
 
@@ -39,6 +39,8 @@ class PeerSide:
 
     def on_messages(self, messages: Iterable[Message]) -> None:
         for message in messages:
+            if message.kind is MessageKind.HEARTBEAT_ANSWER:
+                self._engine.rounds.answered(message.sender, message.context)
             self._step(partial(self._engine.replica.step, message))
 
     def on_unreachable(self, member: MemberId) -> None:

@@ -5,12 +5,13 @@ an entry. So every proposal is kept with its origin until its entry is applied *
 after a while; applying it twice is what sessions prevent. What waits past its deadline is answered with
 `UnavailableError`, which says that its outcome is unknown.
 
-Invariant: a future in `_waiting` is completed exactly once: by the entry's result, the deadline, or `fail`.
+Invariant: whoever waits in `_waiting` is told exactly once: the entry's result, the deadline, or `fail`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from gitkube.store.command import Origin
 from gitkube.store.mvcc import Result
 from gitkube.store.protocol import StoreError, UnavailableError
 from gitkube.store.raft import ProposalDropped, RaftNode
+from gitkube.store.waiting import Waiter
 
 MAX_WAITING = 8192
 """More writers than this are sent away: a queue without an end only hides that the disk is too slow."""
@@ -30,9 +32,10 @@ _Key = tuple[int, int]
 @dataclass(slots=True)
 class _Proposal:
     data: bytes
+    began: float
     deadline: float
     again_at: float
-    answers: list[asyncio.Future[Result]] = field(default_factory=list)
+    answers: list[Waiter[Result]] = field(default_factory=list)
 
 
 class Proposals:
@@ -50,10 +53,13 @@ class Proposals:
         self._waiting: dict[_Key, _Proposal] = {}
         self._unsent: list[_Key] = []
 
-    def add(self, origin: Origin, data: bytes, *, now: float, deadline: float) -> asyncio.Future[Result]:
-        """The result of a write that begins now.
+    def add(
+        self, origin: Origin, data: bytes, answer: Waiter[Result], *, now: float, deadline: float
+    ) -> None:
+        """A write begins now.
 
         Args:
+            answer: is told its result.
             now, deadline: of the monotonic clock, in seconds.
 
         Raises:
@@ -64,12 +70,10 @@ class Proposals:
         if proposal is None:
             if len(self._waiting) >= MAX_WAITING:
                 raise UnavailableError(f"{MAX_WAITING} writes are waiting for the log; try again")
-            proposal = self._waiting[key] = _Proposal(data, deadline, now + self._retry_s)
+            proposal = self._waiting[key] = _Proposal(data, now, deadline, now + self._retry_s)
             self._unsent.append(key)
         proposal.deadline = max(proposal.deadline, deadline)
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         proposal.answers.append(answer)
-        return answer
 
     def flush(self, node: RaftNode) -> None:
         """Hand to the core what has not been sent yet, or stays until there is a leader."""
@@ -95,13 +99,19 @@ class Proposals:
         """A new leader may not have what the old one was given."""
         self._unsent = list(self._waiting)
 
-    def applied(self, origin: Origin, result: Result) -> None:
-        """The entry of a write was applied, perhaps for the second time."""
+    def applied(self, origin: Origin, result: Result) -> float | None:
+        """The entry of a write was applied, perhaps for the second time.
+
+        Returns:
+            When the write began, if it is one that waited here.
+        """
         proposal = self._waiting.pop((origin.session, origin.sequence), None)
-        if proposal is not None:
-            for answer in proposal.answers:
-                if not answer.done():
-                    answer.set_result(result)
+        if proposal is None:
+            return None
+        for answer in proposal.answers:
+            if not answer.done():
+                answer.set_result(result)
+        return proposal.began
 
     def sweep(self, now: float) -> int:
         """Give up what is past its deadline, send again what was not heard of; how many were given up."""
@@ -126,8 +136,10 @@ class Proposals:
     async def wait_empty(self) -> None:
         """Return when nothing waits any more."""
         while self._waiting:
-            answers = [answer for proposal in self._waiting.values() for answer in proposal.answers]
-            await asyncio.wait(answers)
+            told: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            self._waiting[next(reversed(self._waiting))].answers.append(told)
+            with contextlib.suppress(UnavailableError):
+                await told
             await asyncio.sleep(0)
 
     def __len__(self) -> int:

@@ -29,11 +29,11 @@ def cost_bytes(command: Command) -> int:
 
 
 def _cost_of(operations: Iterable[Operation]) -> int:
-    return sum(
-        len(operation.key) + len(operation.value) + VERSION_OVERHEAD_BYTES
-        for operation in operations
-        if isinstance(operation, Put)
-    )
+    cost = 0
+    for operation in operations:
+        if isinstance(operation, Put):
+            cost += len(operation.key) + len(operation.value) + VERSION_OVERHEAD_BYTES
+    return cost
 
 
 def grows(command: Command) -> bool:

@@ -9,13 +9,13 @@ Invariant: a reader is woken by a question that was asked after it began to wait
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from gitkube.store.protocol import StoreError, UnavailableError
 from gitkube.store.raft import ProposalDropped, RaftNode
+from gitkube.store.waiting import Waiter
 
-_Reader = tuple[asyncio.Future[None], float]
+_Reader = tuple[Waiter[None], float]
 
 
 class Reads:
@@ -37,15 +37,13 @@ class Reads:
         """Those whom the question under way serves."""
         self._next: list[_Reader] = []
 
-    def add(self, deadline: float) -> asyncio.Future[None]:
-        """Done when the key space has all that was acknowledged before this call.
+    def add(self, ready: Waiter[None], deadline: float) -> None:
+        """Tell `ready` when the key space has all that was acknowledged before this call.
 
         Args:
             deadline: of the monotonic clock, in seconds.
         """
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._next.append((ready, deadline))
-        return ready
 
     def flush(self, node: RaftNode, now: float) -> None:
         """Ask, if somebody waits and no question is under way."""
@@ -63,10 +61,10 @@ class Reads:
         """The question's answer is applied; whether others wait to ask the next one."""
         if self._asked_at is None or context != self._context():
             return False  # the answer to a question that was given up
-        for ready, _ in self._asking:
+        served, self._asking, self._asked_at = self._asking, [], None
+        for ready, _ in served:
             if not ready.done():
                 ready.set_result(None)
-        self._asking, self._asked_at = [], None
         return bool(self._next)
 
     def ask_again(self) -> None:

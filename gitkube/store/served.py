@@ -1,8 +1,11 @@
 """A member for the other processes of this user: `Store` and `StoreAdmin` on a unix socket.
 
-Each request is a task of its own, so that one that waits for a quorum holds up no other. A stream (a watch,
-a backup) sends no more batches than its reader has credit for, so that a slow one costs neither memory nor
-anybody else's time.
+A request that waits for a quorum holds up no other. The two that nearly all are, a read and a transaction,
+begin in the turn of the loop in which they arrive and are answered in the one in which their answer is known;
+any other is a task of its own. A stream (a watch, a backup) sends no more batches than its reader has credit
+for, so that a slow one costs neither memory nor anybody else's time.
+
+Invariant: a request is answered once, and not after it was cancelled or its connection ended.
 """
 
 from __future__ import annotations
@@ -14,18 +17,29 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import structlog
 
 from gitkube.store import results, rpc
-from gitkube.store.command import (
-    Origin,
-    compare_from_list,
-    operation_from_list,
-)
+from gitkube.store.command import Origin, Txn, compare_from_list, operation_from_list
 from gitkube.store.frames import FrameConnection
 from gitkube.store.member import Member
 from gitkube.store.membership import info_to_list
-from gitkube.store.protocol import EventType, Get, InvalidRequestError, LeaseId, Revision, StoreError
+from gitkube.store.protocol import (
+    EventType,
+    Get,
+    InvalidRequestError,
+    LeaseId,
+    Revision,
+    StoreError,
+    TxnResult,
+)
+from gitkube.store.results import Result
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 class StoreServer:
@@ -77,16 +91,69 @@ def peer_uid(frames: FrameConnection) -> int:
     return int(struct.unpack("3i", credentials)[1])
 
 
+class _Request(Generic[T]):
+    """A request without a task: a `Waiter` for what its answer is made of.
+
+    Args:
+        body_of: makes the answer, or raises the `StoreError` that is the answer.
+    """
+
+    __slots__ = ("_body_of", "_connection", "_number")
+
+    def __init__(self, connection: _Connection, number: int, body_of: Callable[[T], Any]) -> None:
+        self._connection: _Connection | None = connection
+        self._number = number
+        self._body_of = body_of
+        connection.requests[number] = self
+
+    def done(self) -> bool:
+        return self._connection is None
+
+    def set_result(self, result: T, /) -> None:
+        connection = self.leave()
+        try:
+            connection.write(self._number, rpc.ANSWER, self._body_of(result))
+        except StoreError as error:
+            connection.write(self._number, rpc.ERROR, results.error_to_list(error))
+        except Exception as error:
+            # Whoever tells us has others to tell, and a log to write: one bad answer is not their fault.
+            log.error("store_answer_failed", error=repr(error))
+            connection.frames.close(error)
+
+    def set_exception(self, exception: StoreError, /) -> None:
+        self.leave().write(self._number, rpc.ERROR, results.error_to_list(exception))
+
+    def leave(self) -> _Connection:
+        """Nobody waits for the answer any more. The connection that it would have been sent on."""
+        connection, self._connection = self._connection, None
+        assert connection is not None, "a request is answered once"
+        del connection.requests[self._number]
+        return connection
+
+
+def _txn_body(result: Result) -> list[Any]:
+    if isinstance(result, StoreError):
+        raise result
+    if not isinstance(result, TxnResult):
+        raise InvalidRequestError(f"a transaction gave {result!r}")
+    return results.txn_to_list(result)
+
+
 class _Connection:
     def __init__(self, member: Member, frames: FrameConnection) -> None:
         self.frames = frames
         self._member = member
         self._admin = member.administration
+        self.requests: dict[int, _Request[Any]] = {}
+        """Under way without a task."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, asyncio.Semaphore] = {}
+        self._short: dict[str, Callable[..., bool]] = {
+            "range": self._begin_range,
+            "read": self._begin_read,
+            "txn": self._begin_txn,
+        }
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
-            "range": self._range,
-            "read": self._read,
             "txn": self._txn,
             "lease_grant": self._lease_grant,
             "lease_keep_alive": self._lease_keep_alive,
@@ -116,18 +183,41 @@ class _Connection:
             if number in self._credits:
                 self._credits[number].release()
         elif method == "cancel":
-            if number in self._tasks:
+            if number in self.requests:
+                self.requests[number].leave()
+            elif number in self._tasks:
                 self._tasks[number].cancel()
-        elif number not in self._tasks:
+        elif number not in self._tasks and number not in self.requests:
+            if method in self._short and self._begin(number, method, arguments):
+                return
             work = self._stream if method in self._streams else self._call
             task = asyncio.create_task(work(number, method, arguments))
             self._tasks[number] = task
             task.add_done_callback(partial(self._forget, number))
 
+    def _begin(self, number: int, method: str, arguments: list[Any]) -> bool:
+        """Whether the request is answered, or will be without a task."""
+        error: StoreError
+        try:
+            return self._short[method](number, *arguments)
+        except StoreError as refusal:
+            error = refusal
+        except (TypeError, ValueError, KeyError, IndexError) as failure:
+            error = InvalidRequestError(f"the request {method!r} is of another version: {failure!r}")
+        if number in self.requests:
+            self.requests[number].set_exception(error)
+        else:
+            self.write(number, rpc.ERROR, results.error_to_list(error))
+        return True
+
     def end(self) -> None:
+        for request in list(self.requests.values()):
+            request.leave()
         for task in list(self._tasks.values()):
             task.cancel()
         self.frames.close()
+        for table in (self._short, self._methods, self._streams):
+            table.clear()  # they lead back to us, and the collector does not look at us; see process.py
 
     def _forget(self, number: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)
@@ -140,43 +230,65 @@ class _Connection:
                     f"the store's process knows no {method!r}: it is of another version"
                 )
             body = await self._methods[method](*arguments)
-            self._write(number, rpc.ANSWER, body)
+            self.write(number, rpc.ANSWER, body)
         except StoreError as error:
-            self._write(number, rpc.ERROR, results.error_to_list(error))
+            self.write(number, rpc.ERROR, results.error_to_list(error))
 
     async def _stream(self, number: int, method: str, arguments: list[Any]) -> None:
         credit = self._credits[number] = asyncio.Semaphore(rpc.WATCH_WINDOW)
         try:
             async for batch in self._streams[method](*arguments):
                 await credit.acquire()
-                self._write(number, rpc.BATCH, batch)
+                self.write(number, rpc.BATCH, batch)
                 await self.frames.drain()
-            self._write(number, rpc.END, None)
+            self.write(number, rpc.END, None)
         except StoreError as error:
-            self._write(number, rpc.ERROR, results.error_to_list(error))
+            self.write(number, rpc.ERROR, results.error_to_list(error))
         except ConnectionError:
             return  # the reader is gone, and with it the stream
 
-    def _write(self, number: int, kind: int, body: Any) -> None:
+    def write(self, number: int, kind: int, body: Any) -> None:
         self.frames.write(rpc.encode_frame([number, kind, body]))
 
     # ------------------------------------------------------------------ Store
 
-    async def _range(
-        self, key: bytes, end: bytes | None, limit: int, revision: int, keys_only: bool, count_only: bool,
-        serializable: bool,
-    ) -> list[Any]:  # fmt: skip
-        result = await self._member.range(
-            key, end, limit=limit, revision=Revision(revision), keys_only=keys_only, count_only=count_only,
-            serializable=serializable,
-        )  # fmt: skip
-        return results.range_to_list(result)
+    def _begin_range(
+        self, number: int, key: bytes, end: bytes | None, limit: int, revision: int, keys_only: bool,
+        count_only: bool, serializable: bool,
+    ) -> bool:  # fmt: skip
+        get = Get(key, end, limit, Revision(revision), keys_only=keys_only, count_only=count_only)
+        return self._begin_get(number, get, serializable)
 
-    async def _read(self, item: list[Any], serializable: bool) -> list[Any]:
+    def _begin_read(self, number: int, item: list[Any], serializable: bool) -> bool:
         get = operation_from_list(item)
         if not isinstance(get, Get):
             raise InvalidRequestError("a read that is no Get")
-        return results.range_to_list(await self._member.read(get, serializable=serializable))
+        return self._begin_get(number, get, serializable)
+
+    def _begin_get(self, number: int, get: Get, serializable: bool) -> bool:
+        def body(_: None) -> list[Any]:
+            return results.range_to_list(self._member.read_now(get))
+
+        request = _Request(self, number, body)
+        if serializable:
+            request.set_result(None)
+        else:
+            self._member.engine.when_current(request)
+        return True
+
+    def _begin_txn(
+        self, number: int, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]
+    ) -> bool:
+        txn = Txn(
+            [compare_from_list(item) for item in compare],
+            [operation_from_list(item) for item in success],
+            [operation_from_list(item) for item in failure],
+        )
+        request = _Request(self, number, _txn_body)
+        is_begun = self._member.begin_txn(txn, Origin(*origin), request)
+        if not is_begun:
+            request.leave()
+        return is_begun
 
     async def _txn(
         self, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]

@@ -198,6 +198,10 @@ class Transport:
                 continue
             peer.frames.write_now(wire.encode_frame(wire.MESSAGES, wire.messages_to_list(each)))
 
+    def is_open(self, member: MemberId) -> bool:
+        """Whether there is a connection to a member, though it may be too slow or dead."""
+        return member in self._open
+
     async def ask(self, member: int, method: str, arguments: Sequence[Any], *, timeout_s: float) -> Any:
         """Another member's answer.
 

@@ -3,14 +3,18 @@
 None of it is needed for correctness, all of it for staying small and quick. A snapshot that cannot be
 written costs nothing but disk: the log still has everything, and it is tried again after a while. History is
 compacted by the leader, through the log, so that all members can read the same revisions.
+
+A snapshot is encoded in a thread, which the interpreter runs in turn with the loop: while it works, each
+write takes longer. So it rests after each part as long as writes go on, and its cost is spread thin.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -32,6 +36,12 @@ log = structlog.get_logger()
 
 PERIOD_S = 1.0
 SNAPSHOT_RETRY_S = 30.0
+RESTS = 3.0
+"""A part of a snapshot is followed by a rest of so many times as long as it took."""
+MAX_REST_S = 0.02
+"""A part that took longer waited for the disk."""
+
+T = TypeVar("T")
 
 
 class Upkeep:
@@ -41,6 +51,7 @@ class Upkeep:
         self._engine = engine
         self._snapshot: asyncio.Task[None] | None = None
         self._snapshot_again_at = 0.0
+        self._is_ending = threading.Event()
         self._history: deque[tuple[float, Revision]] = deque()
         """(when, revision) once a period, oldest first: how old a revision is."""
 
@@ -52,6 +63,14 @@ class Upkeep:
         if engine.clock.monotonic() < self._snapshot_again_at:
             return
         own = engine.replica.take_snapshot()
+        node = engine.replica.node
+        parts = with_rests(
+            own.parts,
+            progress=lambda: node.applied,
+            monotonic=engine.clock.monotonic,
+            rest=self._is_ending.wait,
+        )
+        own = own._replace(parts=parts)
         self._snapshot = asyncio.create_task(self._write(own), name="store-snapshot")
 
     async def _write(self, own: OwnSnapshot) -> None:
@@ -77,6 +96,7 @@ class Upkeep:
 
     async def finish(self) -> None:
         """Wait for a snapshot that is being written."""
+        self._is_ending.set()
         if self._snapshot is not None:
             await asyncio.gather(self._snapshot, return_exceptions=True)
 
@@ -140,3 +160,25 @@ class Upkeep:
                 yield piece
         except (OSError, CorruptError) as error:
             raise UnavailableError(f"the state cannot be read: {error}") from error
+
+
+def with_rests(
+    parts: Iterator[T],
+    *,
+    progress: Callable[[], int],
+    monotonic: Callable[[], float],
+    rest: Callable[[float], object],
+) -> Iterator[T]:
+    """The parts, with a rest after each during which something else went on.
+
+    Args:
+        progress: a number that has changed when it did.
+        monotonic: the time in seconds.
+        rest: sleeps for so many seconds.
+    """
+    began, before = monotonic(), progress()
+    for part in parts:
+        yield part
+        if progress() != before:
+            rest(min((monotonic() - began) * RESTS, MAX_REST_S))
+        began, before = monotonic(), progress()

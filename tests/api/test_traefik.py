@@ -1,22 +1,23 @@
 """The real Traefik: it watches Ingresses, Gateways and Services, routes live traffic, and writes status back.
 
-Its informers are client-go's, which stream lists; its writes of status are protobuf.
+Its informers are client-go's, which stream lists; its writes of status are protobuf. The Gateway API's
+definitions are the ones that gitkube ships.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import tools
 from tests.support.echo_server import start_echo
 from tests.support.live_cluster import LiveCluster
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 ROUTE = """
@@ -68,48 +69,12 @@ kind: GatewayClass
 metadata: {name: traefik}
 spec: {controllerName: traefik.io/gateway-controller}
 """
-GATEWAY_KINDS = {
-    "gatewayclasses": ("GatewayClass", "v1", "Cluster"),
-    "gateways": ("Gateway", "v1", "Namespaced"),
-    "httproutes": ("HTTPRoute", "v1", "Namespaced"),
-    "grpcroutes": ("GRPCRoute", "v1", "Namespaced"),
-    "tlsroutes": ("TLSRoute", "v1", "Namespaced"),
-    "backendtlspolicies": ("BackendTLSPolicy", "v1", "Namespaced"),
-    "referencegrants": ("ReferenceGrant", "v1beta1", "Namespaced"),
-}
 CLASS = """
 apiVersion: networking.k8s.io/v1
 kind: IngressClass
 metadata: {name: traefik}
 spec: {controller: traefik.io/ingress-controller}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def gateway_definition(plural: str) -> dict[str, Any]:
-    """A definition that lets everything pass: what Traefik needs of the Gateway API's is that it is there."""
-    kind, version, scope = GATEWAY_KINDS[plural]
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    schema = {"type": "object", "properties": {"spec": anything, "status": anything}}
-    served = {
-        "name": version, "served": True, "storage": True, "subresources": {"status": {}},
-        "schema": {"openAPIV3Schema": schema},
-    }  # fmt: skip
-    names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{plural}.gateway.networking.k8s.io",
-            "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"},
-        },
-        "spec": {"group": "gateway.networking.k8s.io", "scope": scope, "names": names, "versions": [served]},
-    }
 
 
 class Traefik:
@@ -140,8 +105,8 @@ def behind(working: LiveCluster) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def traefik(working: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traefik]:
     program = tools.needed(tools.traefik_path(), "Traefik")
-    definitions = {"apiVersion": "v1", "kind": "List", "items": [*map(gateway_definition, GATEWAY_KINDS)]}
-    working.kubectl("apply", "-f", "-", input=json.dumps(definitions))
+    definitions = working.call(sys.executable, "-m", "gitkube.cli.main", "crds", "gateway-api").stdout
+    working.kubectl("apply", "-f", "-", input=definitions)
     working.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
     working.kubectl("apply", "-f", "-", input=f"{CLASS}---{GATEWAY_CLASS}")
     port, log = free_port(), tmp_path_factory.mktemp("traefik") / "log"
@@ -162,8 +127,7 @@ def traefik(working: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> I
         finally:
             process.terminate()
             process.wait(60)
-    names = [f"{plural}.gateway.networking.k8s.io" for plural in GATEWAY_KINDS]
-    working.kubectl("delete", "crd", *names)
+    working.kubectl("delete", "-f", "-", input=definitions)
 
 
 def test_traffic_follows_an_ingress(working: LiveCluster, shop: str, traefik: Traefik, behind: int) -> None:

@@ -81,7 +81,9 @@ def stand_in(version: str, fault: str = "") -> AgentPackage:
     files = {
         "__main__.py": agent_package.MAIN.encode(),
         "gitkube/__init__.py": b"",
-        "gitkube/wire.py": Path(wire.__file__).read_bytes(),
+        **{
+            f"gitkube/wire/{path.name}": path.read_bytes() for path in Path(wire.__file__).parent.glob("*.py")
+        },
         "gitkube/node/__init__.py": b"",
         "gitkube/node/__main__.py": STAND_IN.format(version=version, fault=fault).encode(),
     }

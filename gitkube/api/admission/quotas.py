@@ -2,47 +2,33 @@
 
 What a write costs is charged in the transaction that stores it: the quota's new `status.used` is written
 beside the object, with the comparison that the quota is still the one that was read. So whoever races, from
-whichever process, one of two writes finds the quota changed and is decided anew; a quota cannot be overrun,
-and nothing is charged for a write that did not happen. Writers of one process take turns (`Charge.lane`), or
-a burst of pods would mostly find the quota changed. What objects free when they go is found by the
-controller, which counts. While limits are not in force yet, a write that they are about touches the quota
-all the same: a count that began before it cannot be written, and is made again.
+whichever process, one of two writes finds the quota changed and is charged anew; a quota cannot be overrun,
+and nothing is charged for a write that did not happen. Writers of one process are charged on top of each
+other (`lanes.py`), or a burst of pods would mostly find the quota changed. What objects free when they go is
+found by the controller, which counts. While limits are not in force yet, a write that they are about touches
+the quota all the same: a count that began before it cannot be written, and is made again.
 Source: Kubernetes' resourcequota admission plugin, of which the sentences are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gitkube.api import errors
 from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.cache import WatchCache
 from gitkube.api.keys import object_key
+from gitkube.api.lanes import Charge, Newest, Touch
 from gitkube.api.stored import encode
 from gitkube.objects import meta, quota
 from gitkube.objects.kinds import PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, SERVICE, Kind
 from gitkube.objects.pods import Resources
 from gitkube.objects.quantity import ZERO, Quantity
 from gitkube.objects.types import Object
-from gitkube.store.protocol import Compare, Op, Operation, Put, Target
 
 _CHANGING = (SERVICE, PERSISTENT_VOLUME_CLAIM)
 """Kinds whose cost may grow while they are there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a write takes from the quotas of its namespace, found when it is its turn."""
-
-    lane: str
-    """Charges of one lane are made one after another."""
-    take: Callable[[], tuple[list[Compare], list[Operation]]]
-    """What to compare and to write beside the object.
-
-    Raises:
-        StatusError: 403, a quota would be exceeded.
-    """
 
 
 def charge_for(request: AdmissionRequest, now_s: float) -> Charge | None:
@@ -87,27 +73,23 @@ class _Turn:
     obj: Object
     cost: Resources
 
-    def take(self) -> tuple[list[Compare], list[Operation]]:
-        quotas = [one for _, one in self.cache.of(RESOURCE_QUOTA).select(self.namespace)]
-        asked = [one for one in quotas if self._is_counted_in(one)]
+    def take(self, newest: Newest) -> list[Touch]:
+        """See `Charge.take`."""
+        found: list[tuple[bytes, Object, Object]] = []
+        for _, one in self.cache.of(RESOURCE_QUOTA).select(self.namespace):
+            key = object_key(RESOURCE_QUOTA, self.namespace, meta.name(one))
+            found.append((key, one, newest(key, one)))
+        asked = [one for _, _, one in found if self._is_counted_in(one)]
         for one in asked:
             self._check_known(one)
-        compares: list[Compare] = []
-        operations: list[Operation] = []
-        for one in asked:
-            charged = self._charged(one)
-            if charged is not None:
-                compares.append(self._unchanged(one))
-                operations.append(Put(compares[-1].key, encode(charged)))
-        for one in quotas:
-            if self._is_about_to_count(one) and self._unchanged(one) not in compares:
-                compares.append(self._unchanged(one))
-                operations.append(Put(compares[-1].key, encode(one)))
-        return compares, operations
-
-    def _unchanged(self, one: Object) -> Compare:
-        key = object_key(RESOURCE_QUOTA, self.namespace, meta.name(one))
-        return Compare(key, Target.MOD, Op.EQUAL, int(meta.resource_version(one)))
+        touches = []
+        for key, cached, one in found:
+            after = self._charged(one) if self._is_counted_in(one) else None
+            if after is None and self._is_about_to_count(one):
+                after = one
+            if after is not None:
+                touches.append(Touch(key, int(meta.resource_version(cached)), after, encode(after)))
+        return touches
 
     def _is_counted_in(self, one: Object) -> bool:
         # Like Kubernetes by the limits in the status: the controller has counted what was there before.

@@ -43,7 +43,7 @@ from gitkube.objects.cel.values import NONE, HostObject, Optional, Type, type_na
 MAX_TREE_DEPTH = 150
 """Nodes within nodes, each of which is a Python frame when it is evaluated."""
 _LIBRARIES = functions.LOADED
-_TYPES = {
+STATIC_TYPES = {
     "int": "int",
     "uint": "uint",
     "double": "double",
@@ -62,6 +62,7 @@ _TYPES = {
     "net.IP": "net.IP",
     "net.CIDR": "net.CIDR",
 }
+"""Names of types, as expressions write them."""
 _STATIC_NAMES = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}
 
 
@@ -162,8 +163,8 @@ class _Compiler:
             slot, type = self._local[name]
         elif name in self._variables:
             slot, type = self._slot_of(name), "dyn"
-        elif name in _TYPES:
-            value = Type(_TYPES[name])
+        elif name in STATIC_TYPES:
+            value = Type(STATIC_TYPES[name])
             return Code(lambda frame: value, 0, "type")
         else:
             raise self._undeclared(name, node)
@@ -183,8 +184,8 @@ class _Compiler:
         return name in self._local or name in self._variables
 
     def _select(self, node: Select) -> Code:
-        if (dotted := self._namespaced(node)) in _TYPES:
-            value = Type(_TYPES[dotted])
+        if (dotted := self._namespaced(node)) in STATIC_TYPES:
+            value = Type(STATIC_TYPES[dotted])
             return Code(lambda frame: value, 0, "type")
         operand = self.node(node.operand)
         self._check_selectable(operand, node)

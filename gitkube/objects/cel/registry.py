@@ -31,6 +31,13 @@ class Overload:
     result: str
     """The type of what it gives, `dyn` when that depends."""
 
+    def accepts(self, types: Sequence[str]) -> bool:
+        """Whether it may take arguments of these static types."""
+        return all(
+            given == "dyn" or wanted is ANY or static_name(wanted) == given
+            for wanted, given in zip(self.types, types, strict=True)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -46,13 +53,7 @@ class Function:
 
     def accepts(self, types: Sequence[str]) -> bool:
         """Whether an overload may take arguments of these static types."""
-        return any(
-            all(
-                given == "dyn" or wanted is ANY or static_name(wanted) == given
-                for wanted, given in zip(overload.types, types, strict=True)
-            )
-            for overload in self.overloads
-        )
+        return any(overload.accepts(types) for overload in self.overloads)
 
     def call(self, budget: Budget, arguments: list[Any]) -> Any:
         """Raises `CelEvaluationError` when no overload takes these."""

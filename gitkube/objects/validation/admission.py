@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gitkube.objects import names
+from gitkube.objects.cel.types import CelType
+from gitkube.objects.declared_types import composed
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
 from gitkube.objects.validation.expressions import (
@@ -181,8 +183,12 @@ def _full_name(name: str) -> list[str]:
 # --------------------------------------------------------------------------------------- admission policies
 
 
-def _check_policy(causes: Causes, policy: Object) -> frozenset[str]:
-    """What both kinds of policies have in common; the names that their expressions may use."""
+def _check_policy(causes: Causes, policy: Object) -> tuple[frozenset[str], Mapping[str, CelType]]:
+    """What both kinds of policies have in common.
+
+    Returns:
+        The names that their expressions may use, and the type of `variables`.
+    """
     spec = policy.get("spec") or {}
     causes.one_of("spec.failurePolicy", spec.get("failurePolicy"), _FAILURE_POLICIES, is_required=False)
     variables = POLICY_VARIABLES
@@ -200,6 +206,7 @@ def _check_policy(causes: Causes, policy: Object) -> frozenset[str]:
         _check_match(causes, match, "spec.matchConstraints")
     check_conditions(causes, spec.get("matchConditions"), "spec.matchConditions", variables)
     seen: set[str] = set()
+    made: dict[str, CelType] = {}
     for index, variable in enumerate(spec.get("variables") or ()):
         path, name = f"spec.variables[{index}]", str(variable.get("name") or "")
         if not name:
@@ -209,8 +216,10 @@ def _check_policy(causes: Causes, policy: Object) -> frozenset[str]:
         if name in seen:
             causes.duplicate(f"{path}.name", name)
         seen.add(name)
-        check_expression(causes, variable.get("expression"), f"{path}.expression", variables)
-    return variables
+        before = {"variables": composed(made)}
+        source = variable.get("expression")
+        made[name] = check_expression(causes, source, f"{path}.expression", variables, declared=before)
+    return variables, {"variables": composed(made)}
 
 
 def _check_match(causes: Causes, match: Mapping[str, Any], path: str) -> None:
@@ -223,31 +232,34 @@ def _check_match(causes: Causes, match: Mapping[str, Any], path: str) -> None:
 
 
 def check_validating_policy(causes: Causes, policy: Object) -> None:
-    variables = _check_policy(causes, policy)
+    variables, declared = _check_policy(causes, policy)
     spec = policy.get("spec") or {}
     if not spec.get("validations") and not spec.get("auditAnnotations"):
         why = "validations or auditAnnotations must be specified"
         causes.required("spec.validations", why)
     for index, validation in enumerate(spec.get("validations") or ()):
         path = f"spec.validations[{index}]"
-        check_expression(causes, validation.get("expression"), f"{path}.expression", variables, ("bool",))
+        source = validation.get("expression")
+        check_expression(causes, source, f"{path}.expression", variables, ("bool",), declared=declared)
         message = validation.get("message")
         if message is not None and not message.strip():
             causes.invalid(f"{path}.message", message, "message must be non-empty if specified")
         elif message and "\n" in message.strip():
             causes.invalid(f"{path}.message", message, "message must not contain line breaks")
         if (source := validation.get("messageExpression")) is not None:
-            check_expression(causes, source, f"{path}.messageExpression", variables, ("string",))
+            field = f"{path}.messageExpression"
+            check_expression(causes, source, field, variables, ("string",), declared=declared)
         causes.one_of(f"{path}.reason", validation.get("reason"), _REASONS, is_required=False)
     for index, annotation in enumerate(spec.get("auditAnnotations") or ()):
         path, key = f"spec.auditAnnotations[{index}]", str(annotation.get("key") or "")
         causes.invalids(f"{path}.key", key, names.qualified_name(key))
         source = annotation.get("valueExpression")
-        check_expression(causes, source, f"{path}.valueExpression", variables, ("string", "null_type"))
+        types, field = ("string", "null_type"), f"{path}.valueExpression"
+        check_expression(causes, source, field, variables, types, declared=declared)
 
 
 def check_mutating_policy(causes: Causes, policy: Object) -> None:
-    variables = _check_policy(causes, policy)
+    variables, declared = _check_policy(causes, policy)
     spec = policy.get("spec") or {}
     if not spec.get("mutations"):
         causes.required("spec.mutations", "mutations must contain at least one item")
@@ -270,9 +282,14 @@ def check_mutating_policy(causes: Causes, policy: Object) -> None:
             causes.required(f"{path}.{field}", f"must be specified when patchType is {word}")
             continue
         source = part.get("expression")
-        check_expression(
-            causes, source, f"{path}.{field}.expression", variables, (result,), MUTATION_CONSTRUCTORS
-        )
+        place, types = f"{path}.{field}.expression", (result,)
+        check_expression(causes, source, place, variables, types, MUTATION_CONSTRUCTORS, declared)
+
+
+def check_policy_update(causes: Causes, policy: Object, old: Object) -> None:
+    """What was taken once is not refused for what its expressions are asked today: its status may change."""
+    if policy.get("spec") == old.get("spec"):
+        causes.list[:] = [cause for cause in causes.list if not cause["field"].startswith("spec")]
 
 
 def _check_policy_binding(causes: Causes, binding: Object) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from gitkube.objects import names
 from gitkube.objects.custom.jsonpath import simple_fields
 from gitkube.objects.custom.naming import APPROVAL, is_protected
-from gitkube.objects.custom.schema import root_schema
+from gitkube.objects.custom.schema import RULES, root_schema
 from gitkube.objects.custom.structural import check_structural
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
@@ -32,6 +32,13 @@ _MAX_WARNING_BYTES = 256
 _MAX_SELECTABLE = 8
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+_COMMON = {
+    "validation": "schema",
+    "subresources": "subresources",
+    "additionalPrinterColumns": "additionalPrinterColumns",
+    "selectableFields": "selectableFields",
+}
+"""What Kubernetes names once, as if it stood in the spec itself -> the field of a version."""
 _STORAGE = "must have exactly one version marked as storage version"
 
 
@@ -69,6 +76,8 @@ def check_definition_update(causes: Causes, definition: Object, old: Object) -> 
     spec, before = definition.get("spec") or {}, old.get("spec") or {}
     if spec != before:  # through the status alone, the list of stored versions is whatever its writer says
         _check_stored_versions(causes, definition)
+    else:  # what was taken once is not refused for what its rules are asked today
+        causes.list[:] = [cause for cause in causes.list if RULES not in cause["field"]]
     causes.immutable("spec.group", spec.get("group"), before.get("group"))
     plural = (spec.get("names") or {}).get("plural")
     causes.immutable("spec.names.plural", plural, (before.get("names") or {}).get("plural"))
@@ -146,6 +155,16 @@ def _check_versions(causes: Causes, spec: Mapping[str, Any]) -> None:
     for position, (path, selectable) in enumerate(fields):
         written = (versions[position].get("schema") or {}).get("openAPIV3Schema") or {}
         _check_selectable(causes, selectable, written, path)
+
+
+def written_field(field: str) -> str:
+    """Where the author of a definition reads what a cause names once for all versions: in the first one."""
+    above, _, rest = field.partition(".")
+    word, dot, below = rest.partition(".")
+    word, bracket, index = word.partition("[")
+    if above != "spec" or word not in _COMMON:
+        return field
+    return f"spec.versions[0].{_COMMON[word]}{bracket}{index}{dot}{below}"
 
 
 def _per_version(versions: Sequence[Mapping[str, Any]], field: str, common: str) -> list[tuple[str, Any]]:

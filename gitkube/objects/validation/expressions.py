@@ -1,4 +1,8 @@
-"""Checks of CEL expressions in objects: that they can be compiled, and give what they are asked for."""
+"""Checks of CEL expressions in objects: that they can be compiled, and give what they are asked for.
+
+An object that is judged is `dyn`, for a policy may be about many kinds. The request, its namespace, and the
+policy's own variables have types.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from typing import Any
 
 from gitkube.objects import names
 from gitkube.objects.cel import CelSyntaxError, compile_expression
+from gitkube.objects.cel.checker import check_types
+from gitkube.objects.cel.types import DYN, CelType
+from gitkube.objects.declared_types import AUTHORIZER, NAMESPACE, REQUEST
 from gitkube.objects.validation.causes import Causes
 
 CONDITION_VARIABLES = frozenset({"object", "oldObject", "request", "authorizer"})
@@ -15,6 +22,12 @@ POLICY_VARIABLES = CONDITION_VARIABLES | {"namespaceObject", "variables"}
 """Of a policy; one with a `paramKind` has `params` besides."""
 MUTATION_CONSTRUCTORS = frozenset({"Object", "JSONPatch"})
 MAX_CONDITIONS = 64
+_DECLARED: Mapping[str, CelType] = {
+    "request": REQUEST,
+    "namespaceObject": NAMESPACE,
+    "authorizer": AUTHORIZER,
+}
+_NOTHING: Mapping[str, CelType] = {}
 
 
 def check_expression(
@@ -24,22 +37,33 @@ def check_expression(
     variables: frozenset[str],
     types: Sequence[str] = (),
     constructors: frozenset[str] = frozenset(),
-) -> None:
-    """
+    declared: Mapping[str, CelType] = _NOTHING,
+) -> CelType:
+    """The type of its value, `dyn` when it has none.
+
     Args:
         types: that the result may have; none means any.
         constructors: messages that the expression may make.
+        declared: types of variables, beside those that all admission has.
     """
     if not isinstance(source, str) or not source.strip():
         causes.required(path, "expression is not specified")
-        return
+        return DYN
+    known = {name: declared.get(name) or _DECLARED.get(name, DYN) for name in variables}
     try:
-        program = compile_expression(source, variables, constructors=constructors)
+        checked = check_types(source, known, constructors)
+        if not checked.mistakes:
+            compile_expression(source, variables, constructors=constructors)
     except CelSyntaxError as error:
         causes.invalid(path, source, f"compilation failed: {error.message}")
-        return
-    if types and program.result_type not in (*types, "dyn"):
+        return DYN
+    if checked.mistakes:
+        wrong = "\n".join(checked.mistakes)
+        causes.invalid(path, source, f"compilation failed: {wrong}")
+        return DYN
+    if types and checked.type.name not in (*types, "dyn"):
         causes.invalid(path, source, f"must evaluate to {' or '.join(types)}")
+    return checked.type
 
 
 def check_conditions(

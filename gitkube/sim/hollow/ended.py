@@ -2,7 +2,7 @@
 
 A real host has it on its disk: a Job's pod that had succeeded must not run once more because the control side
 was restarted. One file for all hosts, a line for each pod that ended and each that was forgotten; only the
-newest are kept. A line that a crash has torn is skipped: that pod runs again, as after a lost disk.
+newest are kept. A line that a crash has torn is skipped: then the API's word about that pod counts.
 """
 
 from __future__ import annotations

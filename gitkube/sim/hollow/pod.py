@@ -137,6 +137,12 @@ class HollowPod:
             return True
         if self.ended_status is not None:
             return False
+        if self._told_end:
+            # The control side says that it has ended: it was given up, or this host has forgotten it.
+            is_new = any(one.state != ENDED for one in self._containers)
+            for one in self._containers:
+                self._kill(one, now)
+            return is_new
         changed = False
         if not self.has_started and self._fate.can_pull and self._start_due_s <= now_s:
             self.has_started = changed = True
@@ -193,12 +199,20 @@ class HollowPod:
             return str(self.ended_status["phase"])
         if self._failure is not None:
             return "Failed"
+        if self._told_end:
+            return self._told_end
         if not self.has_started:
             return "Pending"
         if any(one.state != ENDED for one in self._containers):
             return "Running"
         has_failed = any(one.ended is not None and one.ended["exitCode"] for one in self._containers)
         return "Failed" if has_failed else "Succeeded"
+
+    @property
+    def _told_end(self) -> str:
+        """The phase it has ended in by what the control side says; "" while it lives."""
+        phase = str((self.pod.get("status") or {}).get("phase") or "")
+        return phase if phase in ("Succeeded", "Failed") else ""
 
     def status(self, host_address: str, now: float) -> dict[str, Any]:
         """PodStatus."""

@@ -53,8 +53,10 @@ class World:
         self.fleet: Fleet
         self.task: asyncio.Task[None] | None = None
 
-    def start(self, term: int = 1, package: AgentPackage | None = None) -> None:
-        rng, settings = Random(3), FleetSettings()
+    def start(
+        self, term: int = 1, package: AgentPackage | None = None, settings: FleetSettings | None = None
+    ) -> None:
+        rng, settings = Random(3), settings or FleetSettings()
         self.fleet = Fleet(
             self.client, inventory=self.lab.inventory(), data_dir=self.data_dir, term=term,
             clock=SystemClock(), rng=rng, settings=settings,
@@ -133,7 +135,8 @@ async def test_a_power_cut_is_seen_and_the_host_comes_back_by_itself(world: Worl
 
 
 async def test_a_killed_agent_is_back_without_the_node_being_lost(world: World) -> None:
-    world.start(term=3)
+    # A loaded machine may need longer than the usual grace for starting Python.
+    world.start(term=3, settings=FleetSettings(node_lost_grace_s=30))
     await world.are(ant="True", bee="True")
     before = await world.client.get(NODE, "ant")
     assert world.lab.exec("ant", ["pkill", "-9", "-f", "gitkube-node-.*pyz agent"]).returncode == 0
@@ -152,14 +155,15 @@ async def test_a_killed_agent_is_back_without_the_node_being_lost(world: World) 
 
 
 async def test_a_newer_agent_takes_over_and_is_confirmed_while_the_nodes_stay_ready(world: World) -> None:
-    world.start(term=4)
+    world.start(term=4, settings=FleetSettings(node_lost_grace_s=30))
     await world.are(ant="True", bee="True")
     before = await world.client.get(NODE, "ant")
     await world.stop()
     content = agent_package._zip({**agent_package._sources(), "gitkube/newer.txt": b"newer"})
     newer = AgentPackage(hashlib.sha256(content).hexdigest(), content)
     with capture_logs() as logs:
-        world.start(term=5, package=newer)
+        # A loaded machine may need longer than the usual grace for starting Python twice on each host.
+        world.start(term=5, package=newer, settings=FleetSettings(node_lost_grace_s=30))
 
         async def confirmed() -> bool:
             return len([line for line in logs if line["event"] == "agent_confirmed"]) == 2

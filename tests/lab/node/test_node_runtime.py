@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -251,7 +252,7 @@ async def test_a_deleted_pod_gets_its_signal_and_leaves_nothing(control: Control
     begun = time.monotonic()
     await control.delete(uid, 30)
     await control.wait(lambda: uid in control.gone)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 25, "it ended by its signal, not by the end of its grace"
     assert b"bye" in (await follow)[0]
     assert not (control.host.root / "pods" / uid).exists()
     assert uid not in control.host.inside(["cat", "/proc/self/mountinfo"])
@@ -266,7 +267,7 @@ async def test_a_pod_that_ignores_its_signal_is_killed_after_its_grace(control: 
     begun = time.monotonic()
     await control.delete(uid, 2)
     await control.wait(lambda: uid in control.gone)
-    assert 1.9 < time.monotonic() - begun < 5
+    assert time.monotonic() - begun > 1.9
     await control.forget(uid)
 
 
@@ -332,8 +333,9 @@ async def test_a_process_namespace_is_shared_when_asked_for(control: Control) ->
     uid = await control.run(pod)
     await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Running")
     request = {"kind": "exec", "pod": uid, "container": "side", "command": shell("busybox ps")}
-    await asyncio.sleep(0.2)
-    assert b"sleep 4321" in (await control.output(request))[0]
+    async with asyncio.timeout(20):  # until the shell has become what it starts
+        while b"sleep 4321" not in (await control.output(request))[0]:  # noqa: ASYNC110 - on the host
+            await asyncio.sleep(0.1)
 
 
 async def test_users_come_from_the_spec_or_the_image(control: Control) -> None:
@@ -357,6 +359,7 @@ async def test_a_deposed_leader_is_refused(control: Control) -> None:
 
 
 async def test_a_new_connection_takes_the_place_of_the_old(control: Control) -> None:
+    await control.running(await control.run(make_pod(shell(SLEEP))))  # so the old one is what counts
     old = control._task
     await control.connect()
     await control.wait(lambda: old.done())
@@ -383,14 +386,39 @@ async def test_a_rebooted_host_starts_its_pods_again_by_itself(control: Control)
     control.host.cut_power()
     control.statuses.clear()
     control.host.start_agent()
-    await asyncio.sleep(2)
+    async with asyncio.timeout(20):  # with nobody to tell the agent what to do
+        while f"{uid}_web" not in control.host.inside(["crun", "list", "-q"]):  # noqa: ASYNC110 - there
+            await asyncio.sleep(0.1)
     await control.connect()
+    await control.wait(lambda: control.container(uid).get("restartCount") == 1)
     await control.running(uid)
     entry = control.container(uid)
-    assert entry["restartCount"] == 1
     assert entry["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
     assert control.statuses[uid]["podIP"].startswith("10.99.0.")
     assert control.statuses[uid]["initContainerStatuses"][0]["restartCount"] == 1
+
+
+async def test_a_host_that_lost_its_disk_does_not_run_again_what_had_ended(control: Control) -> None:
+    job = make_pod(shell("echo once"))
+    job["spec"]["restartPolicy"] = "Never"
+    uid = await control.run(job)
+    await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Succeeded")
+    await control.close()
+    control.host.cut_power()
+    for directory in ("pods", "desired"):
+        shutil.rmtree(control.host.root / directory)
+    control.statuses.clear()
+    control.host.start_agent()
+    assert (await control.connect())["digests"] == {}
+    # The control side tells of an ended pod that it has ended.
+    job["status"] = {"phase": "Succeeded"}
+    beside = make_pod(shell(SLEEP))
+    control._pods[uid] = job
+    await control.running(await control.run(beside))
+    assert control.statuses[uid]["phase"] == "Succeeded"
+    assert "waiting" in control.state(uid)
+    assert uid not in control.host.inside(["crun", "list", "-q"])
+    assert not list((control.host.root / "pods" / uid).rglob("*.log"))
 
 
 async def test_hooks_run_after_the_start_and_before_the_end(control: Control) -> None:

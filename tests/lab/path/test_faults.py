@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 
@@ -157,6 +158,45 @@ def test_a_dead_hosts_pods_are_replaced_and_none_runs_twice_when_it_is_back(clus
     ]
     assert containers == []
     cluster.kubectl("delete", "namespace", "dead")
+
+
+JOB = """apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      nodeSelector: {kubernetes.io/hostname: bee}
+      containers:
+        - {name: main, image: "registry.lab:5000/busybox:1", command: [echo, paid]}
+"""
+
+
+def test_a_host_that_lost_its_disk_runs_no_job_a_second_time(cluster: DemoCluster) -> None:
+    cluster.kubectl("apply", "-f", "-", stdin=JOB)
+    until(lambda: cluster.get("job", "once").get("status", {}).get("succeeded") == 1, what="the job is done")
+    (before,) = cluster.pods("default", "job-name=once")
+    cluster.lab.kill("bee")
+    try:
+        until(lambda: "NotReady" in cluster.kubectl("get", "node", "bee"), what="bee is NotReady")
+        shutil.rmtree(cluster.lab.directory / "hosts" / "bee" / "disk")
+    finally:
+        cluster.lab.start("bee")
+    until(lambda: "NotReady" not in cluster.kubectl("get", "node", "bee"), what="bee is Ready")
+    # Its agent has the pods of before, and runs those that should.
+    seen = f"/var/lib/gitkube/pods/{before['metadata']['uid']}"
+    until(
+        lambda: cluster.lab.exec("bee", ["test", "-d", seen]).returncode == 0, what="the pod is known again"
+    )
+    pod = APP.format(name="wiped", more="\n      nodeSelector: {kubernetes.io/hostname: bee}\n")
+    cluster.kubectl("apply", "-f", "-", stdin=pod)
+    until(lambda: on_three(cluster, "wiped"), what="bee runs new pods")
+    (after,) = cluster.pods("default", "job-name=once")
+    assert after["status"] == before["status"]
+    logs = cluster.lab.exec("bee", ["find", seen, "-name", "*.log"]).stdout
+    assert logs == ""
+    cluster.kubectl("delete", "job/once", "namespace/wiped")
 
 
 def test_the_store_process_may_die_and_the_api_goes_on(cluster: DemoCluster) -> None:

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from gitkube.api.admission.quotas import Charge
 from gitkube.api.authorization import User
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
 from gitkube.api.keys import object_key
-from gitkube.api.lanes import Lanes
+from gitkube.api.lanes import MAX_ROUND, Charge, Lanes, Newest, Touch
 from gitkube.api.machinery import Api
+from gitkube.api.stored import encode
 from gitkube.api.transactions import Transactor, Write, put
 from gitkube.clock import SystemClock
-from gitkube.objects import quota
+from gitkube.objects import meta, quota
 from gitkube.objects.kinds import CONFIG_MAP, POD, RESOURCE_QUOTA, SERVICE, SERVICE_ACCOUNT
 from gitkube.objects.types import Object
-from gitkube.store.protocol import Compare, Op, Operation, Target
+from gitkube.store.protocol import Revision, TxnResult
 from tests.support.real_api import ADMIN, real_api
 
 
@@ -165,8 +165,8 @@ async def test_a_quota_that_others_change_meanwhile_is_charged_anew_without_anot
         seen = iter((revision - 1, revision))
         decisions = 0
 
-        def take() -> tuple[list[Compare], list[Operation]]:
-            return [Compare(key, Target.MOD, Op.EQUAL, next(seen))], []
+        def take(newest: Newest) -> list[Touch]:
+            return [Touch(key, next(seen), current, encode(current))]
 
         async def decide() -> Write:
             nonlocal decisions
@@ -184,15 +184,115 @@ async def test_a_quota_that_others_change_meanwhile_is_charged_anew_without_anot
 
 async def test_a_turn_that_does_not_come_is_a_request_to_try_again() -> None:
     lanes = Lanes(timeout_s=0.05)
-    async with lanes.turn("shop"):
-        async with lanes.turn("other"):
-            pass
-        with pytest.raises(StatusError, match="wait for its quota") as refused:
-            async with lanes.turn("shop"):
-                raise AssertionError("two at once")
+    answers = asyncio.Event()
+
+    async def silent(*transaction: object) -> TxnResult:
+        await answers.wait()
+        return TxnResult(True, Revision(1), [])
+
+    async def write(namespace: str) -> object:
+        return await lanes.commit(Charge(namespace, lambda newest: []), [], [], silent)
+
+    first = [asyncio.ensure_future(write("shop")) for _ in range(MAX_ROUND)]
+    await asyncio.sleep(0)
+    with pytest.raises(StatusError, match="wait for its quota") as refused:
+        await write("shop")
     assert (refused.value.code, refused.value.retry_after_s) == (503, 1)
-    async with lanes.turn("shop"):
-        pass
+    other = asyncio.ensure_future(write("other"))
+    answers.set()
+    await asyncio.gather(other, *first)
+    assert await write("shop") == TxnResult(True, Revision(1), [])
+
+
+async def test_writes_are_charged_on_top_of_those_that_are_still_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with real_api(tmp_path) as api:
+        client = api.client(ADMIN)
+        await with_quota(client, {"pods": "100"})
+        store_txn = api.store.txn
+        under_way, most = 0, 0
+
+        async def counted(*transaction: Any) -> TxnResult:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await store_txn(*transaction)
+            finally:
+                under_way -= 1
+
+        monkeypatch.setattr(api.store, "txn", counted)
+        answers = await asyncio.gather(*(attempt(client, f"pod-{number}") for number in range(40)))
+        assert set(answers) == {""}
+        assert await used(client) == {"pods": "40"}
+        assert most > 1
+
+
+async def test_a_write_that_fails_takes_no_other_along_and_is_not_charged(tmp_path: Path) -> None:
+    async with real_api(tmp_path) as first:
+        second = Api(first.store, clock=SystemClock(), rng=random.Random(3))
+        running = asyncio.create_task(second.run())
+        await second.wait_ready()
+        clients = [first.client(ADMIN), second.client(ADMIN)]
+        await with_quota(clients[0], {"pods": "100"})
+        names = [f"pod-{number}" for number in range(30)]
+        answers = await asyncio.gather(*(attempt(client, name) for name in names for client in clients))
+        pairs = list(zip(answers[::2], answers[1::2], strict=True))
+        assert all("" in pair and any("already exists" in answer for answer in pair) for pair in pairs)
+        assert await used(clients[0]) == {"pods": "30"}
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_count_is_right_whoever_counts_deletes_and_gives_up_meanwhile(tmp_path: Path) -> None:
+    async with real_api(tmp_path) as api:
+        client = api.client(ADMIN)
+        await with_quota(client, {"count/configmaps": "12"})
+        chance = random.Random(5)
+
+        async def count() -> bool:
+            """As the controller does: read the quota, then list, then write if nobody has charged since."""
+            quota = await client.get(RESOURCE_QUOTA, "q", "default")
+            found = (await client.list(CONFIG_MAP, "default")).items
+            assert len(found) <= 12
+            status = {"hard": quota["status"]["hard"], "used": {"count/configmaps": str(len(found))}}
+            try:
+                await client.update(RESOURCE_QUOTA, {**quota, "status": status}, subresource="status")
+            except StatusError as error:
+                assert error.code == 409
+                return False
+            return True
+
+        async def live(number: int) -> None:
+            metadata = {"name": f"c-{number}", "namespace": "default"}
+            try:
+                await client.create(
+                    CONFIG_MAP, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+                )
+                await asyncio.sleep(chance.random() / 50)
+                await client.delete(CONFIG_MAP, f"c-{number}", "default")
+            except StatusError as error:
+                assert error.code == 403, error
+
+        lives = [asyncio.ensure_future(live(number)) for number in range(150)]
+        for number, each in enumerate(lives):
+            if number % 7 == 3:
+                await asyncio.sleep(0.001)
+                each.cancel()
+            if number % 5 == 0:
+                await count()
+        await asyncio.gather(*lives, return_exceptions=True)
+        assert all(each.cancelled() or each.exception() is None for each in lives)
+        while not await count():
+            pass
+        left = [meta.name(one) for one in (await client.list(CONFIG_MAP, "default")).items]
+        for name in left:
+            await client.delete(CONFIG_MAP, name, "default")
+        assert await count()
+        answers = await asyncio.gather(*(live(number) for number in range(200, 212)))
+        assert answers == [None] * 12
+        assert await used(client) == {"count/configmaps": "12"}
 
 
 async def test_whoever_may_write_pods_need_no_right_to_the_quota(tmp_path: Path) -> None:

@@ -144,6 +144,24 @@ async def test_workers_retry_failures_and_look_again_when_asked(clock: FakeClock
     assert looks[2][1] == pytest.approx(looks[1][1] + 30)
 
 
+async def test_looks_that_wait_for_nothing_leave_others_their_turns(queue: WorkQueue[str]) -> None:
+    looks = 0
+
+    async def look(key: str) -> None:
+        nonlocal looks
+        looks += 1
+        if looks < 1000:
+            queue.add(key)  # there is always something to do
+
+    work = asyncio.create_task(run_workers(queue, look, workers=2, name="busy"))
+    queue.add("a")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    assert 0 < looks < 100
+
+
 async def test_a_key_whose_worker_is_cancelled_is_not_lost(queue: WorkQueue[str]) -> None:
     async def reconcile(key: str) -> None:
         await asyncio.Event().wait()

@@ -14,6 +14,7 @@ from gitkube.control.manager import Manager
 from gitkube.control.settings import ControlSettings
 from gitkube.objects import meta, pods
 from gitkube.objects.kinds import DEPLOYMENT, NODE, POD, REPLICA_SET, Kind
+from gitkube.objects.registry import Registry
 from gitkube.objects.types import Object
 from gitkube.scheduler.scheduler import Scheduler
 from tests.support.cluster import node
@@ -30,6 +31,7 @@ class Cluster:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     manager: asyncio.Task[None] | None = None
     settings: ControlSettings = field(default_factory=ControlSettings)
+    registry: Registry = field(default_factory=Registry)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -37,7 +39,10 @@ class Cluster:
         return task
 
     def start_manager(self) -> None:
-        manager = Manager(self.client, clock=self.clock, rng=random.Random(1), settings=self.settings)
+        manager = Manager(
+            self.client, clock=self.clock, rng=random.Random(1),
+            settings=self.settings, registry=self.registry,
+        )  # fmt: skip
         self.manager = self.start(manager.run())
 
     async def stop_manager(self) -> None:

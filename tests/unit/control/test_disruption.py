@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gitkube.clock import rfc3339
-from gitkube.objects import conditions
-from gitkube.objects.kinds import DEPLOYMENT, EVENT, JOB, POD_DISRUPTION_BUDGET
+from gitkube.objects import conditions, meta
+from gitkube.objects.kinds import DEPLOYMENT, EVENT, JOB, POD, POD_DISRUPTION_BUDGET
 from gitkube.objects.types import Object
 from tests.support.cluster import deployment
 from tests.unit.control.conftest import Cluster
@@ -106,8 +106,96 @@ async def test_pods_that_nobody_scales_allow_nothing_where_a_share_is_asked_for(
     condition = conditions.get_condition(found, "DisruptionAllowed")
     assert condition is not None
     assert condition["reason"] == "SyncFailed"
-    assert condition["message"].startswith('found no controllers for pod "odd-')
+    assert condition["message"] == "jobs.batch does not implement the scale subresource"
     assert found["status"]["disruptionsAllowed"] == 0
+
+
+def definition(name: str, *, is_scaled: bool) -> Object:
+    version: Object = {
+        "name": "v1", "served": True, "storage": True,
+        "schema": {
+            "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        },
+    }  # fmt: skip
+    if is_scaled:
+        scale = {"specReplicasPath": ".spec.size.members", "statusReplicasPath": ".status.members"}
+        version["subresources"] = {"scale": scale}
+    plural = f"{name.lower()}s"
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.example.org"},
+        "spec": {
+            "group": "example.org", "scope": "Namespaced", "versions": [version],
+            "names": {"plural": plural, "singular": name.lower(), "kind": name, "listKind": f"{name}List"},
+        },
+        "status": {
+            "acceptedNames": {"plural": plural, "singular": name.lower(), "kind": name},
+            "conditions": [{"type": "Established", "status": "True"}],
+        },
+    }  # fmt: skip
+
+
+async def owned_by(cluster: Cluster, kind: str, spec: Object) -> Object:
+    """An object of a custom kind, and two pods that are ready and its own; the object."""
+    served = cluster.registry.by_gvk("example.org/v1", kind)
+    assert served is not None
+    obj = {"apiVersion": "example.org/v1", "kind": kind, "metadata": {"name": "db", "namespace": "default"}}
+    made = await cluster.client.create(served, {**obj, "spec": spec})
+    reference = {
+        "apiVersion": "example.org/v1", "kind": kind, "name": "db", "uid": meta.uid(made), "controller": True
+    }  # fmt: skip
+    for number in range(2):
+        metadata: Object = {"name": f"db-{number}", "namespace": "default", "labels": {"app": "web"}}
+        metadata["ownerReferences"] = [reference]
+        container = {"name": "main", "image": "web:1"}
+        await cluster.client.create(POD, {"metadata": metadata, "spec": {"containers": [container]}})
+    return made
+
+
+async def test_a_custom_resource_says_how_many_pods_there_should_be(cluster: Cluster) -> None:
+    cluster.registry.define(definition("Ring", is_scaled=True))
+    await cluster.start_all()
+    ring = await owned_by(cluster, "Ring", {"size": {"members": 4}})
+    await cluster.client.create(POD_DISRUPTION_BUDGET, budget(minAvailable="50%"))
+    await cluster.clock.advance(10)
+    assert await counts(cluster) == (4, 2, 2, 0)
+    kind = cluster.registry.by_gvk("example.org/v1", "Ring")
+    assert kind is not None
+    await cluster.client.patch(kind, meta.name(ring), "default", {"spec": {"size": {"members": 2}}})
+    await cluster.clock.advance(40)
+    assert await counts(cluster) == (2, 1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("is_scaled", "spec", "why"),
+    [
+        (False, {"size": {"members": 4}}, "rings.example.org does not implement the scale subresource"),
+        (True, {}, 'Ring default/db: Internal error occurred: the spec replicas field ".spec.size.members"'),
+    ],
+)
+async def test_why_a_custom_resource_does_not_say_it_is_in_the_condition(
+    cluster: Cluster, is_scaled: bool, spec: Object, why: str
+) -> None:
+    cluster.registry.define(definition("Ring", is_scaled=is_scaled))
+    await cluster.start_all()
+    await owned_by(cluster, "Ring", spec)
+    await cluster.client.create(POD_DISRUPTION_BUDGET, budget(maxUnavailable="50%"))
+    await cluster.clock.advance(10)
+    condition = conditions.get_condition(await current(cluster), "DisruptionAllowed")
+    assert condition is not None
+    assert (condition["reason"], condition["message"][: len(why)]) == ("SyncFailed", why)
+
+
+async def test_pods_of_a_kind_that_is_not_served_allow_nothing(cluster: Cluster) -> None:
+    cluster.registry.define(definition("Ring", is_scaled=True))
+    await cluster.start_all()
+    await owned_by(cluster, "Ring", {"size": {"members": 4}})
+    cluster.registry.forget("rings.example.org")
+    await cluster.client.create(POD_DISRUPTION_BUDGET, budget(maxUnavailable=1))
+    await cluster.clock.advance(10)
+    condition = conditions.get_condition(await current(cluster), "DisruptionAllowed")
+    assert condition is not None
+    assert condition["message"] == 'no matches for kind "Ring" in version "example.org/v1"'
 
 
 async def test_a_budget_without_pods_allows_nothing(cluster: Cluster) -> None:

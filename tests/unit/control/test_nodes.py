@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 import pytest
 
-from gitkube.control.node_ipam import free_cidr
+from gitkube.api.errors import unavailable
 from gitkube.control.node_lifecycle import wanted_taints
+from gitkube.control.settings import ControlSettings
 from gitkube.control.taint_eviction import NEVER, eviction_time_s
 from gitkube.objects import conditions, meta, pods
-from gitkube.objects.kinds import DEPLOYMENT, NODE, POD
+from gitkube.objects.kinds import DEPLOYMENT, EVENT, NODE, POD, Kind
+from gitkube.objects.types import Object
 from tests.support.cluster import deployment, node
 from tests.unit.control.conftest import Cluster
 
@@ -64,18 +65,37 @@ async def test_a_removed_hosts_subnet_is_given_again(cluster: Cluster) -> None:
     assert (await cluster.client.get(NODE, "dog"))["spec"]["podCIDR"] == freed
 
 
-@pytest.mark.parametrize(
-    ("taken", "expected"),
-    [
-        ([], "10.42.0.0/24"),
-        (["10.42.0.0/24", "10.42.2.0/24", ""], "10.42.1.0/24"),
-        (["10.42.0.0/23"], "10.42.2.0/24"),
-        (["10.42.1.128/25", "10.42.0.0/24"], "10.42.2.0/24"),
-        ([f"10.42.{number}.0/24" for number in range(256)], None),
-    ],
-)
-def test_the_first_free_subnet_is_found(taken: list[str], expected: str | None) -> None:
-    assert free_cidr(ipaddress.ip_network("10.42.0.0/16"), 24, taken) == expected
+async def test_hosts_without_a_subnet_say_so_once_and_get_what_is_given_back(cluster: Cluster) -> None:
+    cluster.settings = ControlSettings(cluster_cidr="10.42.0.0/23")
+    await cluster.start_all(hosts=4)
+    await cluster.clock.advance(1)
+    have = {meta.name(one): one["spec"].get("podCIDR") for one in await cluster.all(NODE)}
+    assert have == {"ant": "10.42.0.0/24", "bee": "10.42.1.0/24", "cow": None, "dog": None}
+    for number in range(3):
+        await cluster.patch(NODE, "cow", {"metadata": {"labels": {"seen": str(number)}}}, "")
+        await cluster.clock.advance(60)
+    said = [one for one in await cluster.all(EVENT) if one["reason"] == "CIDRNotAvailable"]
+    assert sorted((one["involvedObject"]["name"], one["count"]) for one in said) == [("cow", 1), ("dog", 1)]
+    await cluster.client.delete(NODE, "bee")
+    await cluster.clock.advance(1)
+    have = {meta.name(one): one["spec"].get("podCIDR") for one in await cluster.all(NODE)}
+    assert sorted(map(str, have.values())) == ["10.42.0.0/24", "10.42.1.0/24", "None"]
+
+
+async def test_a_subnet_whose_write_failed_is_given_to_nobody_else(cluster: Cluster) -> None:
+    await cluster.start_all(hosts=0)
+    failures = [unavailable("the store has no leader")] * 4
+
+    def fail_at_first(verb: str, kind: Kind, obj: Object) -> None:
+        if (verb, kind, meta.name(obj)) == ("patch", NODE, "ant") and failures:
+            raise failures.pop()
+
+    cluster.client.reactions.append(fail_at_first)
+    await cluster.client.create(NODE, node("ant"))
+    await cluster.client.create(NODE, node("bee"))
+    await cluster.clock.advance(2)
+    have = {meta.name(one): one["spec"]["podCIDR"] for one in await cluster.all(NODE)}
+    assert not failures and have == {"ant": "10.42.0.0/24", "bee": "10.42.1.0/24"}
 
 
 async def test_pods_of_a_lost_host_are_not_ready_at_once_and_replaced_after_their_toleration(

@@ -18,7 +18,7 @@ from gitkube.fleet.hosts import Host
 from gitkube.fleet.link import LinkState
 from gitkube.fleet.nodes import HostFacts, merge_taints, ready_condition
 from gitkube.fleet.on_host import agent_file, base, packages
-from gitkube.fleet.pods import merged_status
+from gitkube.fleet.pod_status import merged_status
 from gitkube.fleet.prepare import command_for, explain_failure
 from gitkube.fleet.settings import FleetSettings
 from gitkube.fleet.ssh import Completed
@@ -65,7 +65,7 @@ def test_a_section_does_not_depend_on_order_status_or_versions() -> None:
     )
     later = node("ant", 1, conditions=[{"type": "Ready"}])
     second = desired.pods_section(
-        later, [pod("y", "8", "Failed"), pod("x", "9", "Running")], nothing, nothing
+        later, [pod("y", "8", "Unknown"), pod("x", "9", "Running")], nothing, nothing
     )
     assert wire.digest_of(first) == wire.digest_of(second)
 
@@ -141,6 +141,63 @@ def test_conditions_of_others_stay_in_a_reported_status() -> None:
         "qosClass": "Burstable", "phase": "Running",
         "conditions": [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}],
     }  # fmt: skip
+
+
+ENDED = {
+    "phase": "Succeeded", "startTime": "2026-01-01T00:00:00Z", "podIP": "10.42.1.5",
+    "containerStatuses": [{"name": "main", "state": {"terminated": {"exitCode": 0}}, "containerID": "x://1"}],
+    "conditions": [
+        {"type": "Ready", "status": "False", "reason": "PodCompleted", "lastTransitionTime": "then"},
+        {"type": "PodScheduled", "status": "True"},
+    ],
+}  # fmt: skip
+"""A Job's pod as the API has it."""
+NEVER_RUN = [{"name": "main", "state": {"waiting": {"reason": "ContainerCreating"}}}]
+NOT_READY = {"type": "Ready", "status": "False", "reason": "PodCompleted", "lastTransitionTime": "now"}
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Running", "Succeeded", "Failed"])
+def test_a_host_that_has_lost_its_disk_takes_nothing_from_the_status_of_a_pod_that_has_ended(
+    phase: str,
+) -> None:
+    reported = {
+        "phase": phase, "startTime": "2026-02-02T00:00:00Z", "containerStatuses": NEVER_RUN,
+        "conditions": [NOT_READY],
+    }  # fmt: skip
+    assert merged_status(ENDED, reported) == ENDED
+
+
+def test_a_pod_that_was_given_up_stays_failed_and_its_containers_still_say_how_they_ended() -> None:
+    given_up = {"phase": "Failed", "reason": "Lost", "conditions": ENDED["conditions"]}
+    running = {"phase": "Running", "containerStatuses": [{"name": "main", "state": {"running": {}}}]}
+    ready = {"type": "Ready", "status": "True"}
+    first = merged_status(given_up, {**running, "conditions": [ready]})
+    assert first == {**given_up, "containerStatuses": running["containerStatuses"]}
+    ended = [{"name": "main", "state": {"terminated": {"exitCode": 137}}}]
+    told = {"phase": "Failed", "containerStatuses": ended, "podIP": "10.42.1.5", "conditions": [NOT_READY]}
+    assert merged_status(first, told) == {**given_up, "podIP": "10.42.1.5", "containerStatuses": ended}
+
+
+def test_a_pod_that_was_refused_and_is_refused_again_is_as_it_was() -> None:
+    refused = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "its name is no name"}
+    assert merged_status(refused, dict(refused)) == refused
+
+
+def test_conditions_of_a_pod_that_has_ended_still_change() -> None:
+    gone = {"type": "PodReadyToStartContainers", "status": "False"}
+    before = {**ENDED, "conditions": [{**gone, "status": "True"}, *ENDED["conditions"]]}
+    reported = {"phase": "Succeeded", "containerStatuses": NEVER_RUN, "conditions": [gone, NOT_READY]}
+    assert merged_status(before, reported) == {**ENDED, "conditions": [gone, *ENDED["conditions"]]}
+
+
+@pytest.mark.parametrize(
+    ("phase", "told"), [("Running", None), ("Succeeded", "Succeeded"), ("Failed", "Failed")]
+)
+def test_a_host_is_told_that_a_pod_has_ended_and_nothing_else_of_its_phase(
+    phase: str, told: str | None
+) -> None:
+    pod = {"metadata": {"name": "a", "namespace": "b"}, "spec": {}, "status": {**ENDED, "phase": phase}}
+    assert desired.pod_for_host(pod).get("status") == (None if told is None else {"phase": told})
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from gitkube.clock import SystemClock
 from gitkube.fleet.errors import HostKeyChanged
 from gitkube.fleet.fleet import Fleet
 from gitkube.fleet.settings import FleetSettings
-from gitkube.objects import conditions, meta
+from gitkube.objects import conditions, meta, pods
 from gitkube.objects.kinds import CONFIG_MAP, EVENT, NODE, POD, SERVICE, Kind
 from tests.support.fake_agent import FakeAgent, FakeDialer, public_key_of
 from tests.support.real_api import real_client
@@ -187,6 +187,36 @@ async def test_a_report_becomes_status_and_does_not_come_back_as_a_change(world:
     kept = {condition["type"] for condition in after["status"]["conditions"]}
     assert "Ready" in kept
     assert after["status"].get("qosClass") == "BestEffort"
+
+
+async def test_a_host_that_lost_its_disk_hears_which_pods_have_ended_and_cannot_undo_it(world: World) -> None:
+    world.start()
+    await world.give_cidrs()
+    await world.ready("ant")
+    pod = await world.pod("job-1", restartPolicy="Never")
+    await world.until(lambda: world.ant.sections["pods"]["data"]["pods"])
+    ended = [{"name": "web", "state": {"terminated": {"exitCode": 0}}, "image": "web:1", "imageID": ""}]
+    await report(world.ant, running(pod, phase="Succeeded", containerStatuses=ended))
+
+    def told() -> Any:
+        (one,) = world.ant.sections["pods"]["data"]["pods"]
+        return one.get("status") == {"phase": "Succeeded"}
+
+    await world.until(told)
+    waiting = [
+        {"name": "web", "state": {"waiting": {"reason": "ContainerCreating"}}, "image": "", "imageID": ""}
+    ]
+    await report(world.ant, running(pod, phase="Pending", containerStatuses=waiting))
+    other = await world.pod("web-1")
+    await report(world.ant, running(other))
+
+    async def is_through() -> bool:
+        return pods.phase(await world.get(POD, "web-1")) == "Running"
+
+    await world.until(is_through)
+    status = (await world.get(POD, "job-1"))["status"]
+    assert status["phase"] == "Succeeded"
+    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
 
 
 async def test_a_readiness_gate_that_another_opens_is_told_to_the_host_and_stays_anothers(

@@ -149,6 +149,21 @@ def test_a_pod_that_has_ended_is_not_run_again() -> None:
     assert plan.is_finished and not plan.start and not plan.wants_sandbox and plan.phase == "Succeeded"
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_elsewhere_in_time_is_never_begun(phase: str) -> None:
+    told = {**pod(policy="OnFailure"), "status": {"phase": phase}}
+    plan = decide.make_plan(told, PodRecord("u", "shop", "p", NOW), NOW)
+    assert (plan.phase, plan.wants_sandbox, plan.start, plan.is_finished) == (phase, False, [], True)
+
+
+def test_a_pod_that_was_given_up_meanwhile_is_stopped_and_keeps_the_phase_it_was_given() -> None:
+    told = {**pod(), "status": {"phase": "Failed"}}
+    plan = decide.make_plan(told, record(web=running()), NOW)
+    assert (plan.phase, list(plan.stop), plan.start, plan.is_finished) == ("Failed", ["web"], [], False)
+    plan = decide.make_plan(told, record(web=exited(0)), NOW)
+    assert (plan.phase, plan.start, plan.is_finished) == ("Failed", [], True)
+
+
 def test_a_start_that_must_wait_for_its_next_try_says_when() -> None:
     waiting = ContainerRecord("web", retry_at_s=NOW + 7)
     plan = decide.make_plan(pod(), record(web=waiting), NOW)

@@ -322,6 +322,27 @@ async def test_a_power_cut_ends_containers_and_keeps_what_had_ended(stage: Stage
     assert [one["status"]["phase"] for one in stage.reports if one["name"] == "web"] == ["Pending", "Running"]
 
 
+async def test_a_pod_that_the_control_side_knows_to_have_ended_is_not_run(stage: Stage) -> None:
+    job = pod("job", restartPolicy="Never")
+    await stage.want({**job, "status": {"phase": "Succeeded"}}, pod())
+    await stage.clock.advance(9)
+    assert (stage.status()["phase"], stage.status("job")["phase"]) == ("Running", "Succeeded")
+    assert "podIP" not in stage.status("job")
+    await stage.want({**deleted(job), "status": {"phase": "Succeeded"}}, pod())
+    await stage.clock.advance(2)
+    assert stage.gone() == ["job"]
+
+
+async def test_a_running_pod_that_is_given_up_is_stopped(stage: Stage) -> None:
+    await stage.want(pod())
+    await stage.clock.advance(4)
+    assert stage.status()["phase"] == "Running"
+    await stage.want({**pod(), "status": {"phase": "Failed"}})
+    status = stage.status()
+    assert (status["phase"], ready(status)) == ("Failed", "False")
+    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+
+
 async def test_what_had_ended_stays_so_over_a_restart(
     tmp_path: Path,
 ) -> None:

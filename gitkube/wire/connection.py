@@ -1,13 +1,19 @@
-"""What the fleet link and the agent say to each other, and how it is framed.
+"""Messages and streams over one byte stream, each stream with a window of its own.
 
-One byte stream joins the control side and a host (an SSH channel bridged to the agent's unix socket).
-On it travel *messages* (JSON, whole state, order kept) and *streams* (logs, exec, port-forward), each
-with its own flow control, so that a slow reader of one log never holds back the status of the pods.
+Streams are opened by control, with one of these requests:
 
-A frame is `length:u32 type:u8 stream:u32 payload`, big endian, `length` counting the payload only.
-The side that opened the connection (control) numbers its streams oddly, the other evenly.
+    {"kind": "logs", "pod": uid, "container", "follow", "tailLines", "sinceSeconds", "sinceTime",
+     "timestamps", "previous", "limitBytes"}                     data on STDOUT
+    {"kind": "exec", "pod": uid, "container", "command": [..], "tty": bool, "stdin": bool}
+    {"kind": "attach", "pod": uid, "container", "tty": bool, "stdin": bool}
+    {"kind": "port-forward", "pod": uid, "port": int}            data on STDIN (in) and STDOUT (out)
 
-Shared by both sides, so it runs on Python 3.9 and imports nothing of either.
+and one by the node, for a connection that a pod makes to the Service `kubernetes`:
+
+    {"kind": "api"}                                              data on STDIN (in) and STDOUT (out)
+
+An empty DATA payload on STDIN is its end. RESIZE carries {"Width": columns, "Height": rows}.
+CLOSE carries {"exitCode": int} or {"error": sentence, "reason": word}, and ends both directions.
 """
 
 from __future__ import annotations
@@ -15,13 +21,11 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import Awaitable, Mapping
-from typing import Any, Callable, NamedTuple, Protocol, TypedDict
+from collections.abc import Awaitable
+from typing import Any, Callable, Protocol
 
-PROTOCOL_VERSION = 1
+from gitkube.wire.frames import CLOSE, DATA, MESSAGE, OPEN, WINDOW, Decoder, Frame, WireError, encode
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""A whole desired state must fit into one message; more than this is a broken or hostile peer."""
 DATA_CHUNK_BYTES = 64 * 1024
 """Stream data is cut to this size, so that messages slip in between."""
 STREAM_WINDOW_BYTES = 256 * 1024
@@ -31,231 +35,8 @@ MAX_STREAMS = 1024
 MAX_EMPTY_CHUNKS = 64
 """Data frames without data (each the end of a channel) that may wait on one stream: they cost no window."""
 
-MESSAGE, OPEN, DATA, WINDOW, CLOSE = 1, 2, 3, 4, 5
-
-_HEADER = struct.Struct("!IBI")
-
 # Channels of a stream, as in Kubernetes' remote command protocol (v5.channel.k8s.io).
 STDIN, STDOUT, STDERR, ERROR, RESIZE = 0, 1, 2, 3, 4
-
-
-class WireError(Exception):
-    """The peer sent something that the protocol does not allow, or the connection ended."""
-
-
-class Frame(NamedTuple):
-    type: int
-    stream: int
-    payload: bytes
-
-
-# ---------------------------------------------------------------- messages: control -> node
-
-
-class Peer(TypedDict):
-    """Another host of the mesh."""
-
-    name: str
-    publicKey: str
-    endpoint: str  # "address:port", IPv6 addresses in brackets
-    podCIDR: str
-
-
-class NetworkDesired(TypedDict):
-    node: str
-    podCIDR: str  # this host's share, such as 10.42.3.0/24; its first address is the pods' gateway and DNS
-    clusterCIDR: str
-    serviceCIDR: str
-    clusterDomain: str
-    listenPort: int
-    peers: list[Peer]
-
-
-class PodsDesired(TypedDict):
-    """The pods bound to this host, as the API has them, with what they refer to and nothing else.
-
-    Of a pod's status it has only `conditions` (type and status) of the pod's readiness gates, once others
-    wrote these.
-    """
-
-    pods: list[dict[str, Any]]
-    configMaps: dict[str, dict[str, Any]]  # "namespace/name" -> ConfigMap
-    secrets: dict[str, dict[str, Any]]  # "namespace/name" -> Secret
-    node: dict[str, Any]  # this host's Node object
-
-
-class ServicesDesired(TypedDict):
-    services: list[dict[str, Any]]
-    endpointSlices: list[dict[str, Any]]
-
-
-class TokensDesired(TypedDict):
-    """Tokens for the pods bound to this host. Kept in memory only; a host that starts gets them again."""
-
-    tokens: dict[str, dict[str, str]]  # uid of the pod -> token_key of what it projects -> token
-
-
-class Desired(TypedDict):
-    """One section of what the host should be, whole. `digest` is `digest_of(data)`."""
-
-    type: str  # "desired"
-    section: str  # "network", "pods", "services" or "tokens"
-    term: int  # of the leader that sends it; a host refuses one older than it has seen
-    revision: int  # of the store, for people who read logs
-    digest: str
-    data: dict[str, Any]
-
-
-# ---------------------------------------------------------------- messages: node -> control
-
-
-class Hello(TypedDict):
-    """The agent's first message on every connection. The control side answers with `Welcome`."""
-
-    type: str  # "hello"
-    protocol: int
-    agent: str  # digest of the zipapp
-    node: str  # as last told, or ""
-    term: int  # the highest seen
-    digests: dict[str, str]  # section -> digest of what is persisted, so that it is not sent again
-    nodeInfo: dict[str, str]  # as in NodeStatus.nodeInfo
-    capacity: dict[str, str]  # as in NodeStatus.capacity
-    publicKey: str  # WireGuard's, base64
-
-
-class Welcome(TypedDict):
-    type: str  # "welcome"
-    node: str
-    term: int
-
-
-class Applied(TypedDict):
-    """A section was persisted and acted on, or refused."""
-
-    type: str  # "applied"
-    section: str
-    digest: str
-    error: str  # "" when it is in force
-
-
-class PodReport(TypedDict, total=False):
-    uid: str
-    namespace: str
-    name: str
-    status: dict[str, Any]  # PodStatus as observed
-    gone: bool  # True: it was being deleted, and nothing of it is left on this host
-
-
-class PodReports(TypedDict):
-    """What the host sees of its pods. `full` says that a pod not named here is not on the host."""
-
-    type: str  # "pods"
-    full: bool
-    pods: list[PodReport]
-
-
-class NodeReport(TypedDict):
-    """Sent at the start and when something changes."""
-
-    type: str  # "node"
-    conditions: list[dict[str, Any]]
-    images: list[dict[str, Any]]  # as in NodeStatus.images
-
-
-class EventReport(TypedDict):
-    """Becomes an Event about a pod (or about the node, when `uid` is "")."""
-
-    type: str  # "event"
-    uid: str
-    namespace: str
-    name: str
-    eventType: str  # "Normal" or "Warning"
-    reason: str
-    message: str
-    fieldPath: str  # such as spec.containers{web}, or ""
-    time: float  # seconds since the epoch, by the host's clock
-
-
-class Ping(TypedDict):
-    """Said by a side that was silent for PING_INTERVAL_S. Three silent intervals are a dead link."""
-
-    type: str  # "ping"
-
-
-PING_INTERVAL_S = 2.0
-
-# ---------------------------------------------------------------- streams, opened by control
-# {"kind": "logs", "pod": uid, "container", "follow", "tailLines", "sinceSeconds", "sinceTime",
-#  "timestamps", "previous", "limitBytes"}                     data on STDOUT
-# {"kind": "exec", "pod": uid, "container", "command": [..], "tty": bool, "stdin": bool}
-# {"kind": "attach", "pod": uid, "container", "tty": bool, "stdin": bool}
-# {"kind": "port-forward", "pod": uid, "port": int}            data on STDIN (in) and STDOUT (out)
-#
-# and one that the node opens, for a connection that a pod makes to the Service `kubernetes`:
-# {"kind": "api"}                                              data on STDIN (in) and STDOUT (out)
-#
-# An empty DATA payload on STDIN is its end. RESIZE carries {"Width": columns, "Height": rows}.
-# CLOSE carries {"exitCode": int} or {"error": sentence, "reason": word}, and ends both directions.
-
-
-DEFAULT_TOKEN_LIFETIME_S = 3600
-
-
-def token_lifetime_s(source: Mapping[str, Any]) -> int:
-    """How long the token of a `serviceAccountToken` source is to hold."""
-    return int(source.get("expirationSeconds") or DEFAULT_TOKEN_LIFETIME_S)
-
-
-def token_key(source: Mapping[str, Any]) -> str:
-    """By which both sides name what a `serviceAccountToken` source asks for."""
-    return f"{token_lifetime_s(source)}:{source.get('audience') or ''}"
-
-
-def digest_of(data: Any) -> str:
-    """The name of a section's content: SHA-256 over its canonical JSON, in hex."""
-    import hashlib
-
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def encode(frame: Frame) -> bytes:
-    """The bytes of a frame.
-
-    Raises:
-        WireError: the payload is larger than MAX_FRAME_BYTES.
-    """
-    if len(frame.payload) > MAX_FRAME_BYTES:
-        raise WireError(f"a frame of {len(frame.payload)} bytes is over the limit of {MAX_FRAME_BYTES}")
-    return _HEADER.pack(len(frame.payload), frame.type, frame.stream) + frame.payload
-
-
-class Decoder:
-    """Bytes in, frames out; keeps what is not yet a whole frame."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes.
-
-        Raises:
-            WireError: a header that cannot be right. The connection is of no more use.
-        """
-        self._buffer += data
-        frames = []
-        at = 0
-        while len(self._buffer) - at >= _HEADER.size:
-            length, kind, stream = _HEADER.unpack_from(self._buffer, at)
-            if length > MAX_FRAME_BYTES or not MESSAGE <= kind <= CLOSE:
-                raise WireError(f"not a frame: type {kind}, length {length}")
-            end = at + _HEADER.size + length
-            if end > len(self._buffer):
-                break
-            frames.append(Frame(kind, stream, bytes(self._buffer[at + _HEADER.size : end])))
-            at = end
-        del self._buffer[:at]
-        return frames
 
 
 class ByteStream(Protocol):
@@ -411,7 +192,7 @@ class Connection:
             await self._stream.close()
 
     async def send(self, message: Any) -> None:
-        """Send one message (any of the TypedDicts above)."""
+        """Send one message (any of the TypedDicts of `messages`)."""
         body = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
         await self._send(Frame(MESSAGE, 0, body))
 
