@@ -18,8 +18,11 @@ from gitkube.lab.layout import MAX_BLOCKS
 BLOCKS_FILE = Path("/run/gitkube-lab/blocks.json")
 
 
-def take_block(directory: Path, *, state_name: str, wanted: int | None = None) -> int:
+@contextmanager
+def taken_block(directory: Path, *, state_name: str, wanted: int | None = None) -> Iterator[int]:
     """The block of the lab in `directory`, a free one if it has none yet.
+
+    Whoever takes one writes the state file within: before that, another lab would find the block free.
 
     Args:
         state_name: name of the file whose presence says that a lab still exists.
@@ -29,18 +32,22 @@ def take_block(directory: Path, *, state_name: str, wanted: int | None = None) -
         LabError: all are taken.
     """
     with _blocks() as blocks:
-        for block, owner in list(blocks.items()):
-            if owner == str(directory):
-                return int(block)
-            if not (Path(owner) / state_name).exists():
-                del blocks[block]
-        candidates = list(range(MAX_BLOCKS))
-        if wanted is not None:
-            candidates.insert(0, wanted)
-        for candidate in candidates:
-            if str(candidate) not in blocks:
-                blocks[str(candidate)] = str(directory)
-                return candidate
+        yield _choose(blocks, directory, state_name, wanted)
+
+
+def _choose(blocks: dict[str, str], directory: Path, state_name: str, wanted: int | None) -> int:
+    for block, owner in list(blocks.items()):
+        if owner == str(directory):
+            return int(block)
+        if not (Path(owner) / state_name).exists():
+            del blocks[block]
+    candidates = list(range(MAX_BLOCKS))
+    if wanted is not None:
+        candidates.insert(0, wanted)
+    for candidate in candidates:
+        if str(candidate) not in blocks:
+            blocks[str(candidate)] = str(directory)
+            return candidate
     raise LabError(f"{MAX_BLOCKS} labs exist on this machine; end one with `gitkube lab down --dir DIR`")
 
 

@@ -11,7 +11,9 @@ a JSON object from a host's name to "off" or "cut".
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import shutil
 import socket
 import subprocess
@@ -30,6 +32,7 @@ from gitkube.lab.status import ControllerStatus, HostStatus, LabStatus
 
 STATE = "hollow-lab.json"
 _POLL_S = 0.1
+_PORTS = (20_000, 30_000)
 _SERVE = "control"
 """What the one controller is called."""
 
@@ -267,7 +270,12 @@ def _names(count: int) -> list[str]:
 
 
 def _free_port() -> int:
-    """Kept for good: a kubeconfig that was given away shall go on to work after a restart."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Kept for good: a kubeconfig that was given away shall go on to work after a restart.
+
+    Out of the range that the kernel gives to clients, who might take it while nobody listens.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -21,7 +21,7 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from gitkube.lab import netns
-from gitkube.lab.blocks import release_block, take_block
+from gitkube.lab.blocks import release_block, taken_block
 from gitkube.lab.controllers import LabController
 from gitkube.lab.errors import LabError
 from gitkube.lab.files import inventory_text, known_hosts_text, make_key
@@ -261,14 +261,15 @@ class Lab:
                 f"the lab in {self.directory} has {len(recorded.hosts)} hosts and is not made smaller,"
                 f" because their disks would be lost; `gitkube lab down --dir {self.directory}` first"
             )
-        block = take_block(self.directory, state_name=_STATE, wanted=recorded.block if recorded else None)
-        try:
-            layout = plan_lab(self.directory, block, wanted, several)
-        except ValueError as error:
-            raise LabError(str(error)) from error
-        state = self.directory / _STATE
-        record = {"block": layout.block, "hosts": len(layout.hosts), "controllers": several}
-        state.write_text(json.dumps(record))
+        before = recorded.block if recorded else None
+        with taken_block(self.directory, state_name=_STATE, wanted=before) as block:
+            try:
+                layout = plan_lab(self.directory, block, wanted, several)
+            except ValueError as error:
+                raise LabError(str(error)) from error
+            state = self.directory / _STATE
+            record = {"block": layout.block, "hosts": len(layout.hosts), "controllers": several}
+            state.write_text(json.dumps(record))
         return layout
 
     def _is_whole(self, layout: LabLayout) -> bool:

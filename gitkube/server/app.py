@@ -25,7 +25,7 @@ from gitkube.server.identity import Authentication, Authenticator
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.listener import Busy, ConnectionLimits, Listener
 from gitkube.server.metrics import StoreMetrics
-from gitkube.server.pki import Pki
+from gitkube.server.pki import RENEWAL_CHECK_S, Pki
 from gitkube.server.relay import Relay
 
 log = structlog.get_logger()
@@ -35,7 +35,6 @@ MAX_HEADER_BYTES = 64 * 1024
 KEEP_ALIVE_S = 120.0
 STOP_AFTER_S = 2.0
 """How long open requests get when the server stops; watches are ended at once."""
-RENEWAL_CHECK_S = 12 * 3600.0
 
 
 BUSY: web.AppKey[Busy] = web.AppKey("busy", Busy)

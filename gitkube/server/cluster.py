@@ -4,21 +4,15 @@
 is, with the hash of its state at a revision, so that the members can be compared; `POST /gitkube/push` hands
 the leader a push that arrived elsewhere; `GET /gitkube/forward` reaches a pod through it
 (`pod_forwards.py`). All are for `system:masters` only, which every controller's certificate is in.
-`ClusterClient` is the other end.
-
-A push is the hook's request as one line, then the pack. Its answer is lines of JSON as the hooks get them,
-with an empty line whenever nothing was said for a while, so that a leader that is gone is noticed.
+`ClusterClient` is the other end. How a push travels is in `pushes.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import orjson
@@ -27,30 +21,18 @@ from aiohttp import web
 from gitkube.api.authorization import MASTERS_GROUP, User
 from gitkube.api.streams import PodStreams
 from gitkube.clock import Clock
-from gitkube.gitops.forwarding import LeaderUnreachableError
-from gitkube.gitops.hook_socket import (
-    MAX_REQUEST_BYTES,
-    Answer,
-    HookError,
-    PushRequest,
-    answer_from_json,
-    answer_to_json,
-)
-from gitkube.gitops.packs import MAX_PACK_BYTES
 from gitkube.server.joining import JoinError, JoinFile, redeem
 from gitkube.server.pod_forwards import FORWARD_PATH, serve_forward
 from gitkube.store.protocol import Revision, Store, StoreAdmin, StoreError
+
+if TYPE_CHECKING:
+    from gitkube.gitops.hook_socket import Answer, PushRequest
+    from gitkube.server.pushes import PushAnswerer
 
 NOW = Revision(0)
 JOIN_PATH, STORE_PATH, PUSH_PATH = "/gitkube/join", "/gitkube/store", "/gitkube/push"
 MAX_BODY_BYTES = 4096
 TIMEOUT_S = 10.0
-SILENCE_S = 5.0
-"""The leader says something at least so often while it answers a push ..."""
-GONE_S = 20.0
-"""... and is taken for gone when it has not for so long."""
-CONNECT_TIMEOUT_S = 5.0
-PushAnswerer = Callable[[PushRequest, bytes], AsyncGenerator[Answer]]
 
 
 class ManagedStore(Store, StoreAdmin, Protocol):
@@ -123,19 +105,10 @@ class ClusterEndpoints:
         answerer = self._pushes()
         if answerer is None:
             raise web.HTTPServiceUnavailable(text="this controller does not lead")
-        line, pack = await _read_push(request)
-        try:
-            asked = PushRequest.parse(line)
-        except HookError as error:
-            raise web.HTTPBadRequest(text=str(error)) from error
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
-        async with aclosing(answerer(asked, pack)) as answers:
-            async for answer in _with_pulse(answers, self._clock):
-                said = json.dumps(answer_to_json(answer), ensure_ascii=False) if answer else ""
-                await response.write(said.encode("utf-8", "replace") + b"\n")
-        await response.write_eof()
-        return response
+        # Git's library is loaded by whoever leads, and not by every start.
+        from gitkube.server.pushes import answer_push
+
+        return await answer_push(request, answerer, self._clock)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
@@ -150,40 +123,6 @@ class ClusterEndpoints:
             raise web.HTTPUnauthorized(text="a client certificate is needed")
         if not user.name or MASTERS_GROUP not in user.groups:
             raise web.HTTPForbidden(text=f"only {MASTERS_GROUP} may ask this")
-
-
-async def _read_push(request: web.Request) -> tuple[bytes, bytes]:
-    """The hook's request and the pack."""
-    limit, data = MAX_REQUEST_BYTES + MAX_PACK_BYTES, bytearray()
-    async for chunk in request.content.iter_chunked(256 * 1024):
-        data += chunk
-        if len(data) > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, len(data))
-    line, _, pack = bytes(data).partition(b"\n")
-    return line, pack
-
-
-async def _with_pulse(answers: AsyncGenerator[Answer], clock: Clock) -> AsyncIterator[Answer | None]:
-    """The answers, and None whenever there was none for a while."""
-    coming = asyncio.ensure_future(anext(answers, None))
-    try:
-        while True:
-            alarm = asyncio.ensure_future(clock.sleep(SILENCE_S))
-            try:
-                await asyncio.wait([coming, alarm], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                alarm.cancel()
-            if not coming.done():
-                yield None
-                continue
-            answer = coming.result()
-            if answer is None:
-                return
-            yield answer
-            coming = asyncio.ensure_future(anext(answers, None))
-    finally:
-        coming.cancel()
-        await asyncio.wait([coming])
 
 
 class ClusterError(Exception):
@@ -249,27 +188,15 @@ class ClusterClient:
             return False
         return code == 200
 
-    async def push(self, url: str, request: PushRequest, pack: bytes) -> AsyncGenerator[Answer]:
+    def push(self, url: str, request: PushRequest, pack: bytes) -> AsyncGenerator[Answer]:
         """Hand a push to the leader; what it answers.
 
         Raises:
             LeaderUnreachableError: it does not answer, or broke off.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=GONE_S)
-        connector = aiohttp.TCPConnector(ssl=self._context())
-        body = request.to_json() + b"\n" + pack
-        try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.post(url + PUSH_PATH, data=body) as answer,
-            ):
-                if answer.status != 200:
-                    raise LeaderUnreachableError(f"{url} answered {answer.status}: {await answer.text()}")
-                async for line in answer.content:
-                    if line.strip():
-                        yield answer_from_json(orjson.loads(line))
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise LeaderUnreachableError(f"{url}: {error or 'it fell silent'}") from error
+        from gitkube.server.pushes import hand_on
+
+        return hand_on(url + PUSH_PATH, self._context(), request, pack)
 
     async def _ask(
         self, method: str, url: str, body: bytes | None = None, *, timeout_s: float = TIMEOUT_S

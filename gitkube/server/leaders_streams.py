@@ -7,12 +7,15 @@ itself wants, to webhooks, are carried by the leader (`pod_forwards.py`).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from gitkube.api.errors import unavailable
 from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
-from gitkube.fleet.fleet import Fleet
 from gitkube.objects.types import Object
 from gitkube.server.pod_forwards import LeadersForwards
+
+if TYPE_CHECKING:
+    from gitkube.fleet.fleet import Fleet
 
 
 class LeadersStreams:

@@ -59,6 +59,8 @@ CONTROLLER_USER = "system:gitkube:controller"
 STORE_GROUP = "gitkube:store"
 """The organization in the certificate of every member of the store."""
 DOOR_CLIENT = "etcd-client"
+RENEWAL_CHECK_S = 12 * 3600.0
+"""How often it is looked whether a certificate must be made anew."""
 API, STORE, DOOR = "ca", "store-ca", "door-ca"
 """The files of the three authorities."""
 

@@ -326,6 +326,8 @@ class StoreProcess:
         self._config = config
         self._clock = clock
         self._rng = rng
+        self.begun = asyncio.Event()
+        """Set once the process has been made, the first time."""
         self.pid = 0
 
     async def run(self) -> None:
@@ -355,6 +357,7 @@ class StoreProcess:
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self.pid = process.pid
+        self.begun.set()
         assert process.stderr is not None
         said = ""
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from tests.support import tools
 from tests.support.echo_server import start_echo
 from tests.support.live_cluster import LiveCluster
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 ROUTE = """
@@ -75,12 +75,6 @@ kind: IngressClass
 metadata: {name: traefik}
 spec: {controller: traefik.io/ingress-controller}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Traefik:

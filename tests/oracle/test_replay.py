@@ -7,6 +7,7 @@ the lists stay true.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,7 @@ FILES = sorted(path.name.removesuffix(".jsonl.gz") for path in ROOT.glob("*.json
 
 
 @pytest.mark.parametrize("name", FILES)
-async def test_recorded_answers_are_ours(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_recorded_answers_are_ours(name: str, tmp_path: Path, say: Callable[[str], None]) -> None:
     known = known_differences(name)
     unexpected: list[str] = []
     equal: list[str] = []
@@ -38,8 +37,7 @@ async def test_recorded_answers_are_ours(
             elif case["name"] not in known:
                 unexpected.append(f"{case['name']} | {difference}")
         connection.close()
-    with capsys.disabled():
-        print(f" {name}: {len(equal)} of {len(played)} equal", end="")
+    say(f"answers recorded in {name}: {len(equal)} of {len(played)} equal")
     assert not unexpected, "\n".join(unexpected)
     assert not known.keys() & set(equal), "listed as different, but equal: take them off the list"
     assert known.keys() <= {case["name"] for case in played}, "listed, but there is no such case"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-
-import pytest
+from collections.abc import Callable
 
 from gitkube.sim.__main__ import failure_line, random_start
 from gitkube.sim.runner import available_jobs, live_many
@@ -13,13 +12,12 @@ BUDGET_S = float(os.environ.get("GITKUBE_SIM_BUDGET_S", "50"))
 """No life is begun after it. With two processors to itself that is some five hundred lives."""
 
 
-def test_fresh_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fresh_seeds_keep_every_promise(say: Callable[[str], None]) -> None:
     # As property tests do: a change must not be refused for a life that chance found in somebody else's.
     start = int(os.environ.get("GITKUBE_SIM_START", "0")) or (1 if os.environ.get("CI") else random_start())
 
     summary = live_many(start, budget_s=BUDGET_S, jobs=available_jobs())
 
-    with capsys.disabled():
-        print(f"\n  simulation, from seed {start} on: {summary}")
+    say(f"simulation, from seed {start} on: {summary}")
     assert not summary.failures, "\n".join(failure_line(outcome) for outcome in summary.failures)
     assert summary.acknowledged_writes > 0

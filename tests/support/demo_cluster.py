@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,11 +32,24 @@ class DemoCluster:
 
     def up(self) -> None:
         self.demo.start_hosts(3, self.controllers)
-        self.demo.fill_registry()
+        self._fill_registry()
         self.demo.start_control()
         self.demo.wait_for_hosts()
         self.demo.make_clone()
         self.demo.push()
+
+    def _fill_registry(self) -> None:
+        """With the images of the sample: the first process builds them, the others take them over."""
+        base = self.demo.directory.parents[1]
+        shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "images"
+        own = self.demo.directory / "images"
+        with shared.with_suffix(".lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            if shared.exists():
+                shutil.copytree(shared, own, copy_function=os.link)
+            self.demo.fill_registry()
+            if not shared.exists():
+                shutil.copytree(own, shared, copy_function=os.link)
 
     # ------------------------------------------------------------ kubectl and gitkube
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from tests.support.ports import free_ports
 
 MISSING = "etcd is not installed: apt-get install etcd-server"
 START_TIMEOUT_S = 60.0
@@ -15,18 +16,6 @@ START_TIMEOUT_S = 60.0
 
 def is_installed() -> bool:
     return shutil.which("etcd") is not None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on; all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @asynccontextmanager

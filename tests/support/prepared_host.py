@@ -17,7 +17,8 @@ from gitkube.fleet.ssh import connect
 from gitkube.lab.lab import Lab
 
 BIN = "/var/lib/gitkube/bin"
-SETTINGS = FleetSettings(install_timeout_s=60, hello_timeout_s=1.5, trial_s=3)
+SETTINGS = FleetSettings(install_timeout_s=60, hello_timeout_s=3, trial_s=9)
+"""Short waits for what does not come, and still long enough for what comes on a busy machine."""
 
 # Answers with what is in /tmp/apt: `fail-NUMBER` is said by that call, which then fails; else programs come
 # back from `kept`.

@@ -135,7 +135,8 @@ async def test_a_power_cut_is_seen_and_the_host_comes_back_by_itself(world: Worl
 
 
 async def test_a_killed_agent_is_back_without_the_node_being_lost(world: World) -> None:
-    world.start(term=3)
+    # A loaded machine may need longer than the usual grace for starting Python.
+    world.start(term=3, settings=FleetSettings(node_lost_grace_s=30))
     await world.are(ant="True", bee="True")
     before = await world.client.get(NODE, "ant")
     assert world.lab.exec("ant", ["pkill", "-9", "-f", "gitkube-node-.*pyz agent"]).returncode == 0
@@ -154,7 +155,7 @@ async def test_a_killed_agent_is_back_without_the_node_being_lost(world: World) 
 
 
 async def test_a_newer_agent_takes_over_and_is_confirmed_while_the_nodes_stay_ready(world: World) -> None:
-    world.start(term=4)
+    world.start(term=4, settings=FleetSettings(node_lost_grace_s=30))
     await world.are(ant="True", bee="True")
     before = await world.client.get(NODE, "ant")
     await world.stop()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -115,13 +116,14 @@ async def test_another_package_manager_is_waited_for_with_growing_pauses(host: P
             states.append((link.state.phase, link.state.sentence))
 
     rng = Random(1)
-    dialer = SshDialer(host.data_dir, rng=rng, settings=SETTINGS, package=stand_in("1"))
+    settings = replace(SETTINGS, hello_timeout_s=30)
+    dialer = SshDialer(host.data_dir, rng=rng, settings=settings, package=stand_in("1"))
     link = HostLink(
-        host.host, dialer=dialer, observer=Watching(), term=1, clock=SystemClock(), rng=rng, settings=SETTINGS
+        host.host, dialer=dialer, observer=Watching(), term=1, clock=SystemClock(), rng=rng, settings=settings
     )
     task = asyncio.ensure_future(link.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not link.state.is_up:  # noqa: ASYNC110 - what is waited for happens on the host
                 await asyncio.sleep(0.02)
     finally:

@@ -23,6 +23,7 @@ from gitkube.server.pki import Pki
 from gitkube.server.settings import ControlPlaneSettings, member_config
 from gitkube.store.protocol import Put, Revision
 from gitkube.store.remote import RemoteStore
+from tests.support.ports import free_port
 
 START_TIMEOUT_S = 60
 
@@ -73,14 +74,6 @@ class Controller:
             await store.close()
 
         asyncio.run(work())
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture

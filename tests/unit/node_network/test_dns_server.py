@@ -18,6 +18,7 @@ from gitkube.node.network.dns import server as dns_server
 from gitkube.node.network.dns.server import DnsServer
 from gitkube.node.network.dns.zone import Zone
 from gitkube.wire import ServicesDesired
+from tests.support.ports import free_port
 
 
 def zone_of(*services: dict[str, Any], endpoints: int = 0) -> Zone:
@@ -35,12 +36,6 @@ def zone_of(*services: dict[str, Any], endpoints: int = 0) -> Zone:
 
 def service(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"namespace": "default", "name": name}, "spec": spec}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from gitkube.api.authorization import User
 from gitkube.clock import SystemClock
 from gitkube.gitops.forwarding import LeaderUnreachableError
 from gitkube.gitops.hook_socket import Answer, Line, PushRequest, Storing, Verdict
-from gitkube.server import cluster as cluster_module
+from gitkube.server import pushes
 from gitkube.server.app import HttpServer
 from gitkube.server.cluster import PUSH_PATH, STORE_PATH, ClusterClient, ClusterEndpoints, ClusterError
 from gitkube.server.identity import user_of_certificate
@@ -142,12 +142,12 @@ async def test_a_push_is_passed_on_whole_and_its_answer_comes_back(site: Site) -
 async def test_a_silent_leader_is_kept_apart_from_one_that_is_gone(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "SILENCE_S", 0.05)
-    monkeypatch.setattr(cluster_module, "GONE_S", 1.0)
+    monkeypatch.setattr(pushes, "SILENCE_S", 0.05)
+    monkeypatch.setattr(pushes, "GONE_S", 1.0)
     site.say = [Line("judging"), 1.5, Verdict(0)]
     answers = [answer async for answer in site.client.push(site.url, PUSH, b"x")]
     assert answers == [Line("judging"), Verdict(0)]
-    monkeypatch.setattr(cluster_module, "SILENCE_S", 60.0)
+    monkeypatch.setattr(pushes, "SILENCE_S", 60.0)
     with pytest.raises(LeaderUnreachableError):
         [answer async for answer in site.client.push(site.url, PUSH, b"x")]
 

@@ -25,7 +25,8 @@ from gitkube.store.protocol import (
     UnavailableError,
     WatchBatch,
 )
-from tests.support.etcd_server import MISSING, etcd_server, free_ports, is_installed
+from tests.support.etcd_server import MISSING, etcd_server, is_installed
+from tests.support.ports import free_ports
 from tests.support.real_api import SMALL_STORE
 
 pytestmark = pytest.mark.slow
