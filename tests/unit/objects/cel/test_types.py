@@ -273,3 +273,8 @@ def test_any_expression_is_judged(source: str) -> None:
     checked = check_types(source, {"object": DYN})
     assert all(mistake.startswith("ERROR: <input>:") for mistake in checked.mistakes)
     assert most_units(checked) >= 0
+
+
+def test_a_monstrous_text_is_not_even_read() -> None:
+    with pytest.raises(CelSyntaxError, match="exceeds limit"):
+        check_types("1 + " * 1_000_000 + "1", {})
