@@ -345,7 +345,7 @@ def _compare_parts(
             modified[form + key] = changed
         if less is not None:
             removed[form + key] = less
-    if left.keys() - right.keys():
+    if not left.keys() <= right.keys():
         for key, item in left.items():
             if key not in right:
                 removed[form + key] = all_fields_of(item, schema_at(key))
