@@ -46,6 +46,8 @@ class KindCache:
         self.kind = kind
         self.objects: SortedDict = SortedDict()
         """Key -> Object."""
+        self.version = 0
+        """Another one after every change: whoever keeps what follows from the objects compares it."""
         self.oldest = 0
         """Events after this revision are in the ring."""
         self._ring: deque[CacheEvent] = deque()
@@ -55,11 +57,6 @@ class KindCache:
         self._changed = asyncio.Event()
         self._epoch = 0
         """Rises when the cache was read anew: watchers of an older epoch have missed something."""
-
-    @property
-    def version(self) -> tuple[int, int]:
-        """Another one after every change: whoever keeps what follows from the objects compares it."""
-        return (self._epoch, self._first + len(self._ring))
 
     def get(self, name: str, namespace: str = "") -> Object | None:
         found: Object | None = self.objects.get(key_of(namespace, name))
@@ -81,6 +78,7 @@ class KindCache:
         self._ring.clear()
         self.oldest = revision
         self._epoch += 1
+        self.version += 1
         self.wake()
 
     def record(self, event: CacheEvent) -> None:
@@ -88,6 +86,7 @@ class KindCache:
             self.objects.pop(event.key, None)
         else:
             self.objects[event.key] = event.object
+        self.version += 1
         self._ring.append(event)
         if len(self._ring) > self._ring_events:
             self.oldest = self._ring.popleft().revision

@@ -10,7 +10,6 @@ from gitkube.control.context import Context, Controller, unless_changed
 from gitkube.objects import meta
 from gitkube.objects.kinds import VALIDATING_ADMISSION_POLICY
 from gitkube.objects.type_checking import expression_warnings
-from gitkube.objects.types import Object
 
 RETRY_S = 0.2
 
@@ -38,7 +37,9 @@ class PolicyStatusController(Controller):
         registry = self.context.registry
         warnings = expression_warnings(policy, registry.by_resource, registry.by_gvk)
         generation = policy["metadata"]["generation"]
-        if _said(policy) == (generation, warnings):
+        status = policy.get("status") or {}
+        said = (status.get("typeChecking") or {}).get("expressionWarnings") or []
+        if (status.get("observedGeneration") or 0) >= generation and said == warnings:
             return None
         patch = {
             "metadata": {"resourceVersion": meta.resource_version(policy)},
@@ -53,10 +54,3 @@ class PolicyStatusController(Controller):
     def _on_kinds(self) -> None:
         for policy in self._policies.list():
             self.enqueue(policy)
-
-
-def _said(policy: Object) -> tuple[int, list[dict[str, str]]]:
-    """The generation that the status is about, and its warnings."""
-    status = policy.get("status") or {}
-    warnings = (status.get("typeChecking") or {}).get("expressionWarnings") or []
-    return status.get("observedGeneration") or 0, warnings

@@ -74,7 +74,7 @@ def _version(parts: Mapping[str, Any], kind: Mapping[str, Any], version: str, st
     }
     if "status" in kind:
         properties["status"] = whole(parts, kind["status"])
-    schema: Schema = {"type": "object", "properties": properties}
+    schema: Schema = {"description": kind["description"], "type": "object", "properties": properties}
     if "required" in kind:
         schema["required"] = list(kind["required"])
     columns = [

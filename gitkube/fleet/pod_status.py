@@ -30,7 +30,8 @@ def merged_status(current: Mapping[str, Any], reported: Mapping[str, Any]) -> di
         return _of_a_living(current, reported)
     result = dict(current)
     if reported.get("phase") in pods.TERMINAL_PHASES:
-        result |= _of_a_living(current, {**reported, "conditions": _since_when(current, reported)})
+        told = _since_when(current, reported)
+        result |= _of_a_living(current, {**reported, "conditions": told} if told else reported)
         result |= {key: current[key] for key in _FINAL if key in current}
     for key in _CONTAINER_LISTS:
         if entries := _known_containers(current.get(key) or (), reported.get(key) or ()):

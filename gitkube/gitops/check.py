@@ -24,6 +24,7 @@ from gitkube.objects.kinds import Kind
 from gitkube.objects.nearest import nearest
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
+from gitkube.objects.validation.definitions import written_field
 from gitkube.objects.validation.validate import validate
 from gitkube.objects.walk import Steps, steps_of
 
@@ -205,14 +206,22 @@ def _semantic_problems(manifest: Manifest, kind: Kind) -> list[Problem]:
     if kind == kinds.CUSTOM_RESOURCE_DEFINITION:
         obj = definition_as_new(obj)
     return [
-        manifest.problem(_cause_text(kind, cause["field"], cause["message"]), steps_of(cause["field"]))
+        manifest.problem(_cause_text(kind, cause["field"], cause["message"]), _steps(kind, cause["field"]))
         for cause in validate(kind, obj)
     ]
 
 
+def _steps(kind: Kind, field: str) -> Steps:
+    return steps_of(written_field(field) if kind == kinds.CUSTOM_RESOURCE_DEFINITION else field)
+
+
 def _cause_text(kind: Kind, field: str, message: str) -> str:
     is_secret = kind == kinds.SECRET and field.startswith(("data", "stringData"))
-    return f"{field}: not a value that a Secret can have" if is_secret else f"{field}: {message}"
+    if is_secret:
+        return f"{field}: not a value that a Secret can have"
+    # A mistake in an expression comes with the line that it is in, which is shown from the file anyway.
+    lines = [line for line in message.split("\n") if not line.startswith(" | ")]
+    return f"{field}: {'; '.join(lines)}"
 
 
 def _namespace_problems(objects: Sequence[Checked], live: frozenset[str]) -> list[Problem]:

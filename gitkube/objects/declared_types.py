@@ -35,6 +35,12 @@ _FORMATS = {
     "date": TIMESTAMP,
     "date-time": TIMESTAMP,
 }
+MAX_REQUEST_BYTES = 3 * 1024 * 1024
+"""Of an object that is written: what bounds all that its schema does not."""
+_KEY = CelType("string", most=0)
+"""Of the keys of a map; how long they are, no schema says, and nothing is counted for them."""
+_SMALLEST = {"boolean": 4, "integer": 1, "number": 1}
+_BYTES_A_CHARACTER = 4
 _NAME_FIELDS = {"name": STRING, "generateName": STRING}
 
 
@@ -54,7 +60,7 @@ def declared_type(schema: Schema, name: str, *, is_root: bool = False) -> CelTyp
     if schema.is_list:
         items = schema.items
         element = declared_type(items, f"{name}.@idx", is_root=_is_whole(items)) if items else None
-        return None if element is None else list_of(element, schema.raw.get("maxItems"))
+        return None if element is None else list_of(element, _most_items(schema))
     if "string" in schema.types:
         return _string(schema)
     return next((_SCALARS[kind] for kind in schema.types if kind in _SCALARS), None)
@@ -71,18 +77,44 @@ def _string(schema: Schema) -> CelType:
     return CelType("string", most=_longest(schema))
 
 
-def _longest(schema: Schema) -> int | None:
-    """Characters of the longest text."""
-    if schema.enum:
-        return max((len(word) for word in schema.enum if isinstance(word, str)), default=None)
-    longest: int | None = schema.raw.get("maxLength")
-    return longest
+def _longest(schema: Schema) -> int:
+    """Bytes of the longest text."""
+    if (most := schema.raw.get("maxLength")) is not None:
+        return int(most) * _BYTES_A_CHARACTER
+    words = [len(word) for word in schema.enum if isinstance(word, str)]
+    return max(words, default=MAX_REQUEST_BYTES - 2)
+
+
+def _most_items(schema: Schema) -> int:
+    if (most := schema.raw.get("maxItems")) is not None:
+        return int(most)
+    return (MAX_REQUEST_BYTES - 2) // (smallest_bytes(schema.items) + 1)
+
+
+def _most_entries(schema: Schema) -> int:
+    if (most := schema.raw.get("maxProperties")) is not None:
+        return int(most)
+    return (MAX_REQUEST_BYTES - 2) // (smallest_bytes(schema.additional_properties) + 6)
+
+
+def smallest_bytes(schema: Schema | None) -> int:
+    """Bytes of JSON of the smallest value that has all that the schema requires."""
+    if schema is None:
+        return 2
+    if schema.is_object and schema.properties:
+        required = [(name, schema.properties.get(name)) for name in schema.required]
+        return 2 + sum(
+            len(name) + 4 + smallest_bytes(child)
+            for name, child in required
+            if child is not None and child.default is None
+        )
+    return next((_SMALLEST[kind] for kind in schema.types if kind in _SMALLEST), 2)
 
 
 def _object(schema: Schema, name: str, *, is_root: bool) -> CelType | None:
     if (values := schema.additional_properties) is not None and not schema.properties:
         value = declared_type(values, f"{name}.@elem", is_root=_is_whole(values))
-        return None if value is None else map_of(STRING, value, schema.raw.get("maxProperties"))
+        return None if value is None else map_of(_KEY, value, _most_entries(schema))
     return struct(name, _fields(schema, name, is_root=is_root))
 
 
@@ -119,6 +151,9 @@ _USER_INFO = _record(
     groups=list_of(STRING),
     extra=map_of(STRING, list_of(STRING)),
 )
+_CHECK = CelType("kubernetes.authorization.ResourceCheck")
+AUTHORIZER = _record("kubernetes.authorization.Authorizer", requestResource=_CHECK)
+"""`authorizer`; what may be asked of it, `cel/signatures.py` says."""
 REQUEST = _record(
     "kubernetes.AdmissionRequest",
     kind=_GROUP_VERSION_KIND,

@@ -15,7 +15,7 @@ from typing import Any
 from gitkube.objects.cel import CelSyntaxError
 from gitkube.objects.cel.checker import check_types
 from gitkube.objects.cel.types import DYN, CelType
-from gitkube.objects.declared_types import NAMESPACE, REQUEST, composed, declared_type
+from gitkube.objects.declared_types import AUTHORIZER, NAMESPACE, REQUEST, composed, declared_type
 from gitkube.objects.kinds import Kind
 from gitkube.objects.schema import SchemaError, schema_of
 from gitkube.objects.types import Object
@@ -96,7 +96,7 @@ def _variables(spec: Mapping[str, Any], declared: CelType, parameters: CelType |
         "oldObject": declared,
         "request": REQUEST,
         "namespaceObject": NAMESPACE,
-        "authorizer": DYN,
+        "authorizer": AUTHORIZER,
     }
     if parameters is not None:
         names["params"] = parameters

@@ -52,7 +52,7 @@ def parse_path(raw_path: str, registry: Registry = _BUILT_IN) -> Target | GroupV
     """
     if len(raw_path) > MAX_PATH:
         raise unknown_path()
-    raw_path, rest_of_proxy = _without_proxied(raw_path)
+    raw_path, rest_of_proxy = _without_proxied(raw_path) if "/proxy" in raw_path else (raw_path, "")
     parts = [unquote(part) for part in raw_path.removesuffix("/").split("/")[1:]]
     if not all(parts) or any("/" in part or part in (".", "..") for part in parts):
         raise unknown_path()

@@ -227,6 +227,7 @@ class FrameConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.error is None:
             self.error = exc
+        self._on_frame = None
         self._may_write.set()
         if not self.ended.done():
             self.ended.set_result(None)

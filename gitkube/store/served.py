@@ -216,6 +216,8 @@ class _Connection:
         for task in list(self._tasks.values()):
             task.cancel()
         self.frames.close()
+        for table in (self._short, self._methods, self._streams):
+            table.clear()  # they lead back to us, and the collector does not look at us; see process.py
 
     def _forget(self, number: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)

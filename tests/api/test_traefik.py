@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gitkube.definitions import BUNDLES, definitions_of
 from tests.support import tools
 from tests.support.echo_server import start_echo
 from tests.support.live_cluster import LiveCluster
@@ -105,8 +105,8 @@ def behind(working: LiveCluster) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def traefik(working: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traefik]:
     program = tools.needed(tools.traefik_path(), "Traefik")
-    definitions = definitions_of(BUNDLES["gateway-api"])
-    working.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, definitions)))
+    definitions = working.call(sys.executable, "-m", "gitkube.cli.main", "crds", "gateway-api").stdout
+    working.kubectl("apply", "-f", "-", input=definitions)
     working.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
     working.kubectl("apply", "-f", "-", input=f"{CLASS}---{GATEWAY_CLASS}")
     port, log = free_port(), tmp_path_factory.mktemp("traefik") / "log"
@@ -127,7 +127,7 @@ def traefik(working: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> I
         finally:
             process.terminate()
             process.wait(60)
-    working.kubectl("delete", "crd", *(definition["metadata"]["name"] for definition in definitions))
+    working.kubectl("delete", "-f", "-", input=definitions)
 
 
 def test_traffic_follows_an_ingress(working: LiveCluster, shop: str, traefik: Traefik, behind: int) -> None:

@@ -47,7 +47,7 @@ class KindView:
         """Whether the version is served no more, or in another way: its watches end."""
 
     @property
-    def version(self) -> tuple[int, int]:
+    def version(self) -> int:
         return self._base.version
 
     @property

@@ -26,6 +26,8 @@ from gitkube.objects.cel.syntax import (
 )
 from gitkube.objects.cel.values import MAX_INT, Uint
 
+MAX_SOURCE_LENGTH = 16_384
+"""Characters of an expression; what people write has a tenth of it."""
 MAX_DEPTH = 50
 """Brackets within brackets; each takes about ten Python frames while it is read."""
 MAX_CHAIN = 100
@@ -41,8 +43,11 @@ def parse(source: str) -> Node:
     """The tree of an expression.
 
     Raises:
-        CelSyntaxError: it is none.
+        CelSyntaxError: it is none, or too long to be looked at.
     """
+    if len(source) > MAX_SOURCE_LENGTH:
+        why = f"expression code point size exceeds limit: size: {len(source)}, limit {MAX_SOURCE_LENGTH}"
+        raise CelSyntaxError(why, source[:80])
     return _Parser(source).whole()
 
 

@@ -7,11 +7,8 @@ from typing import Any
 
 from gitkube.objects.cel.budget import Budget
 from gitkube.objects.cel.compiler import Compiled, compile_tree
-from gitkube.objects.cel.errors import CelBudgetExceeded, CelEvaluationError, CelSyntaxError
+from gitkube.objects.cel.errors import CelBudgetExceeded, CelEvaluationError
 from gitkube.objects.cel.parser import parse
-
-MAX_SOURCE_LENGTH = 16_384
-"""Characters of an expression; what people write has a tenth of it."""
 
 
 class Program:
@@ -71,7 +68,4 @@ def compile_expression(
     Raises:
         CelSyntaxError: it is too long, no expression, or names what is not there.
     """
-    if len(source) > MAX_SOURCE_LENGTH:
-        why = f"expression code point size exceeds limit: size: {len(source)}, limit {MAX_SOURCE_LENGTH}"
-        raise CelSyntaxError(why, source[:80])
     return Program(source, compile_tree(source, parse(source), variables, constructors))

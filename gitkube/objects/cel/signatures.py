@@ -70,6 +70,8 @@ def index_result(operand: CelType, index: CelType) -> CelType | None:
 
 def function_result(name: str, *, is_method: bool, arguments: Types) -> CelType | None:
     """Of a registered function or method; the receiver comes first."""
+    if is_method and (asked := arguments[0].name) in _ASKED:
+        return _answer(asked, name, arguments[1:])
     found = registry.find(name, is_method, len(arguments))
     if found is None:
         return None
@@ -82,6 +84,13 @@ def function_result(name: str, *, is_method: bool, arguments: Types) -> CelType 
     if (refined := _RESULTS.get((name, is_method))) is not None:
         return refined(arguments)
     return named(results[0]) if len(set(results)) == 1 else DYN
+
+
+def _answer(asked: str, name: str, arguments: Types) -> CelType | None:
+    """Of a method of the server's own objects, which take texts only."""
+    count, result = _ASKED[asked].get(name, (-1, DYN))
+    takes = len(arguments) == count and all(each.name in ("string", "dyn") for each in arguments)
+    return result if takes else None
 
 
 def _element(arguments: Types) -> CelType:
@@ -129,3 +138,29 @@ _RESULTS: Mapping[tuple[str, bool], Callable[[Types], CelType]] = {
     ("optional.unwrap", False): _unwrapped,
 }
 """(name, is it a method) -> its result, where that depends on what the arguments hold."""
+
+_AUTHORIZATION = "kubernetes.authorization."
+_AUTHORIZER, _GROUP, _PATH, _RESOURCE, _DECISION = (
+    CelType(f"{_AUTHORIZATION}{name}")
+    for name in ("Authorizer", "GroupCheck", "PathCheck", "ResourceCheck", "Decision")
+)
+_ASKED: Mapping[str, Mapping[str, tuple[int, CelType]]] = {
+    _AUTHORIZER.name: {"path": (1, _PATH), "group": (1, _GROUP), "serviceAccount": (2, _AUTHORIZER)},
+    _GROUP.name: {"resource": (1, _RESOURCE)},
+    _PATH.name: {"check": (1, _DECISION)},
+    _RESOURCE.name: {
+        "subresource": (1, _RESOURCE),
+        "namespace": (1, _RESOURCE),
+        "name": (1, _RESOURCE),
+        "fieldSelector": (1, _RESOURCE),
+        "labelSelector": (1, _RESOURCE),
+        "check": (1, _DECISION),
+    },
+    _DECISION.name: {
+        "allowed": (0, BOOL),
+        "errored": (0, BOOL),
+        "error": (0, STRING),
+        "reason": (0, STRING),
+    },
+}
+"""Type -> method -> how many texts it takes, and what it gives."""

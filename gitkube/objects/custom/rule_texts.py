@@ -15,13 +15,15 @@ from typing import Any
 
 from gitkube.objects.cel import CelSyntaxError, Program, compile_expression
 from gitkube.objects.cel.checker import check_types
+from gitkube.objects.cel.cost import most_units
 from gitkube.objects.cel.types import DYN, CelType, optional_of
-from gitkube.objects.custom.schema import EMBEDDED, RULES, CustomSchema, root_schema
-from gitkube.objects.declared_types import declared_type
+from gitkube.objects.custom.rule_costs import Count, RuleCosts
+from gitkube.objects.custom.schema import RULES, CustomSchema, root_schema
+from gitkube.objects.declared_types import declared_type, smallest_bytes
 from gitkube.objects.validation.causes import Causes
 
 MAX_RULES = 100
-"""Of one node. The cost of all rules on an object is bounded when they run."""
+"""Of one node."""
 MAX_MESSAGE = 2048
 """Characters of a message, written or made by an expression."""
 REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
@@ -77,15 +79,22 @@ def rule_of(written: Mapping[str, Any]) -> Rule:
     )
 
 
-def check_written_rules(
-    causes: Causes, schema: Mapping[str, Any], path: str, *, has_past: bool, is_root: bool
-) -> None:
-    """Add a cause for every rule of a node that cannot be one.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a definition the rules of a node stand."""
 
-    Args:
-        has_past: whether it is known of the node's values what stood there before.
-        is_root: whether the node is of whole objects.
-    """
+    path: str
+    has_past: bool
+    """Whether it is known of the node's values what stood there before."""
+    is_root: bool
+    """Whether the node is of whole objects."""
+    count: Count
+    """How often the node can be in an object."""
+
+
+def check_written_rules(causes: Causes, schema: Mapping[str, Any], place: Place, costs: RuleCosts) -> None:
+    """Add a cause for every rule of a node that cannot be one, and its cost to those of the schema."""
+    path = place.path
     written = schema.get(RULES) or ()
     if not written:
         return
@@ -96,37 +105,41 @@ def check_written_rules(
             f"Too many: {len(written)}: must have at most {MAX_RULES} items",
         )
         return
-    declared = _declared(schema, is_root=is_root)
+    node = root_schema(schema) if place.is_root else CustomSchema(schema)
+    # Where the schema says no type, that is a mistake of its own.
+    declared = declared_type(node, _SELF_TYPE, is_root=place.is_root or node.is_embedded) or DYN
+    smallest = smallest_bytes(node)
     for index, rule in enumerate(written):
-        _check_one(causes, rule, f"{path}.{RULES}[{index}]", declared, has_past=has_past)
+        at = f"{path}.{RULES}[{index}]"
+        units, message_units = _check_one(causes, rule, at, declared, has_past=place.has_past)
+        costs.add(causes, f"{at}.rule", units, place.count, smallest, "rule")
+        if message_units:
+            field = f"{at}.messageExpression"
+            costs.add(causes, field, message_units, place.count, smallest, "messageExpression")
 
 
-def _declared(schema: Mapping[str, Any], *, is_root: bool) -> CelType:
-    """The type of `self`; `dyn` when the schema says none, which is a mistake of its own."""
-    if is_root:
-        return declared_type(root_schema(schema), _SELF_TYPE, is_root=True) or DYN
-    return declared_type(CustomSchema(schema), _SELF_TYPE, is_root=bool(schema.get(EMBEDDED))) or DYN
-
-
-def _checked(text: str, declared: CelType, *, has_optional_old: bool) -> tuple[CelType, str]:
-    """The type of an expression's value, and all that is wrong with the expression; "" when nothing is."""
+def _checked(text: str, declared: CelType, *, has_optional_old: bool) -> tuple[CelType, int, str]:
+    """The type of an expression's value, what it costs at most, and all that is wrong with it."""
     old = optional_of(declared) if has_optional_old else declared
     try:
         checked = check_types(text, {"self": declared, "oldSelf": old})
         if not checked.mistakes:
             compiled(text)
     except CelSyntaxError as error:
-        return DYN, error.message
-    return checked.type, "\n".join(checked.mistakes)
+        return DYN, 0, error.message
+    if checked.mistakes:
+        return DYN, 0, "\n".join(checked.mistakes)
+    return checked.type, most_units(checked), ""
 
 
 def _check_one(
     causes: Causes, rule: Mapping[str, Any], path: str, declared: CelType, *, has_past: bool
-) -> None:
+) -> tuple[int, int]:
+    """What the rule and its message cost at most, for one value."""
     text, message = str(rule.get("rule") or ""), rule.get("message")
     if not text.strip():
         causes.required(f"{path}.rule", "rule is not specified")
-        return
+        return 0, 0
     if message is not None and not message.strip():
         causes.invalid(f"{path}.message", message, "message must be non-empty if specified")
     elif message and "\n" in message.strip():
@@ -142,10 +155,10 @@ def _check_one(
     if (field := rule.get("fieldPath")) and _FIELD_PATH.fullmatch(field) is None:
         causes.invalid(f"{path}.fieldPath", field, "must be a path of fields such as .spec.replicas")
     has_optional_old = bool(rule.get("optionalOldSelf"))
-    result, wrong = _checked(text, declared, has_optional_old=has_optional_old)
+    result, units, wrong = _checked(text, declared, has_optional_old=has_optional_old)
     if wrong:
         causes.invalid(f"{path}.rule", text, f"compilation failed: {wrong}")
-        return
+        return 0, 0
     if result.name not in ("bool", "dyn"):
         causes.invalid(f"{path}.rule", text, "cel expression must evaluate to a bool")
     uses_old = "oldSelf" in compiled(text).variables
@@ -155,11 +168,13 @@ def _check_one(
     if rule.get("optionalOldSelf") is not None and not uses_old:
         text_of = "option optionalOldSelf is set, but oldSelf is not used in the rule"
         causes.invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], text_of)
-    if expression := rule.get("messageExpression"):
-        made, wrong = _checked(str(expression), declared, has_optional_old=has_optional_old)
-        if wrong:
-            text_of = f"messageExpression compilation failed: {wrong}"
-            causes.invalid(f"{path}.messageExpression", expression, text_of)
-        elif made.name not in ("string", "dyn"):
-            text_of = "messageExpression must evaluate to a string"
-            causes.invalid(f"{path}.messageExpression", expression, text_of)
+    if not (expression := rule.get("messageExpression")):
+        return units, 0
+    made, message_units, wrong = _checked(str(expression), declared, has_optional_old=has_optional_old)
+    if wrong:
+        text_of = f"messageExpression compilation failed: {wrong}"
+        causes.invalid(f"{path}.messageExpression", expression, text_of)
+    elif made.name not in ("string", "dyn"):
+        text_of = "messageExpression must evaluate to a string"
+        causes.invalid(f"{path}.messageExpression", expression, text_of)
+    return units, message_units

@@ -15,7 +15,8 @@ from gitkube.objects.custom.checking import INT_OR_STRING, check_schema
 from gitkube.objects.custom.list_types import check_list_type, check_map_type
 from gitkube.objects.custom.patterns import PatternError, compile_pattern
 from gitkube.objects.custom.pruning import pruned
-from gitkube.objects.custom.rule_texts import check_written_rules
+from gitkube.objects.custom.rule_costs import RuleCosts, count_below
+from gitkube.objects.custom.rule_texts import Place, check_written_rules
 from gitkube.objects.custom.schema import EMBEDDED, PRESERVE, CustomSchema
 from gitkube.objects.validation.causes import Causes
 
@@ -43,7 +44,9 @@ def check_structural(causes: Causes, schema: Raw, path: Path) -> None:
         path: of the schema in the definition.
     """
     before = len(causes.list)
-    _check_words(causes, schema, path, 0)
+    costs = RuleCosts()
+    _check_words(causes, schema, Place(path, has_past=True, is_root=True, count=1), costs, 0)
+    costs.check_total(causes, path)
     if len(causes.list) > before:
         return
     _check_node(causes, schema, path, _ROOT, 0)
@@ -54,7 +57,8 @@ def check_structural(causes: Causes, schema: Raw, path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ the words
 
 
-def _check_words(causes: Causes, schema: Raw, path: Path, depth: int, *, has_past: bool = True) -> None:
+def _check_words(causes: Causes, schema: Raw, at: Place, costs: RuleCosts, depth: int) -> None:
+    path = at.path
     if depth > MAX_DEPTH:
         causes.forbidden(path, f"must not be nested deeper than {MAX_DEPTH} levels")
         return
@@ -93,11 +97,14 @@ def _check_words(causes: Causes, schema: Raw, path: Path, depth: int, *, has_pas
         causes.invalid(f"{path}.type", kind, f"must be object if {EMBEDDED} is true")
     check_list_type(causes, schema, path)
     check_map_type(causes, schema, path)
-    check_written_rules(causes, schema, path, has_past=has_past, is_root=depth == 0)
+    check_written_rules(causes, schema, at, costs)
     for place, child in _children(schema, path):
+        word = place.rpartition(".")[2]
         # Only in a list of type map it is known which element was which.
-        is_lost = place.endswith(".items") and schema.get("x-kubernetes-list-type") != "map"
-        _check_words(causes, child, place, depth + 1, has_past=has_past and not is_lost)
+        is_lost = word == "items" and schema.get("x-kubernetes-list-type") != "map"
+        count = count_below(at.count, schema, word)
+        below = Place(place, has_past=at.has_past and not is_lost, is_root=False, count=count)
+        _check_words(causes, child, below, costs, depth + 1)
 
 
 def _check_type_word(causes: Causes, schema: Raw, path: Path) -> None:

@@ -65,10 +65,11 @@ _UNOWNED_METADATA = frozenset(
         "managedFields",
     }
 )
+_UNOWNED_STEPS = frozenset(f"f:{name}" for name in _UNOWNED_METADATA)
 _IDENTITY: FieldSet = {
     "f:apiVersion": {},
     "f:kind": {},
-    "f:metadata": {f"f:{name}": {} for name in sorted(_UNOWNED_METADATA)},
+    "f:metadata": {step: {} for step in sorted(_UNOWNED_STEPS)},
 }
 
 
@@ -270,8 +271,7 @@ def _owned(fields: FieldSet) -> FieldSet:
     result = {step: node for step, node in fields.items() if step not in ("f:apiVersion", "f:kind")}
     metadata = result.pop("f:metadata", None)
     if metadata is not None:
-        unowned = {f"f:{name}" for name in _UNOWNED_METADATA}
-        rest = {step: node for step, node in children(metadata).items() if step not in unowned}
+        rest = {step: node for step, node in children(metadata).items() if step not in _UNOWNED_STEPS}
         if rest:
             result["f:metadata"] = rest
     return result

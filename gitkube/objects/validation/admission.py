@@ -286,6 +286,12 @@ def check_mutating_policy(causes: Causes, policy: Object) -> None:
         check_expression(causes, source, place, variables, types, MUTATION_CONSTRUCTORS, declared)
 
 
+def check_policy_update(causes: Causes, policy: Object, old: Object) -> None:
+    """What was taken once is not refused for what its expressions are asked today: its status may change."""
+    if policy.get("spec") == old.get("spec"):
+        causes.list[:] = [cause for cause in causes.list if not cause["field"].startswith("spec")]
+
+
 def _check_policy_binding(causes: Causes, binding: Object) -> None:
     spec = binding.get("spec") or {}
     if not spec.get("policyName"):

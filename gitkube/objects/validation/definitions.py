@@ -32,6 +32,13 @@ _MAX_WARNING_BYTES = 256
 _MAX_SELECTABLE = 8
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+_COMMON = {
+    "validation": "schema",
+    "subresources": "subresources",
+    "additionalPrinterColumns": "additionalPrinterColumns",
+    "selectableFields": "selectableFields",
+}
+"""What Kubernetes names once, as if it stood in the spec itself -> the field of a version."""
 _STORAGE = "must have exactly one version marked as storage version"
 
 
@@ -148,6 +155,16 @@ def _check_versions(causes: Causes, spec: Mapping[str, Any]) -> None:
     for position, (path, selectable) in enumerate(fields):
         written = (versions[position].get("schema") or {}).get("openAPIV3Schema") or {}
         _check_selectable(causes, selectable, written, path)
+
+
+def written_field(field: str) -> str:
+    """Where the author of a definition reads what a cause names once for all versions: in the first one."""
+    above, _, rest = field.partition(".")
+    word, dot, below = rest.partition(".")
+    word, bracket, index = word.partition("[")
+    if above != "spec" or word not in _COMMON:
+        return field
+    return f"spec.versions[0].{_COMMON[word]}{bracket}{index}{dot}{below}"
 
 
 def _per_version(versions: Sequence[Mapping[str, Any]], field: str, common: str) -> list[tuple[str, Any]]:

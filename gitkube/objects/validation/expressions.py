@@ -13,7 +13,7 @@ from gitkube.objects import names
 from gitkube.objects.cel import CelSyntaxError, compile_expression
 from gitkube.objects.cel.checker import check_types
 from gitkube.objects.cel.types import DYN, CelType
-from gitkube.objects.declared_types import NAMESPACE, REQUEST
+from gitkube.objects.declared_types import AUTHORIZER, NAMESPACE, REQUEST
 from gitkube.objects.validation.causes import Causes
 
 CONDITION_VARIABLES = frozenset({"object", "oldObject", "request", "authorizer"})
@@ -22,7 +22,11 @@ POLICY_VARIABLES = CONDITION_VARIABLES | {"namespaceObject", "variables"}
 """Of a policy; one with a `paramKind` has `params` besides."""
 MUTATION_CONSTRUCTORS = frozenset({"Object", "JSONPatch"})
 MAX_CONDITIONS = 64
-_DECLARED: Mapping[str, CelType] = {"request": REQUEST, "namespaceObject": NAMESPACE}
+_DECLARED: Mapping[str, CelType] = {
+    "request": REQUEST,
+    "namespaceObject": NAMESPACE,
+    "authorizer": AUTHORIZER,
+}
 _NOTHING: Mapping[str, CelType] = {}
 
 

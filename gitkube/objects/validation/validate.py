@@ -136,6 +136,8 @@ _UPDATE_CHECKS: Mapping[Kind, Callable[[Causes, Object, Object], None]] = {
     kinds.CERTIFICATE_SIGNING_REQUEST: access.check_signing_request_update,
     kinds.CLUSTER_TRUST_BUNDLE: access.check_trust_bundle_update,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.check_definition_update,
+    kinds.VALIDATING_ADMISSION_POLICY: admission.check_policy_update,
+    kinds.MUTATING_ADMISSION_POLICY: admission.check_policy_update,
 }
 _REQUIRED_BY_SCHEMA = frozenset(
     {

@@ -17,6 +17,7 @@ from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION, VALIDATING_ADMISSI
 from gitkube.objects.registry import Registry
 from gitkube.objects.type_checking import expression_warnings
 from gitkube.objects.types import Object
+from gitkube.objects.validation.validate import validate
 from tests.support.real_api import ADMIN, real_api
 
 DEPLOYMENTS = {"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}
@@ -177,3 +178,13 @@ GARDEN: Object = {
         ],
     },
 }
+
+
+def test_a_policy_that_is_there_is_not_refused_for_what_its_expressions_are_asked_today() -> None:
+    stored = policy(DEPLOYMENTS, validations=[{"expression": "request.nothing"}], failurePolicy="Fail")
+    stored["metadata"] |= {"uid": "1", "resourceVersion": "1", "generation": 1}
+    assert [cause["field"] for cause in validate(VALIDATING_ADMISSION_POLICY, stored)] == [
+        "spec.validations[0].expression"
+    ]
+    seen = {**stored, "status": {"observedGeneration": 1}}
+    assert validate(VALIDATING_ADMISSION_POLICY, seen, stored) == []

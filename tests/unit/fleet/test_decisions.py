@@ -178,6 +178,11 @@ def test_a_pod_that_was_given_up_stays_failed_and_its_containers_still_say_how_t
     assert merged_status(first, told) == {**given_up, "podIP": "10.42.1.5", "containerStatuses": ended}
 
 
+def test_a_pod_that_was_refused_and_is_refused_again_is_as_it_was() -> None:
+    refused = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "its name is no name"}
+    assert merged_status(refused, dict(refused)) == refused
+
+
 def test_conditions_of_a_pod_that_has_ended_still_change() -> None:
     gone = {"type": "PodReadyToStartContainers", "status": "False"}
     before = {**ENDED, "conditions": [{**gone, "status": "True"}, *ENDED["conditions"]]}

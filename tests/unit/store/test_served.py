@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -192,3 +194,21 @@ async def test_an_answer_that_cannot_be_made_ends_its_connection_and_nothing_els
         async with calling(tmp_path) as caller:
             caller.send(put(2, b"b"))
             assert (await caller.answer())[:2] == [2, rpc.ANSWER]
+
+
+async def test_a_connection_that_has_ended_leaves_nothing_to_the_collector(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, server):
+        gc.collect()
+        gc.disable()
+        try:
+            async with calling(tmp_path) as caller:
+                caller.send(put(1, b"a"), get(2, b"a"), [3, "status", []])
+                await caller.answers(3)
+                (connection,) = server._connections
+                gone = asyncio.Event()
+                weakref.finalize(connection, gone.set)
+                del connection
+            async with asyncio.timeout(30):
+                await gone.wait()
+        finally:
+            gc.enable()

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
+from gitkube.objects.cel import Budget, CelSyntaxError, compile_expression
 from gitkube.objects.cel.checker import check_types
+from gitkube.objects.cel.cost import most_units
 from gitkube.objects.cel.types import DYN, CelType
+from gitkube.objects.cel.values import type_name
 from gitkube.objects.custom.schema import root_schema
-from gitkube.objects.declared_types import REQUEST, composed, declared_type
+from gitkube.objects.declared_types import AUTHORIZER, REQUEST, composed, declared_type
 from gitkube.objects.kinds import DEPLOYMENT
 from gitkube.objects.schema import schema_of
+from tests.unit.objects.cel.test_bounds import EXPRESSIONS
+from tests.unit.objects.cel.test_expressions import MISTAKES, POD, VALUES
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -207,3 +213,68 @@ def test_a_request_and_the_variables_of_a_policy_have_fields() -> None:
     assert check_types(right, names).mistakes == ()
     for wrong in ("request.user", "variables.sise", "request.userInfo.extra['a'].size"):
         assert len(check_types(wrong, names).mistakes) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "type"),
+    [
+        ("authorizer.group('').resource('pods').namespace('a').check('get').allowed()", "bool"),
+        ("authorizer.group(object.group).resource('pods').name(object.name).check('get').reason()", "string"),
+        ("authorizer.path('/healthz').check('get').errored()", "bool"),
+        ("authorizer.serviceAccount('a', 'b').path('/metrics').check('get').allowed()", "bool"),
+        ("authorizer.requestResource.check('get')", "kubernetes.authorization.Decision"),
+    ],
+)
+def test_what_an_authorizer_is_asked_has_a_type(text: str, type: str) -> None:
+    checked = check_types(text, {"authorizer": AUTHORIZER, "object": DYN})
+    assert (str(checked.type), checked.mistakes) == (type, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("authorizer.group('').check('get')", "applied to 'kubernetes.authorization.GroupCheck.(string)'"),
+        ("authorizer.path(1).check('get')", "'path' applied to 'kubernetes.authorization.Authorizer.(int)'"),
+        ("authorizer.request", "undefined field 'request'"),
+    ],
+)  # fmt: skip
+def test_what_an_authorizer_cannot_be_asked_is_a_mistake(text: str, why: str) -> None:
+    mistakes = check_types(text, {"authorizer": AUTHORIZER}).mistakes
+    assert len(mistakes) == 1 and why in mistakes[0]
+
+
+CONSTRUCTORS = frozenset({"Object", "JSONPatch"})
+NAMES = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}
+
+
+@pytest.mark.parametrize(("source", "value"), VALUES)
+def test_what_has_a_value_is_no_mistake_and_the_value_is_of_its_type(source: str, value: Any) -> None:
+    checked = check_types(source, {"object": DYN}, CONSTRUCTORS)
+    assert checked.mistakes == ()
+    got = compile_expression(source, frozenset({"object"}), constructors=CONSTRUCTORS).evaluate(
+        {"object": POD}, Budget()
+    )
+    name = type_name(got)
+    assert checked.type.is_struct or checked.type.name in ("dyn", NAMES.get(name, name))
+
+
+@pytest.mark.parametrize(("source", "message"), MISTAKES)
+def test_it_finds_every_mistake_that_the_compiler_finds(source: str, message: str) -> None:
+    try:
+        found = "\n".join(check_types(source, {"object": DYN}, CONSTRUCTORS).mistakes)
+    except CelSyntaxError as error:
+        found = error.message
+    assert message in found
+
+
+@given(source=EXPRESSIONS)
+@settings(max_examples=300, deadline=None)
+def test_any_expression_is_judged(source: str) -> None:
+    checked = check_types(source, {"object": DYN})
+    assert all(mistake.startswith("ERROR: <input>:") for mistake in checked.mistakes)
+    assert most_units(checked) >= 0
+
+
+def test_a_monstrous_text_is_not_even_read() -> None:
+    with pytest.raises(CelSyntaxError, match="exceeds limit"):
+        check_types("1 + " * 1_000_000 + "1", {})

@@ -123,11 +123,64 @@ def test_a_rule_that_cannot_be_evaluated_refuses_the_object_and_says_why() -> No
 
 
 def test_a_rule_that_costs_too_much_refuses_the_object() -> None:
-    rule = {"rule": "self.l.all(a, self.l.all(b, self.l.all(c, a + b + c > -1)))"}
-    spec = with_rules(rule, l={"type": "array", "items": {"type": "integer"}})
-    assert judged(spec, {"l": [1, 2, 3]}) == []
-    ((_, _, message),) = judged(spec, {"l": list(range(1000))})
+    rule = {"rule": "lists.range(self.n).all(a, lists.range(self.n).all(b, a + b > -1))"}
+    spec = with_rules(rule, n={"type": "integer"})
+    assert judged(spec, {"n": 3}) == []
+    ((_, _, message),) = judged(spec, {"n": 3000})
     assert "running out of cost budget" in message
+
+
+TEXT = {"type": "string"}
+REMEDY = (
+    "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and "
+    "strings are declared)"
+)
+
+
+def cases(most: int | None, longest: int | None) -> dict[str, Any]:
+    """A list of cases, of each of which a rule asks whether one text is in the other."""
+    text = {**TEXT, "maxLength": longest} if longest is not None else TEXT
+    item = with_rules({"rule": "!self.message.contains(self.wanted)"}, message=text, wanted=text)
+    bound = {"maxItems": most} if most is not None else {}
+    return {"type": "object", "properties": {"cases": {"type": "array", "items": item, **bound}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (cases(20, 1024), []),
+        (cases(20, 4096), [f"estimated rule cost exceeds budget by factor of 5.4x {REMEDY}"]),
+        (cases(20, None), ["factor of more than 100x", "contributed to", "cost total for entire OpenAPIv3"]),
+        (cases(None, 1024), ["factor of more than 100x", "contributed to", "cost total for entire"]),
+        (
+            with_rules(
+                {"rule": "self.l.all(a, self.l.all(b, a == b || a != b))"},
+                l={"type": "array", "items": {"type": "string"}},
+            ),
+            ["factor of more than 100x", "contributed to", "cost total for entire"],
+        ),
+        (
+            with_rules(
+                {"rule": "self.l.all(a, self.l.exists_one(b, a == b))"},
+                l={"type": "array", "maxItems": 64, "items": {"type": "string", "maxLength": 63}},
+            ),
+            [],
+        ),
+        (with_rules({"rule": "self.l.all(a, a > 0)"}, l={"type": "array", "items": {"type": "integer"}}), []),
+        (with_rules({"rule": "self.s.matches('^[a-z]+$') && self.s.size() < 9"}, s=TEXT), []),
+        (with_rules({"rule": "self.m.all(k, k.startsWith('a') && self.m[k] != '')"}, m={
+            "type": "object", "maxProperties": 100, "additionalProperties": TEXT,
+        }), []),
+    ],
+)  # fmt: skip
+def test_a_rule_that_could_cost_too_much_by_its_schema_is_refused_when_it_is_written(
+    schema: dict[str, Any], said: list[str]
+) -> None:
+    causes = Causes()
+    check_structural(causes, schema, "schema")
+    assert len(causes.list) == len(said)
+    for cause, words in zip(causes.list, said, strict=True):
+        assert cause["reason"] == "FieldValueForbidden" and words in cause["message"]
 
 
 @pytest.mark.parametrize(
@@ -188,3 +241,79 @@ def test_a_definition_that_is_there_is_not_refused_for_what_its_rules_are_asked_
     ]
     established = {**stored, "status": {**stored["status"], "conditions": []}}
     assert validate(CUSTOM_RESOURCE_DEFINITION, established, stored) == []
+
+
+NAME = {"type": "string", "maxLength": 63}
+REQUIREMENT = {
+    "type": "object",
+    "required": ["key", "operator"],
+    "properties": {
+        "key": {"type": "string", "maxLength": 316},
+        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "Gt"]},
+        "values": {"type": "array", "maxItems": 50, "items": NAME},
+    },
+}
+COMMON: dict[str, Any] = {
+    "password": {"type": "object", "properties": {"ref": NAME}},
+    "token": {"type": "object", "properties": {"ref": NAME}},
+    "requirements": {"type": "array", "maxItems": 100, "items": REQUIREMENT},
+    "policies": {"type": "array", "maxItems": 3, "items": {"type": "string", "enum": ["*", "Create"]}},
+    "labels": {"type": "object", "maxProperties": 64, "additionalProperties": NAME},
+    "subnets": {"type": "array", "maxItems": 2, "items": {"type": "object", "properties": {"cidr": NAME}}},
+    "size": {"x-kubernetes-int-or-string": True, "maxLength": 20},
+    "storage": {"type": "string", "maxLength": 20},
+    "since": {"type": "string", "format": "date-time"},
+    "timeout": {"type": "string", "maxLength": 20},
+    "replicas": {"type": "integer"},
+    "share": {"type": "number"},
+    "template": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    "conditions": {
+        "type": "array",
+        "maxItems": 8,
+        "items": {"type": "object", "properties": {"type": NAME, "status": NAME}},
+    },
+    "namespace": NAME,
+}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "[has(self.password), has(self.token)].filter(x, x).size() == 1",
+        "(has(self.password) ? 1 : 0) + (has(self.token) ? 1 : 0) <= 1",
+        "self.requirements.all(x, x.operator == 'In' ? x.values.size() != 0 : true)",
+        "self.requirements.all(x, x.operator != 'Gt' || (x.values.size() == 1 && int(x.values[0]) >= 0))",
+        "size(self.requirements.filter(i, size(self.requirements.filter(j, j.key == i.key)) > 1)) == 0",
+        "self.requirements.map(r, r.key) == oldSelf.requirements.map(r, r.key)",
+        "self.requirements.map(r, has(r.values) ? r.values[0] : r.key).distinct().size() == 1",
+        "self.requirements.map(r, r.values.map(v, v.size()).sum()).sum() < 8192",
+        "oldSelf.requirements.all(x, x in self.requirements)",
+        "oldSelf.policies.all(p, p in self.policies) && !('*' in self.policies && self.policies.size() > 1)",
+        "self.labels.all(key, !key.matches('^(kubernetes\\\\.io|k8s\\\\.io)/'))",
+        "self.labels.map(key, size(key) + size(self.labels[key])).sum() <= 65535",
+        "self.labels.exists(k, self.labels[k] == 'x') || 'app' in self.labels",
+        "size(self.subnets) != 2 || !isCIDR(self.subnets[0].cidr) || "
+        "cidr(self.subnets[0].cidr).ip().family() != cidr(self.subnets[1].cidr).ip().family()",
+        "quantity(self.storage).compareTo(quantity(oldSelf.storage)) >= 0",
+        "type(self.size) == string ? self.size.endsWith('%') : self.size > 0",
+        "self.size == 1 || self.size == '10%' || string(self.size) == '3'",
+        "self.since == oldSelf.since || self.since > timestamp('2020-01-01T00:00:00Z')",
+        "duration(self.timeout) >= duration('1s') && self.timeout.matches('^[0-9]+(s|m|h)$')",
+        "self.replicas >= 0 && self.replicas * 2 < 100 && self.share <= 1.0 && self.share < self.replicas",
+        "has(self.template)",
+        "!has(self.conditions) || self.conditions.exists(c, c.type == 'Ready' && c.status == 'True')",
+        "self.?__namespace__.orValue('') == '' || self.__namespace__ != 'default'",
+        "!has(self.__namespace__) || self.__namespace__.size() > 0",
+        "has(self.password) == has(oldSelf.password) && self == oldSelf",
+        "self.requirements.all(x, x.key.startsWith('a') || x.key in ['b', 'c'] || x.operator in ['In'])",
+        "self.labels.transformList(k, v, k + '=' + v).join(',').size() < 1000",
+        "cel.bind(n, size(self.requirements), n > 0 && n < 10)",
+        "self.subnets[?0].optMap(s, s.cidr).orValue('') != 'x'",
+    ],
+)  # fmt: skip
+def test_rules_as_people_write_them_are_taken(rule: str) -> None:
+    causes = Causes()
+    check_structural(
+        causes, {"type": "object", "properties": {"spec": with_rules({"rule": rule}, **COMMON)}}, "schema"
+    )
+    assert causes.list == []
