@@ -46,7 +46,7 @@ test: unit  ## Run everything, unit to lab (lab tests need root)
 	$(RUN)/pytest $(REST) -m "not quick" -n 4 --dist loadfile
 
 unit: install-dev  ## Run the quick tests, which need neither root nor a network
-	$(RUN)/pytest tests/unit -m quick -n auto --maxprocesses 4
+	$(RUN)/pytest tests/unit -m quick -n 3
 
 conformance: install-dev  ## Try what Kubernetes' conformance tests ask for; write docs/reference/conformance.md
 	$(RUN)/python -m tests.conformance --patient --write

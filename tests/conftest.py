@@ -51,6 +51,7 @@ class _Shared(LoadScopeScheduling):
         return together or nodeid.partition("::")[0]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Shared | None:
     if config.getoption("dist") != "loadfile":
         return None

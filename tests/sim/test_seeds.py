@@ -9,7 +9,8 @@ from gitkube.sim.__main__ import failure_line, random_start
 from gitkube.sim.runner import available_jobs, live_many
 
 BUDGET_S = float(os.environ.get("GITKUBE_SIM_BUDGET_S", "50"))
-"""No life is begun after it. With two processors to itself that is some five hundred lives."""
+"""No life is begun after it. With two processors to itself that is some five hundred lives; beside the other
+tests, most of which wait, somewhat fewer."""
 
 
 def test_fresh_seeds_keep_every_promise(say: Callable[[str], None]) -> None:

@@ -521,7 +521,9 @@ async def a_policy_has_variables(t: Trial) -> None:
 )
 async def policies_are_kept(t: Trial) -> None:
     policy = _policy(t, validations=[{"expression": "true"}])
-    status = {"observedGeneration": 7}
+    condition = {"type": "Tried", "status": "True", "reason": "ByHand", "message": "by a check"}
+    # A controller writes the rest of the status.
+    status = {"conditions": [{**condition, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
     await lifecycle(
         t, POLICIES, policy, namespaced=False, spec_patch={"spec": {"failurePolicy": "Ignore"}}, status=status
     )

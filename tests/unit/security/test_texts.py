@@ -113,11 +113,9 @@ def test_status_shows_what_hosts_and_pods_say_without_their_controls() -> None:
     from types import SimpleNamespace
 
     from gitkube.cli import status
-    from gitkube.gitops.check import Ref
-    from gitkube.objects import kinds
 
     health = SimpleNamespace(state="failed", ready=0, wanted=1, reason=f"last line: {STEERING}")
-    item = SimpleNamespace(ref=Ref(kinds.DEPLOYMENT, "n", "web"), health=health, origin=f"a{STEERING}.yaml:1")
+    item = SimpleNamespace(title=f"n/web{STEERING}", health=health, origin=f"a{STEERING}.yaml:1")
     said = dict.fromkeys(("reason", "words", "detail"), STEERING)
     host = SimpleNamespace(name="ant", is_ready=False, since="", **said)
     seen: Any = SimpleNamespace(
