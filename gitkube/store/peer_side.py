@@ -40,7 +40,7 @@ class PeerSide:
     def on_messages(self, messages: Iterable[Message]) -> None:
         for message in messages:
             if message.kind is MessageKind.HEARTBEAT_ANSWER:
-                self._engine.rounds.answered(message.sender, message.context)
+                self._engine.rounds.answered(message.sender, message.term, message.context)
             self._step(partial(self._engine.replica.step, message))
 
     def on_unreachable(self, member: MemberId) -> None:

@@ -27,8 +27,8 @@ class Rounds:
         """Followers, those who answered first lately before the others."""
         self._held: list[Message] = []
         self._is_interval = False
-        self.round = b""
-        """The context of the newest round of which something was held back."""
+        self.round = (0, b"")
+        """Term and context of the newest round of which something was held back."""
         self._missing = 0
         """How many answers it still needs."""
 
@@ -57,7 +57,7 @@ class Rounds:
         asked = self._first(voters, is_reachable, needed)
         if len(asked) < needed:
             return messages
-        self.round, self._missing = first.context, needed
+        self.round, self._missing = (first.term, first.context), needed
         sent: list[Message] = []
         for message in messages:
             is_spared = message.kind is _HEARTBEAT and message.to not in asked
@@ -71,9 +71,9 @@ class Rounds:
         order = self._quickest + [each for each in voters if each not in self._quickest]
         return [each for each in order if is_reachable(each)][:needed]
 
-    def answered(self, member: MemberId, context: bytes) -> None:
+    def answered(self, member: MemberId, term: int, context: bytes) -> None:
         """A follower has answered a heartbeat."""
-        if not self._missing or context != self.round:
+        if not self._missing or (term, context) != self.round:
             return
         self._missing -= 1
         if member in self._quickest:

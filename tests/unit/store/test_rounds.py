@@ -33,7 +33,7 @@ def test_of_three_members_one_follower_is_asked_and_the_other_left_alone() -> No
     rounds = Rounds()
     assert sent(rounds, heartbeats(b"1")) == [2]
     assert rounds.is_holding
-    rounds.answered(MemberId(2), b"1")
+    rounds.answered(MemberId(2), 1, b"1")
     assert not rounds.is_holding
     assert rounds.late() == []
 
@@ -43,15 +43,16 @@ def test_when_it_does_not_answer_the_other_is_asked_and_is_the_first_from_then_o
     assert sent(rounds, heartbeats(b"1")) == [2]
     assert [each.to for each in rounds.late()] == [3]
     assert rounds.late() == []
-    rounds.answered(MemberId(3), b"1")
+    rounds.answered(MemberId(3), 1, b"1")
     assert sent(rounds, heartbeats(b"2")) == [3]
 
 
-def test_an_answer_to_an_older_round_decides_nothing() -> None:
+def test_an_answer_to_an_older_round_or_term_decides_nothing() -> None:
     rounds = Rounds()
     sent(rounds, heartbeats(b"1"))
     sent(rounds, heartbeats(b"2"))
-    rounds.answered(MemberId(2), b"1")
+    rounds.answered(MemberId(2), 1, b"1")
+    rounds.answered(MemberId(2), 0, b"2")
     assert [(each.to, each.context) for each in rounds.late()] == [(3, b"2")]
 
 
@@ -67,9 +68,9 @@ def test_the_heartbeats_of_the_interval_go_to_all() -> None:
 def test_of_five_members_two_followers_are_asked() -> None:
     rounds, conf, others = Rounds(), ConfState(members(1, 2, 3, 4, 5)), members(2, 3, 4, 5)
     assert sent(rounds, heartbeats(b"1", others), conf) == [2, 3]
-    rounds.answered(MemberId(3), b"1")
+    rounds.answered(MemberId(3), 1, b"1")
     assert [each.to for each in rounds.late()] == [4, 5]
-    rounds.answered(MemberId(5), b"1")
+    rounds.answered(MemberId(5), 1, b"1")
     assert sent(rounds, heartbeats(b"2", others), conf) == [3, 5]
 
 
