@@ -65,6 +65,10 @@ def test_each_host_answers_ssh_under_its_own_name_and_key(lab: Lab) -> None:
     assert [ssh(lab, host, "hostname") for host in ("ant", "bee", "cow")] == ["ant", "bee", "cow"]
 
 
+def test_a_command_over_ssh_starts_with_nothing_of_the_persons_own_shell(lab: Lab) -> None:
+    assert ssh(lab, "ant", "cat /root/.bashrc") == ""
+
+
 def test_a_host_sees_only_its_own_processes_and_control_groups(lab: Lab) -> None:
     processes = ssh(lab, "ant", "ls -d /proc/[0-9]*").split()
     assert len(processes) < 10
