@@ -182,8 +182,8 @@ def _lay_files(spec: BootSpec, root: Path) -> None:
     (keys / "authorized_keys").unlink(missing_ok=True)
     (keys / "authorized_keys").write_text(spec.authorized_keys)
     (keys / "authorized_keys").chmod(0o600)
-    # What a person's shell starts with on the machine (a pyenv that rehashes, say) is no part of a host, whose
-    # every command over SSH would pay for it, and wait for what it locks.
+    # What a person's shell starts with on the machine (say, a pyenv that rehashes) is no part of a host: each
+    # command over SSH would pay for it, and wait for what it locks.
     shell = root / "root" / ".bashrc"
     shell.unlink(missing_ok=True)
     shell.touch(mode=0o644)
