@@ -87,7 +87,7 @@ class Administration:
         replica = self._replica
         meta, parts = await self._engine.between_turns(replica.take_snapshot)
         pieces = encode_backup(replica.identity, meta, parts, created_s=int(self._engine.clock.now()))
-        while piece := await self._engine.in_thread(next, pieces, b""):
+        while piece := await self._engine.disk_work.in_thread(next, pieces, b""):
             yield piece
 
     async def hash(self, revision: Revision = NOW) -> StateHash:

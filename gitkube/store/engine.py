@@ -17,10 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from statistics import median_high
 from typing import Any, TypeVar
 
 import structlog
@@ -28,6 +25,7 @@ import structlog
 from gitkube.clock import Clock
 from gitkube.store import command
 from gitkube.store.command import Command, LeaseGrant, LeaseRevoke, Origin
+from gitkube.store.disk_work import DiskWork
 from gitkube.store.leases import Lessor, min_ttl_s
 from gitkube.store.metrics import MemberMetrics
 from gitkube.store.mvcc import Result
@@ -40,38 +38,18 @@ from gitkube.store.protocol import (
     StoreError,
     UnavailableError,
 )
-from gitkube.store.raft.types import NOBODY, Message, ProposalDropped, SoftState
+from gitkube.store.raft.types import NOBODY, Message, SoftState
 from gitkube.store.reads import Reads
 from gitkube.store.replica import Outcome, Replica, Turn
 from gitkube.store.rounds import Rounds
 from gitkube.store.settings import MemberSettings, PeerSettings
+from gitkube.store.ticks import Ticks
 from gitkube.store.transport import Transport
 from gitkube.store.upkeep import Upkeep
 from gitkube.store.waiting import Waiter
 from gitkube.store.watches import Watches
 
 log = structlog.get_logger()
-
-_INLINE_FSYNC_S = 0.0005
-"""A disk this fast is synced in the loop, which saves two thread switches; a slower one in a thread, so that
-the next writes are taken in meanwhile."""
-_SYNCS_REMEMBERED = 15
-"""Their median says how fast the disk is. A mean would say how busy the processors are: whoever waits for one
-in the middle of a sync seems to have a slow disk."""
-
-DISK_THREADS = 4
-"""For an fsync, a snapshot that is written, a backup that is read, and the next segment of the log."""
-
-COMMIT_TOLD_AFTER_S = 0.002
-"""A commit that no entries follow is told to the followers after so long: their watchers wait for it."""
-
-SPARED_S = 0.002
-"""Whoever was not asked to confirm a read is asked after so long without the others' answers."""
-
-SWEPT_PER_TICK = 500
-"""Revisions of a compacted history that are freed at once: about a millisecond."""
-EXPIRED_PER_TICK = 100
-"""Leases whose end is proposed at once: ten thousand together would hold up the log."""
 
 T = TypeVar("T")
 Answer = Callable[[str, Sequence[Any]], Awaitable[Any]]
@@ -110,28 +88,24 @@ class Engine:
             )
         self.peers = peers
         self._origins = Origins(rng)
-        self._proposals = Proposals(retry_s=settings.retry_s, why_not=self.why_not)
+        self.proposals = Proposals(retry_s=settings.retry_s, why_not=self.why_not)
         mark = replica.identity.member_id.to_bytes(8, "big") + rng.randbytes(8)
-        self._reads = Reads(mark=mark, retry_s=settings.retry_s, why_not=self.why_not)
+        self.reads = Reads(mark=mark, retry_s=settings.retry_s, why_not=self.why_not)
         self.upkeep = Upkeep(self)
+        self.ticks = Ticks(self)
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
-        self._has_committed = asyncio.Event()
         self.rounds = Rounds()
-        self._is_sparing = asyncio.Event()
         self._soft_state = SoftState(NOBODY, replica.node.role)
         self._leader_changed = asyncio.Event()
         self._leaderless_since: float | None = clock.monotonic()
         self._failure: BaseException | None = None
         self._has_failed = asyncio.Event()
         self._is_closed = False
-        self._syncs_s: deque[float] = deque([0.0], maxlen=_SYNCS_REMEMBERED)
         self._tasks: list[asyncio.Task[None]] = []
         self._spawned: set[asyncio.Task[None]] = set()
         self._between_turns: list[Callable[[], None]] = []
-        self._disk_threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="store-disk")
-        self._disk_work: set[Future[Any]] = set()
-        """Threads that still write: nothing may be closed under them."""
+        self.disk_work = DiskWork(clock)
 
     async def start(self) -> None:
         """Begin to work; a member that is alone leads when this returns."""
@@ -146,9 +120,9 @@ class Engine:
             asyncio.create_task(self._guarded(work), name=name)
             for name, work in (
                 ("store-driver", self._drive),
-                ("store-ticks", self._tick),
-                ("store-commits", self._tell_commits),
-                ("store-rounds", self._ask_the_spared),
+                ("store-ticks", self.ticks.run),
+                ("store-commits", self.ticks.tell_commits),
+                ("store-rounds", self.ticks.ask_the_spared),
                 ("store-upkeep", self.upkeep.run),
             )
         ]
@@ -160,7 +134,7 @@ class Engine:
         turn = self.replica.ready()
         assert turn is not None, "committed entries are to be applied"
         self.replica.persist(turn)
-        self._send(turn.ready.messages)
+        self.send(turn.ready.messages)
         self._give_out(self.replica.finish(turn))
 
     # ------------------------------------------------------------------ what the member asks for
@@ -187,7 +161,7 @@ class Engine:
             ready.set_result(None)  # it acknowledged everything itself, after applying it
             return
         self._check_hope()
-        self._reads.add(ready, self.clock.monotonic() + self.settings.deadline_s)
+        self.reads.add(ready, self.clock.monotonic() + self.settings.deadline_s)
         self._wake.set()
 
     async def propose(self, asked: Command, origin: Origin | None = None) -> Result:
@@ -223,7 +197,7 @@ class Engine:
         self._check_hope()
         now = self.clock.monotonic()
         deadline = now + self.settings.deadline_s
-        self._proposals.add(origin, command.encode(asked, origin), answer, now=now, deadline=deadline)
+        self.proposals.add(origin, command.encode(asked, origin), answer, now=now, deadline=deadline)
         self._wake.set()
 
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
@@ -322,7 +296,7 @@ class Engine:
         """In Prometheus' text format."""
         replica = self.replica
         return self.metrics.text(
-            pending=len(self._proposals),
+            pending=len(self.proposals),
             revision=replica.space.revision,
             compact_revision=replica.space.compact_revision,
             keys=len(replica.space),
@@ -362,18 +336,17 @@ class Engine:
     async def close(self) -> None:
         """Answer what a lone member still has, refuse the rest, and stop."""
         if self._failure is None and self.replica.is_alone:
-            await self._proposals.wait_empty()
+            await self.proposals.wait_empty()
         self._is_closed = True
-        self._reads.fail(self._unavailable())
-        self._proposals.fail(self._unavailable())
+        self.reads.fail(self._unavailable())
+        self.proposals.fail(self._unavailable())
         self.watches.fail(self._unavailable())
         tasks = [*self._tasks, *self._spawned]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.upkeep.finish()
-        await asyncio.gather(*map(asyncio.wrap_future, list(self._disk_work)), return_exceptions=True)
-        self._disk_threads.shutdown(wait=False)
+        await self.disk_work.close()
         if self.transport is not None:
             await self.transport.close()
         self.replica.close()
@@ -390,8 +363,8 @@ class Engine:
             await self._wake.wait()
             self._wake.clear()
             while True:
-                self._proposals.flush(self.replica.node)
-                self._reads.flush(self.replica.node, self.clock.monotonic())
+                self.proposals.flush(self.replica.node)
+                self.reads.flush(self.replica.node, self.clock.monotonic())
                 while self._between_turns:
                     self._between_turns.pop()()
                 turn = self.replica.ready()
@@ -399,24 +372,17 @@ class Engine:
                     break
                 self._send_early(turn.ready.early_messages)
                 await self._persist(turn)
-                self._send(turn.ready.messages)  # a quorum need not wait for what is applied here
+                self.send(turn.ready.messages)  # a quorum need not wait for what is applied here
                 self._give_out(self.replica.finish(turn))
 
     async def _persist(self, turn: Turn) -> None:
         if not turn.ready.must_sync and turn.ready.snapshot is None:
             self.replica.persist(turn)
             return
-        if median_high(self._syncs_s) < _INLINE_FSYNC_S and turn.ready.snapshot is None:
-            took_s = self._timed_persist(turn)
-        else:
-            took_s = await self.in_thread(self._timed_persist, turn)
-        self._syncs_s.append(took_s)
+        took_s = await self.disk_work.sync(
+            lambda: self.replica.persist(turn), is_large=turn.ready.snapshot is not None
+        )
         self.metrics.synced(took_s, len(turn.ready.entries))
-
-    def _timed_persist(self, turn: Turn) -> float:
-        started = self.clock.monotonic()
-        self.replica.persist(turn)
-        return self.clock.monotonic() - started
 
     async def between_turns(self, work: Callable[[], T]) -> T:
         """The result of work that needs the state between two turns, when it is whole."""
@@ -424,17 +390,6 @@ class Engine:
         self._between_turns.append(lambda: done.set_result(work()) if not done.done() else None)
         self._wake.set()
         return await done
-
-    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Do what blocks on the disk in a thread; `close` waits for it even if whoever asked is cancelled.
-
-        The executor is asked directly: a task and a shield would cost the loop three turns more for each
-        fsync.
-        """
-        working = self._disk_threads.submit(work, *arguments)
-        self._disk_work.add(working)
-        working.add_done_callback(self._disk_work.discard)
-        return await asyncio.wrap_future(working)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -446,7 +401,7 @@ class Engine:
             self.watches.replace(self.replica.space)
         now = self.clock.monotonic()
         for origin, asked, result in outcome.applied:
-            began = self._proposals.applied(origin, result)
+            began = self.proposals.applied(origin, result)
             if began is not None:
                 self.metrics.committed(now - began)
             if isinstance(asked, LeaseGrant) and result is None:
@@ -457,14 +412,14 @@ class Engine:
             self.watches.notify()
             self.metrics.applied(len(outcome.applied))
             if self.replica.is_leader and not self.replica.is_alone:
-                self._has_committed.set()
+                self.ticks.has_committed.set()
         for request in outcome.changes:
             if (waiting := self._changes.pop(request, None)) is not None and not waiting.done():
                 waiting.set_result(None)
         if (outcome.changes or outcome.replaced) and self.transport is not None:
             self.transport.refresh()
         for read in outcome.reads:
-            if self._reads.confirmed(read.context):
+            if self.reads.confirmed(read.context):
                 self._wake.set()
         self._follow_leader(outcome)
         self.upkeep.after_turn()
@@ -486,8 +441,8 @@ class Engine:
                 )
                 log.info("store_leader", leader=f"{outcome.soft_state.leader:x}", term=self.replica.node.term)
                 if outcome.soft_state.leader:
-                    self._proposals.send_again()
-                    self._reads.ask_again()
+                    self.proposals.send_again()
+                    self.reads.ask_again()
                     self._wake.set()
             self._announce()
 
@@ -500,9 +455,10 @@ class Engine:
             conf = self.replica.node.conf
             self.transport.send(self.rounds.to_send(messages, conf, self.transport.is_open))
             if self.rounds.is_holding:
-                self._is_sparing.set()
+                self.ticks.is_sparing.set()
 
-    def _send(self, messages: Iterable[Message]) -> None:
+    def send(self, messages: Iterable[Message]) -> None:
+        """Send the core's messages to the other members."""
         if self.transport is not None and messages:
             self.transport.send(messages)
 
@@ -510,52 +466,7 @@ class Engine:
         """There is something for the driver to do."""
         self._wake.set()
 
-    # ------------------------------------------------------------------ time
-
-    async def _tick(self) -> None:
-        while True:
-            await self.clock.sleep(self.settings.tick_s)
-            self.rounds.interval_begins()
-            self.replica.tick()
-            now = self.clock.monotonic()
-            for _ in range(self._proposals.sweep(now)):
-                self.metrics.failed()
-            self._reads.sweep(now)
-            self.replica.space.sweep(SWEPT_PER_TICK)
-            if self.lessor.is_primary and self.replica.is_leader:
-                self._expire_leases(now)
-            self._wake.set()
-
-    async def _tell_commits(self) -> None:
-        while True:
-            await self._has_committed.wait()
-            self._has_committed.clear()
-            committed = self.replica.node.committed
-            await self.clock.sleep(COMMIT_TOLD_AFTER_S)
-            if self.replica.node.tell_commit(committed):
-                self._wake.set()
-
-    async def _ask_the_spared(self) -> None:
-        while True:
-            await self._is_sparing.wait()
-            self._is_sparing.clear()
-            while self.rounds.is_holding:
-                asked = self.rounds.round
-                await self.clock.sleep(SPARED_S)
-                if self.rounds.round == asked:
-                    self._send(self.rounds.late())
-
-    def _expire_leases(self, now: float) -> None:
-        """Ask the log to end what has run out; the lessor names it again if that gets lost.
-
-        Not as other proposals, which are sent again to the next leader: that one has given each lease its
-        whole time anew, and may have answered a keep-alive that this member knows nothing of.
-        """
-        for lease in self.lessor.expired(now, EXPIRED_PER_TICK):
-            try:
-                self.replica.node.propose([command.encode(LeaseRevoke(lease))])
-            except ProposalDropped as error:
-                log.info("store_lease_not_revoked", lease=f"{lease:x}", error=str(error))
+    # ------------------------------------------------------------------ failing
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -573,8 +484,8 @@ class Engine:
         self._failure = error
         self._has_failed.set()
         log.critical("store_failed", error=str(error), member=self.replica.identity.name)
-        self._reads.fail(self._unavailable())
-        self._proposals.fail(self._unavailable())
+        self.reads.fail(self._unavailable())
+        self.proposals.fail(self._unavailable())
         self.watches.fail(self._unavailable())
         self._announce()
         for task in self._tasks:

@@ -76,7 +76,7 @@ class Upkeep:
     async def _write(self, own: OwnSnapshot) -> None:
         engine = self._engine
         try:
-            await engine.in_thread(engine.replica.write_own, own)
+            await engine.disk_work.in_thread(engine.replica.write_own, own)
             engine.replica.snapshot_written(own.meta)
             log.info("store_snapshot_written", index=own.meta.index)
         except OSError as error:
@@ -102,7 +102,7 @@ class Upkeep:
 
     async def _prepare_log(self) -> None:
         try:
-            await self._engine.in_thread(self._engine.replica.prepare_log)
+            await self._engine.disk_work.in_thread(self._engine.replica.prepare_log)
         except OSError as error:
             # The segment at hand may have room for long yet; when it has none, the write itself says so.
             log.warning(
