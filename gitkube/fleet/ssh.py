@@ -205,9 +205,14 @@ class SshConnection:
         channel = self._live_transport().open_session()
         with contextlib.closing(channel):
             channel.exec_command(command)
-            for start in range(0, len(stdin), WRITE_BYTES):
-                channel.sendall(stdin[start : start + WRITE_BYTES])
-            channel.shutdown_write()
+            try:
+                for start in range(0, len(stdin), WRITE_BYTES):
+                    channel.sendall(stdin[start : start + WRITE_BYTES])
+                channel.shutdown_write()
+            except OSError:
+                # A command that ends before it has read its input (sudo, refusing) has said why.
+                if not self._live_transport().is_active():
+                    raise
             stdout, told = bytearray(), 0
             while chunk := channel.recv(READ_BYTES):
                 stdout += chunk

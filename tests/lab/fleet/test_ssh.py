@@ -206,6 +206,15 @@ async def test_a_host_that_does_not_answer_is_unreachable_with_a_sentence(sshd: 
         assert time.monotonic() - started < SETTINGS.connect_timeout_s
 
 
+async def test_a_command_that_ends_before_it_has_read_its_input_is_heard(sshd: Sshd, reach) -> None:
+    connection = await reach(sshd.host)
+    refusing = "echo 'a password is required' >&2; exit 7"
+    for size in (1, 8 * 1024 * 1024):
+        done = await connection.run(refusing, bytes(size), timeout_s=60)
+        assert (done.exit_code, done.stderr) == (7, b"a password is required\n")
+    assert (await connection.run("echo still there", b"", timeout_s=60)).stdout == b"still there\n"
+
+
 async def test_a_cancelled_connect_ends_at_once(sshd: Sshd) -> None:
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
