@@ -42,8 +42,12 @@ format: install-dev  ## Bring the code into the house's style
 REST = $(filter-out %/__pycache__/ tests/unit/ tests/support/,$(wildcard tests/*/)) \
   $(shell grep -rl --include=*.py 'mark\.slow' tests/unit)
 
+# The simulation's minute is worth most when nothing else wants the processors.
+SEEDS = tests/sim/test_seeds.py
+
 test: unit  ## Run everything, unit to lab (lab tests need root)
-	$(RUN)/pytest $(REST) -m "not quick" -n 4 --dist loadfile
+	$(RUN)/pytest $(REST) -m "not quick" -n 4 --dist loadfile --ignore=$(SEEDS)
+	$(RUN)/pytest $(SEEDS)
 
 unit: install-dev  ## Run the quick tests, which need neither root nor a network
 	$(RUN)/pytest tests/unit -m quick -n 3

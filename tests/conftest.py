@@ -33,7 +33,6 @@ _LONGEST = (
     "tests/lab/network/",
     "tests/lab/node/",
     "tests/lab/fleet/",
-    "tests/sim/test_seeds.py",
     "tests/oracle/",
     "tests/api/test_corpus.py",
 )
