@@ -39,7 +39,8 @@ class Commands:
         nodes = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
         return {
             node["metadata"]["name"]: next(
-                one["status"] for one in node["status"]["conditions"] if one["type"] == "Ready"
+                (one["status"] for one in node["status"].get("conditions", ()) if one["type"] == "Ready"),
+                "not said yet",
             )
             for node in nodes
         }
