@@ -38,7 +38,7 @@ format: install-dev  ## Bring the code into the house's style
 	$(RUN)/ruff format .
 
 # What `make unit` leaves: of its directory only files with slow tests are read once more. Most of it waits for
-# timeouts and for hosts that boot, so four processes have work for two processors (tests/conftest.py).
+# timeouts and for hosts that boot, so three processes have work for two processors (tests/conftest.py).
 REST = $(filter-out %/__pycache__/ tests/unit/ tests/support/,$(wildcard tests/*/)) \
   $(shell grep -rl --include=*.py 'mark\.slow' tests/unit)
 
@@ -46,7 +46,7 @@ REST = $(filter-out %/__pycache__/ tests/unit/ tests/support/,$(wildcard tests/*
 SEEDS = tests/sim/test_seeds.py
 
 test: unit  ## Run everything, unit to lab (lab tests need root)
-	$(RUN)/pytest $(REST) -m "not quick" -n 4 --dist loadfile --ignore=$(SEEDS)
+	$(RUN)/pytest $(REST) -m "not quick" -n 3 --dist loadfile --ignore=$(SEEDS)
 	$(RUN)/pytest $(SEEDS)
 
 unit: install-dev  ## Run the quick tests, which need neither root nor a network

@@ -4,7 +4,7 @@ Property tests look for new examples on a developer's machine, and repeat themse
 be refused for an example that a random generator found in somebody else's; who works on the code shall meet
 it.
 
-With several processes (`-n 4 --dist loadfile`) a file's tests stay in one of them, since most files share a
+With several processes (`-n 3 --dist loadfile`) a file's tests stay in one of them, since most files share a
 server or a lab that is made once. `_TOGETHER` names directories whose files share one, `_ALONE` files whose
 tests share nothing. The invariant: nothing that a test makes on the machine (directory, port, namespace,
 control group) has a name that the test of another process could take, too.

@@ -17,10 +17,19 @@ pytestmark = [
 
 
 def guestbook(cluster: DemoCluster, host: str) -> dict[str, object]:
-    with urllib.request.urlopen(f"http://{cluster.address(host)}:30080/api", timeout=5) as answer:
-        found = json.load(answer)
+    """What it answers. A pod that is just being told to end may reset what it has taken, as in every rollout;
+    clients try again."""
+
+    def ask() -> dict[str, object] | None:
+        try:
+            with urllib.request.urlopen(f"http://{cluster.address(host)}:30080/api", timeout=5) as answer:
+                found = json.load(answer)
+        except ConnectionResetError:
+            return None
         assert isinstance(found, dict)
         return found
+
+    return until(ask, what=f"the guestbook answers on {host}")
 
 
 def test_the_first_push_ends_healthy_and_status_says_so(cluster: DemoCluster) -> None:
