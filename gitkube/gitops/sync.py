@@ -94,13 +94,14 @@ class Sync:
             clock=clock,
             registry=self._registry,
         )
+        self._dirty = asyncio.Event()
         self._view = View(client, clock=clock, rng=rng)
         self._applier = Applier(client, self._view.live, clock=clock)
         self._healer = Healer(
             self._applier,
             wanted=lambda ref: self._desired.get(ref),
             is_deploying=lambda: self._is_deploying,
-            on_done=lambda: self._dirty.set(),
+            on_done=self._dirty.set,
             clock=clock,
             rng=rng,
         )
@@ -117,7 +118,6 @@ class Sync:
         """Objects that the newest commit changed and whose health its rollout waits for."""
         self._announced: OrderedDict[CommitId, float] = OrderedDict()
         self._wake = asyncio.Event()
-        self._dirty = asyncio.Event()
         self._rollout_added = asyncio.Event()
         self._kinds_changed = asyncio.Event()
 

@@ -17,7 +17,7 @@ from gitkube.lab.errors import LabError
 
 KILL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 15.0
-_POLL_S = 0.05
+_POLL_S = 0.005
 
 
 def write_pid_file(path: Path, pid: int) -> None:
@@ -53,13 +53,8 @@ def kill(path: Path) -> bool:
     pid = running_pid(path)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + KILL_TIMEOUT_S
-        while running_pid(path) is not None:
-            if time.monotonic() > deadline:
-                raise LabError(
-                    f"process {pid} ({path.stem}) does not end, {KILL_TIMEOUT_S:.0f} s after SIGKILL"
-                )
-            time.sleep(0.005)
+        if not _ends_within(path, KILL_TIMEOUT_S):
+            raise LabError(f"process {pid} ({path.stem}) does not end, {KILL_TIMEOUT_S:.0f} s after SIGKILL")
     path.unlink(missing_ok=True)
     return pid is not None
 
@@ -86,10 +81,18 @@ def stop_session(path: Path) -> None:
     pid = running_pid(path)
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while running_pid(path) is not None and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+        _ends_within(path, STOP_TIMEOUT_S)
     kill_session(path)
+
+
+def _ends_within(path: Path, timeout_s: float) -> bool:
+    """Wait for the process of a pid file to end; whether it did."""
+    deadline = time.monotonic() + timeout_s
+    while running_pid(path) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def _start_time(pid: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gitkube.node.kube import (
+    TERMINAL_PHASES,
     Object,
     containers_of,
     ephemeral_containers_of,
@@ -79,7 +80,7 @@ def final_phase(pod: Object, record: PodRecord) -> str:
     ended never runs again. It also counts for a pod that was given up while it runs here.
     """
     for phase in (record.phase, str((pod.get("status") or {}).get("phase") or "")):
-        if phase in ("Succeeded", "Failed"):
+        if phase in TERMINAL_PHASES:
             return phase
     return ""
 

@@ -13,6 +13,9 @@ from typing import Any
 
 Object = dict[str, Any]
 
+TERMINAL_PHASES = ("Succeeded", "Failed")
+"""Of a pod that has ended, and never runs again."""
+
 _SUFFIXES = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
     "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15),

@@ -8,6 +8,7 @@ from typing import Any
 
 from gitkube.node.decide import Plan, is_deleted
 from gitkube.node.kube import (
+    TERMINAL_PHASES,
     Object,
     containers_of,
     ephemeral_containers_of,
@@ -67,7 +68,7 @@ def pod_status(pod: Object, record: PodRecord, plan: Plan, *, host_ip: str, now_
         status["hostIP"] = host_ip
         status["hostIPs"] = [{"ip": host_ip}]
     pod_ip = host_ip if pod["spec"].get("hostNetwork") else record.pod_ip
-    if pod_ip and (record.has_sandbox or phase in ("Succeeded", "Failed")):
+    if pod_ip and (record.has_sandbox or phase in TERMINAL_PHASES):
         status["podIP"] = pod_ip
         status["podIPs"] = [{"ip": pod_ip}]
     reason = plan.failure_reason or record.failure_reason

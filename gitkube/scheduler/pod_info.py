@@ -135,7 +135,7 @@ class PodInfo:
     @property
     def has_ended(self) -> bool:
         """It will not run again, so that it holds nothing of its host."""
-        return (self.pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        return pods.is_terminal(self.pod)
 
     @property
     def is_deleted(self) -> bool:

@@ -25,7 +25,7 @@ from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.api.events import EventRecorder
 from gitkube.api.informer import Informer
 from gitkube.clock import Clock
-from gitkube.objects import conditions
+from gitkube.objects import conditions, pods
 from gitkube.objects.kinds import NAMESPACE, NODE, POD
 from gitkube.objects.types import Object
 from gitkube.scheduler import diagnosis
@@ -296,12 +296,11 @@ def _key(pod: Object) -> Key:
 def _placed_part(pod: Object) -> tuple[object, ...]:
     """What of a placed pod matters to other pods; its status changes far more often than this."""
     metadata = pod["metadata"]
-    has_ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
     return (
         metadata.get("uid"),
         metadata.get("labels"),
         "deletionTimestamp" in metadata,
-        has_ended,
+        pods.is_terminal(pod),
         pod["spec"],
     )
 

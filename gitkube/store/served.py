@@ -131,6 +131,14 @@ class _Request(Generic[T]):
         return connection
 
 
+def _txn_of(compare: list[Any], success: list[Any], failure: list[Any]) -> Txn:
+    return Txn(
+        [compare_from_list(item) for item in compare],
+        [operation_from_list(item) for item in success],
+        [operation_from_list(item) for item in failure],
+    )
+
+
 def _txn_body(result: Result) -> list[Any]:
     if isinstance(result, StoreError):
         raise result
@@ -279,11 +287,7 @@ class _Connection:
     def _begin_txn(
         self, number: int, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]
     ) -> bool:
-        txn = Txn(
-            [compare_from_list(item) for item in compare],
-            [operation_from_list(item) for item in success],
-            [operation_from_list(item) for item in failure],
-        )
+        txn = _txn_of(compare, success, failure)
         request = _Request(self, number, _txn_body)
         is_begun = self._member.begin_txn(txn, Origin(*origin), request)
         if not is_begun:
@@ -293,12 +297,8 @@ class _Connection:
     async def _txn(
         self, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]
     ) -> list[Any]:
-        result = await self._member.txn(
-            [compare_from_list(item) for item in compare],
-            [operation_from_list(item) for item in success],
-            [operation_from_list(item) for item in failure],
-            origin=Origin(*origin),
-        )
+        txn = _txn_of(compare, success, failure)
+        result = await self._member.txn(txn.compare, txn.success, txn.failure, origin=Origin(*origin))
         return results.txn_to_list(result)
 
     async def _watch(

@@ -15,11 +15,12 @@ from functools import lru_cache
 
 from gitkube.objects.cel import registry
 from gitkube.objects.cel.compiler import MAX_TREE_DEPTH, STATIC_TYPES
-from gitkube.objects.cel.errors import CelSyntaxError
+from gitkube.objects.cel.errors import CelSyntaxError, no_matching_overload, undeclared
 from gitkube.objects.cel.operators import OPERATORS
 from gitkube.objects.cel.parser import parse
 from gitkube.objects.cel.signatures import function_result, index_result, operator_result
 from gitkube.objects.cel.syntax import (
+    TESTS,
     All,
     Any_,
     Bind,
@@ -37,6 +38,7 @@ from gitkube.objects.cel.syntax import (
     Node,
     OptionalMap,
     Select,
+    namespaced,
 )
 from gitkube.objects.cel.types import (
     BOOL,
@@ -49,11 +51,9 @@ from gitkube.objects.cel.types import (
     named,
     optional_of,
 )
-from gitkube.objects.cel.values import type_name
+from gitkube.objects.cel.values import static_type_name
 
 _MAX_MISTAKES = 20
-_LITERALS = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}
-_TESTS = frozenset((LoopKind.ALL, LoopKind.EXISTS, LoopKind.EXISTS_ONE, LoopKind.FILTER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,7 @@ class _Checker:
     def _type_of(self, node: Node) -> CelType:
         match node:
             case Literal():
-                name = type_name(node.value)
-                return CelType(_LITERALS.get(name, name))
+                return CelType(static_type_name(node.value))
             case Name():
                 return self._name(node)
             case Select():
@@ -156,7 +155,7 @@ class _Checker:
         return self._undeclared(node.name, node)
 
     def _select(self, node: Select) -> CelType:
-        if self._namespaced(node) in STATIC_TYPES:
+        if namespaced(node, self._scope.__contains__) in STATIC_TYPES:
             return named("type")
         found = self._field(self.node(node.operand), node.field, node)
         if not node.is_optional:
@@ -194,21 +193,12 @@ class _Checker:
                 found = operator_result(node.function, operands)
                 return found or self._no_overload(node.function, operands, node)
             return self._function(node, node.function, node.arguments, is_method=False)
-        namespace = self._namespaced(node.target)
+        namespace = namespaced(node.target, self._scope.__contains__)
         if namespace and registry.find(f"{namespace}.{node.function}", False, len(node.arguments)):
             return self._function(node, f"{namespace}.{node.function}", node.arguments, is_method=False)
         if node.function in ("or", "orValue") and len(node.arguments) == 1:
             return self._or_else(node, node.target)
         return self._function(node, node.function, (node.target, *node.arguments), is_method=True)
-
-    def _namespaced(self, node: Node) -> str:
-        """`sets` or `google.protobuf` of a chain of names of which the first is no variable; else ""."""
-        if isinstance(node, Name):
-            return "" if node.name in self._scope else node.name
-        if isinstance(node, Select) and not node.is_optional:
-            head = self._namespaced(node.operand)
-            return f"{head}.{node.field}" if head else ""
-        return ""
 
     def _function(self, node: Call, name: str, arguments: Sequence[Node], *, is_method: bool) -> CelType:
         is_of_host = is_method and registry.is_host_method(name)
@@ -302,7 +292,7 @@ class _Checker:
         if node.condition is not None:
             self._truth(self._with(names, node.condition), node.condition)
         body = self._with(names, node.body)
-        if node.kind in _TESTS:
+        if node.kind in TESTS:
             self._truth(body, node.body)
         return _result(node.kind, over, body, names[node.variables[0]])
 
@@ -325,14 +315,14 @@ class _Checker:
         return DYN
 
     def _undeclared(self, name: str, node: Node) -> CelType:
-        return self._mistake(f"undeclared reference to '{name}' (in container '')", node)
+        return self._mistake(undeclared(name), node)
 
     def _no_overload(
         self, function: str, types: Sequence[CelType], node: Node, *, is_method: bool = False
     ) -> CelType:
-        shown = [str(type) for type in types]
-        given = f"{shown[0]}.({', '.join(shown[1:])})" if is_method else f"({', '.join(shown)})"
-        return self._mistake(f"found no matching overload for '{function}' applied to '{given}'", node)
+        return self._mistake(
+            no_matching_overload(function, [str(type) for type in types], is_method=is_method), node
+        )
 
 
 def _turn(over: CelType, count: int) -> tuple[CelType, ...]:

@@ -15,11 +15,12 @@ from typing import Any
 
 from gitkube.objects.cel import functions, operators, registry
 from gitkube.objects.cel.control import choice, logical, optional_map, or_else
-from gitkube.objects.cel.errors import CelSyntaxError, no_such_overload
+from gitkube.objects.cel.errors import CelSyntaxError, no_matching_overload, no_such_overload, undeclared
 from gitkube.objects.cel.fields import has_field, index_value, select_field, unescaped
 from gitkube.objects.cel.loops import LOOPS
 from gitkube.objects.cel.making import Code, Frame, Run, list_of, map_of, message_of
 from gitkube.objects.cel.syntax import (
+    TESTS,
     All,
     Any_,
     Bind,
@@ -37,8 +38,9 @@ from gitkube.objects.cel.syntax import (
     Node,
     OptionalMap,
     Select,
+    namespaced,
 )
-from gitkube.objects.cel.values import NONE, HostObject, Optional, Type, type_name
+from gitkube.objects.cel.values import NONE, HostObject, Optional, Type, static_type_name
 
 MAX_TREE_DEPTH = 150
 """Nodes within nodes, each of which is a Python frame when it is evaluated."""
@@ -63,7 +65,6 @@ STATIC_TYPES = {
     "net.CIDR": "net.CIDR",
 }
 """Names of types, as expressions write them."""
-_STATIC_NAMES = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class _Compiler:
 
     def _literal(self, node: Literal) -> Code:
         value = node.value
-        return Code(lambda frame: value, 0, _static(value))
+        return Code(lambda frame: value, 0, static_type_name(value))
 
     def _name(self, node: Name) -> Code:
         name = node.name
@@ -184,7 +185,7 @@ class _Compiler:
         return name in self._local or name in self._variables
 
     def _select(self, node: Select) -> Code:
-        if (dotted := self._namespaced(node)) in STATIC_TYPES:
+        if (dotted := namespaced(node, self._is_variable)) in STATIC_TYPES:
             value = Type(STATIC_TYPES[dotted])
             return Code(lambda frame: value, 0, "type")
         operand = self.node(node.operand)
@@ -241,21 +242,12 @@ class _Compiler:
             if (operator := operators.OPERATORS.get(node.function)) is not None:
                 return self._operator(node, operator)
             return self._function(node, node.function, node.arguments, is_method=False)
-        namespace = self._namespaced(node.target)
+        namespace = namespaced(node.target, self._is_variable)
         if namespace and registry.find(f"{namespace}.{node.function}", False, len(node.arguments)):
             return self._function(node, f"{namespace}.{node.function}", node.arguments, is_method=False)
         if node.function in ("or", "orValue") and len(node.arguments) == 1:
             return self._or_else(node, node.target)
         return self._function(node, node.function, (node.target, *node.arguments), is_method=True)
-
-    def _namespaced(self, node: Node) -> str:
-        """`sets` or `google.protobuf` of a chain of names of which the first is no variable; else ""."""
-        if isinstance(node, Name):
-            return "" if self._is_variable(node.name) else node.name
-        if isinstance(node, Select) and not node.is_optional:
-            head = self._namespaced(node.operand)
-            return f"{head}.{node.field}" if head else ""
-        return ""
 
     def _operator(self, node: Call, operator: operators.Operator) -> Code:
         operands = [self.node(each) for each in node.arguments]
@@ -352,7 +344,7 @@ class _Compiler:
             condition = self.node(node.condition) if node.condition is not None else None
             body = self.node(node.body)
         self._loop_depth -= 1
-        for part in (condition, body if node.kind in _TESTS else None):
+        for part in (condition, body if node.kind in TESTS else None):
             if part is not None and part.type not in ("bool", "dyn"):
                 why = f"expected type 'bool' but found '{part.type}'"
                 raise self._mistake(why, node.body)
@@ -386,17 +378,15 @@ class _Compiler:
         return CelSyntaxError(why, self._source, node.at)
 
     def _undeclared(self, name: str, node: Node) -> CelSyntaxError:
-        return self._mistake(f"undeclared reference to '{name}' (in container '')", node)
+        return self._mistake(undeclared(name), node)
 
     def _no_overload(
         self, function: str, operands: list[Code] | tuple[Code, ...], node: Node, *, is_method: bool = False
     ) -> CelSyntaxError:
         types = [operand.type for operand in operands]
-        shown = f"{types[0]}.({', '.join(types[1:])})" if is_method else f"({', '.join(types)})"
-        return self._mistake(f"found no matching overload for '{function}' applied to '{shown}'", node)
+        return self._mistake(no_matching_overload(function, types, is_method=is_method), node)
 
 
-_TESTS = (LoopKind.ALL, LoopKind.EXISTS, LoopKind.EXISTS_ONE, LoopKind.FILTER)
 _LOOP_RESULTS = {
     LoopKind.ALL: "bool",
     LoopKind.EXISTS: "bool",
@@ -428,8 +418,3 @@ class _Binding:
         for name in self._names:
             del self._local[name]
         self._local.update(self._hidden)
-
-
-def _static(value: Any) -> str:
-    name = type_name(value)
-    return _STATIC_NAMES.get(name, name)

@@ -5,6 +5,8 @@ Messages are Kubernetes' own where clients see them, and never an exception of P
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CelError(Exception):
     """Anything wrong with an expression; `message` is for whoever wrote it."""
@@ -50,3 +52,18 @@ def no_such_overload() -> CelEvaluationError:
 
 def no_such_key(key: object) -> CelEvaluationError:
     return CelEvaluationError(f"no such key: {key}")
+
+
+def undeclared(name: str) -> str:
+    """What is said of a name that nobody has declared."""
+    return f"undeclared reference to '{name}' (in container '')"
+
+
+def no_matching_overload(function: str, types: Sequence[str], *, is_method: bool = False) -> str:
+    """What is said of a function that does not take what it is given.
+
+    Args:
+        types: of what it is given; of a method, what it is called on comes first.
+    """
+    given = f"{types[0]}.({', '.join(types[1:])})" if is_method else f"({', '.join(types)})"
+    return f"found no matching overload for '{function}' applied to '{given}'"

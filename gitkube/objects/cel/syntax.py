@@ -4,6 +4,7 @@ up."""
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,10 @@ class LoopKind(enum.Enum):
     TRANSFORM_MAP_ENTRY = "transformMapEntry"
 
 
+TESTS = frozenset((LoopKind.ALL, LoopKind.EXISTS, LoopKind.EXISTS_ONE, LoopKind.FILTER))
+"""Macros whose body says yes or no."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loop(Node):
     """A macro over the elements of a list or the keys of a map."""
@@ -161,3 +166,13 @@ class OptionalMap(Node):
     name: str
     body: Node
     is_flat: bool
+
+
+def namespaced(node: Node, is_variable: Callable[[str], bool]) -> str:
+    """`sets` or `google.protobuf` of a chain of names of which the first is no variable; else ""."""
+    if isinstance(node, Name):
+        return "" if is_variable(node.name) else node.name
+    if isinstance(node, Select) and not node.is_optional:
+        head = namespaced(node.operand, is_variable)
+        return f"{head}.{node.field}" if head else ""
+    return ""

@@ -81,6 +81,7 @@ class HostObject:
         raise no_such_overload()
 
 
+_STATIC_NAMES = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}
 TYPE_NAMES: dict[type, str] = {
     bool: "bool",
     int: "int",
@@ -108,6 +109,12 @@ def type_name(value: Any) -> str:
     if isinstance(value, Sequence):
         return "list"
     return str(getattr(value, "type_name", "dyn"))
+
+
+def static_type_name(value: Any) -> str:
+    """As `type_name`, by the names that types have in messages about an expression."""
+    name = type_name(value)
+    return _STATIC_NAMES.get(name, name)
 
 
 def is_number(value: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from gitkube import wire
 from gitkube.clock import Clock, rfc3339
+from gitkube.objects import pods
 from gitkube.sim.hollow.addresses import AddressPool
 from gitkube.sim.hollow.ended import EndedPods
 from gitkube.sim.hollow.faults import OFF, ON
@@ -87,7 +88,7 @@ class HollowHost:
         stays so, because that is on the disk."""
         self.state = state
         if state == OFF:
-            for uid in [uid for uid, pod in self.pods.items() if pod.phase not in ("Succeeded", "Failed")]:
+            for uid in [uid for uid, pod in self.pods.items() if pod.phase not in pods.TERMINAL_PHASES]:
                 self._free(self.pods.pop(uid))
             self._digests.clear()  # so that it is told again of what it should run
             if self._pipe is not None:
@@ -227,7 +228,7 @@ class HollowHost:
             report["gone"] = True
         else:
             report["status"] = status = pod.status(self.address, self._clock.now())
-            if status["phase"] in ("Succeeded", "Failed"):
+            if status["phase"] in pods.TERMINAL_PHASES:
                 self._ended.keep(pod.uid, status)
         return report
 

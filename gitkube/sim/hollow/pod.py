@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gitkube.clock import rfc3339
+from gitkube.objects import pods
 from gitkube.sim.hollow.fate import ContainerFate, PodFate, container_fate, pod_fate
 from gitkube.sim.hollow.settings import HollowSettings
 
@@ -117,7 +118,7 @@ class HollowPod:
         if self.is_gone:
             return None
         times = [self._gone_due_s]
-        if self.phase not in ("Succeeded", "Failed"):
+        if self.phase not in pods.TERMINAL_PHASES:
             times.append(self._deadline_s)
             if not self.has_started and self._fate.can_pull:
                 times.append(self._start_due_s)
@@ -162,7 +163,7 @@ class HollowPod:
                     one.restarts += 1
                     self._run(one, now_s, now)
         if self._deadline_s is not None and self._deadline_s <= now_s and self._failure is None:
-            if self.phase not in ("Succeeded", "Failed"):
+            if self.phase not in pods.TERMINAL_PHASES:
                 self._failure = (
                     "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
                 )  # fmt: skip
@@ -212,7 +213,7 @@ class HollowPod:
     def _told_end(self) -> str:
         """The phase it has ended in by what the control side says; "" while it lives."""
         phase = str((self.pod.get("status") or {}).get("phase") or "")
-        return phase if phase in ("Succeeded", "Failed") else ""
+        return phase if phase in pods.TERMINAL_PHASES else ""
 
     def status(self, host_address: str, now: float) -> dict[str, Any]:
         """PodStatus."""
@@ -245,7 +246,7 @@ class HollowPod:
         unready = [one["name"] for one in containers if not one["ready"]]
         is_deleted = self._gone_due_s is not None
         reason = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "ContainersNotReady")
-        message = "" if phase in ("Succeeded", "Failed") else (
+        message = "" if phase in pods.TERMINAL_PHASES else (
             f"containers with unready status: [{' '.join(unready)}]"
         )  # fmt: skip
         why = ("", "") if not unready else (reason, message)
@@ -335,7 +336,7 @@ class HollowPod:
         if not self.has_started:
             return {**status, "state": {"waiting": {"reason": "ContainerCreating"}}}
         since = self._ephemeral_since.setdefault(spec["name"], now)
-        if self.phase in ("Succeeded", "Failed"):
+        if self.phase in pods.TERMINAL_PHASES:
             ends = [one.ended["finishedAt"] for one in self._containers if one.ended is not None]
             terminated = _terminated(KILLED_CODE, since, since)
             if ends:
