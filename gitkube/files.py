@@ -7,7 +7,11 @@ report success for data that is lost (PostgreSQL's "fsyncgate", 2018). The calle
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+
+_replacing = threading.Lock()
+"""Two threads that replace one file at once would take each other's half-written one away."""
 
 
 def fsync_directory(path: Path) -> None:
@@ -20,7 +24,15 @@ def fsync_directory(path: Path) -> None:
 
 
 def replace_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a whole file so that after a crash there is the old one or the new one, never a part."""
+    """Write a whole file so that after a crash there is the old one or the new one, never a part.
+
+    Threads of one process may do so at the same time; the last one's content stays.
+    """
+    with _replacing:
+        _replace(path, data, mode)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     # What lies there may be a leftover with another mode, or a link that somebody put into an open directory.
     temporary.unlink(missing_ok=True)
