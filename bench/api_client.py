@@ -61,16 +61,24 @@ class Connection:
         return status, b"".join(pieces)
 
     async def watch(self, data: bytes, on_line: Callable[[], None], on_ready: Callable[[], None]) -> None:
-        """Call `on_line` for every event, until cancelled."""
+        """Call `on_line` for every event, until cancelled.
+
+        Raises:
+            RuntimeError: it was refused, or ended by the server.
+        """
         self._writer.write(data)
         status, _ = await self._head()
         if status != 200:
             raise RuntimeError(f"the watch was answered with {status}")
         on_ready()
         while size := int(await self._reader.readline(), 16):
-            for _ in range((await self._reader.readexactly(size)).count(b"\n")):
+            lines = await self._reader.readexactly(size)
+            if b'"type":"ERROR"' in lines:
+                raise RuntimeError(f"the watch was ended: {lines[:500]!r}")
+            for _ in range(lines.count(b"\n")):
                 on_line()
             await self._reader.readexactly(2)
+        raise RuntimeError("the server ended the watch")
 
     def close(self) -> None:
         self._writer.transport.abort()

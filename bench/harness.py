@@ -7,10 +7,12 @@ ours, or something measured in the same run), `ratio` is value / reference where
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,15 @@ def options(
     if more is not None:
         more(parser)
     return parser.parse_args()
+
+
+async def either(event: asyncio.Event, work: asyncio.Future[Any]) -> None:
+    """Wait for an event that some work brings about; what fails in the work is raised here, at once."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait({waiting, work}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if work.done():
+        work.result()
 
 
 def report(rows: Sequence[Row], how: str, file: Path | None) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import uvloop
 
-from harness import Row, against, options, percentile, report
+from harness import Row, against, either, options, percentile, report
 from store_sides import Client, Cluster, EtcdCluster, Failures, OurCluster, answers, cpu_s, rss_mb
 
 VALUE = random.Random(1).randbytes(1024)
@@ -137,27 +137,19 @@ async def watch_delays_ms(client: Client, events: int) -> list[float]:
     watching = asyncio.create_task(client.watch(b"watched/", WATCHERS, delivered))
     delays: list[float] = []
     try:
-        await _either(in_force, watching)
+        await either(in_force, watching)
         for _ in range(events):
             counts["told"] = 0
             all_told.clear()
             started = time.perf_counter()
             await client.put(b"watched/key", VALUE)
-            await _either(all_told, watching)
+            await either(all_told, watching)
             delays.append((time.perf_counter() - started) * 1000)
             await asyncio.sleep(0.02)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     return delays
-
-
-async def _either(event: asyncio.Event, task: asyncio.Task[None]) -> None:
-    waiting = asyncio.create_task(event.wait())
-    await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if task.done():
-        task.result()
 
 
 async def recovery_s(cluster: Cluster, number: int) -> float:

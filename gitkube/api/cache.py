@@ -85,9 +85,7 @@ class WatchCache:
         """Name of a definition -> kinds with a view: what it serves, and the version that it stores."""
         self._clock = clock
         self._settings = settings
-        self._kinds = {
-            (kind.group, kind.plural): KindCache(kind, settings.watch_ring_events) for kind in kinds
-        }
+        self._kinds = {(kind.group, kind.plural): KindCache(kind, settings) for kind in kinds}
         self.revision = 0
         self.bookmark_tick = 0
         self.allocations: dict[str, set[str]] = {}
@@ -280,16 +278,17 @@ class WatchCache:
         if cache is None or place is None:
             return None
         previous = cache.get(place.name, place.namespace)
+        now_s = self._clock.monotonic()
         obj = None if is_delete else self._decoded(kv)
         if cache.kind is _DEFINITIONS:
             self._define(place.name, obj, kv.mod_revision)
         if not is_delete:
             if obj is None:
                 return None
-            cache.record(CacheEvent(place, obj, previous, kv.mod_revision, False))
+            cache.record(CacheEvent(place, obj, previous, kv.mod_revision, False, now_s))
         elif previous is not None:
             last = with_version(previous, kv.mod_revision)
-            cache.record(CacheEvent(place, last, previous, kv.mod_revision, True))
+            cache.record(CacheEvent(place, last, previous, kv.mod_revision, True, now_s))
         return cache
 
     def _define(self, name: str, definition: Object | None, revision: int = 0) -> None:
@@ -313,9 +312,7 @@ class WatchCache:
         for kind in made:
             base = self._kinds.get((kind.group, kind.plural))
             if base is None:
-                base = self._kinds[kind.group, kind.plural] = KindCache(
-                    kind, self._settings.watch_ring_events
-                )
+                base = self._kinds[kind.group, kind.plural] = KindCache(kind, self._settings)
                 base.oldest = revision
             if kind.custom is not None:
                 self._views[kind.group, kind.version, kind.plural] = KindView(self, base, kind, kind.custom)

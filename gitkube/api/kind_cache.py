@@ -20,6 +20,7 @@ from sortedcontainers import SortedDict
 
 from gitkube.api.custom.views import KindView
 from gitkube.api.errors import gone
+from gitkube.api.settings import ApiSettings
 from gitkube.api.watch_events import CacheEvent, Item, Key, Matcher, bookmark
 from gitkube.objects.kinds import Kind
 from gitkube.objects.meta import key_of
@@ -42,7 +43,7 @@ class Position:
 class KindCache:
     """The objects of one kind, and what happened to them lately."""
 
-    def __init__(self, kind: Kind, ring_events: int) -> None:
+    def __init__(self, kind: Kind, settings: ApiSettings) -> None:
         self.kind = kind
         self.objects: SortedDict = SortedDict()
         """Key -> Object."""
@@ -51,7 +52,7 @@ class KindCache:
         self.oldest = 0
         """Events after this revision are in the ring."""
         self._ring: deque[CacheEvent] = deque()
-        self._ring_events = ring_events
+        self._settings = settings
         self._first = 0
         """Number of the ring's first event; numbers count from the start of the process."""
         self._changed = asyncio.Event()
@@ -88,9 +89,18 @@ class KindCache:
             self.objects[event.key] = event.object
         self.version += 1
         self._ring.append(event)
-        if len(self._ring) > self._ring_events:
-            self.oldest = self._ring.popleft().revision
-            self._first += 1
+        # Two at most for each that comes: the ring shrinks when a storm is over, and no write waits for it.
+        for _ in range(2):
+            if self._may_forget(event.came_s):
+                self.oldest = self._ring.popleft().revision
+                self._first += 1
+
+    def _may_forget(self, now_s: float) -> bool:
+        settings, kept = self._settings, len(self._ring)
+        if kept <= settings.watch_ring_events:
+            return False
+        is_old = now_s - self._ring[0].came_s > settings.watch_ring_fresh_s
+        return is_old or kept > settings.watch_ring_events_max
 
     def wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

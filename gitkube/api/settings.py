@@ -17,7 +17,12 @@ class ApiSettings:
     api_port: int = 6443
     """The target port of the Service `kubernetes`."""
     watch_ring_events: int = 4096
-    """Recent events kept for each kind. A watch that lags further behind is ended with 410."""
+    """Recent events kept for each kind, however old. A watch that lags further behind is ended with 410."""
+    watch_ring_fresh_s: float = 75.0
+    """Events younger than this are kept as well, so that a client whose connection broke during a rollout
+    goes on where it was; as long as in Kubernetes."""
+    watch_ring_events_max: int = 16_384
+    """But never more events of a kind than this, however young: each holds an object."""
     bookmark_interval_s: float = 60.0
     """A watcher that sees no event still learns a recent version, so that it can resume after a break."""
     store_timeout_s: float = 15.0

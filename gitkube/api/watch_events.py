@@ -54,6 +54,7 @@ class CacheEvent:
     __slots__ = (
         "_items",
         "_seen",
+        "came_s",
         "is_delete",
         "key",
         "namespace",
@@ -63,7 +64,13 @@ class CacheEvent:
     )
 
     def __init__(
-        self, place: Place, object: Object, previous: Object | None, revision: int, is_delete: bool
+        self,
+        place: Place,
+        object: Object,
+        previous: Object | None,
+        revision: int,
+        is_delete: bool,
+        came_s: float,
     ) -> None:
         self.key: Key = key_of(place.namespace, place.name)
         self.namespace = place.namespace
@@ -72,6 +79,8 @@ class CacheEvent:
         self.previous = previous
         self.revision = revision
         self.is_delete = is_delete
+        self.came_s = came_s
+        """When it came into the cache, on its monotonic clock."""
         self._items: dict[str, Item] = {}
         self._seen: dict[KindView, CacheEvent] = {}
 
@@ -97,7 +106,7 @@ class CacheEvent:
         """The event with the objects as one version sees them; kept for all watchers of it."""
         namespace, name = split_key(self.key)
         place = Place(view.kind.group, view.kind.plural, namespace, name)
-        found = CacheEvent(place, object, previous, self.revision, self.is_delete)
+        found = CacheEvent(place, object, previous, self.revision, self.is_delete, self.came_s)
         self._seen[view] = found
         return found
 

@@ -30,7 +30,7 @@ from gitkube.store.protocol import NO_LEASE
 from tests.support.real_api import real_api, real_client
 
 ADMIN = User("admin", ("system:masters",))
-SETTINGS = ApiSettings(watch_ring_events=64, bookmark_interval_s=0.05)
+SETTINGS = ApiSettings(watch_ring_events=64, watch_ring_events_max=64, bookmark_interval_s=0.05)
 
 
 @pytest.fixture
