@@ -60,7 +60,13 @@ _PRIORITY_WORDS = {
     "to another node if necessary.",
     "system-node-critical": "Used for system critical pods that must not be moved from their current node.",
 }
+SERVICE_RANGE = "kubernetes"
+"""The ServiceCIDR of the range that Services get their addresses from."""
 _RETRY_S = 1.0
+
+
+class ServiceRangeError(Exception):
+    """The cluster's Services have other addresses than this server would give."""
 
 
 class Api:
@@ -140,7 +146,11 @@ class Api:
         await self._ready.wait()
 
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled.
+
+        Raises:
+            ExceptionGroup: a part has failed, with `ServiceRangeError` if it may not serve this cluster.
+        """
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.cache.run(), name="api-cache")
@@ -156,6 +166,7 @@ class Api:
 
     async def _make_first_objects(self) -> None:
         await self.cache.wait_synced()
+        self._check_service_range()
         client = self.client(system_user("apiserver"))
         while True:
             try:
@@ -174,12 +185,22 @@ class Api:
         self._ready.set()
         log.info("api_ready", revision=self.cache.revision)
 
+    def _check_service_range(self) -> None:
+        found = self.cache.of(SERVICE_CIDR).get(SERVICE_RANGE)
+        stored = ((found or {}).get("spec") or {}).get("cidrs") or [self.settings.service_cidr]
+        if self.settings.service_cidr not in stored:
+            raise ServiceRangeError(
+                f"this cluster's Services have addresses of {', '.join(stored)}, and this controller was "
+                f"told {self.settings.service_cidr}: start it with --service-cidr {stored[0]}. The network "
+                "of a cluster that exists cannot be changed"
+            )
+
     def _service_range(self) -> Object:
         """Kubernetes' way to say from which range Services get their addresses."""
         return {
             "apiVersion": SERVICE_CIDR.api_version,
             "kind": SERVICE_CIDR.kind,
-            "metadata": {"name": "kubernetes"},
+            "metadata": {"name": SERVICE_RANGE},
             "spec": {"cidrs": [self.settings.service_cidr]},
         }
 

@@ -75,6 +75,20 @@ _OIDC = (
     help="Name or address by which others reach the API; may be repeated. The first is in the kubeconfig.",
 )
 @click.option(
+    "--cluster-cidr",
+    default=None,
+    metavar="NETWORK",
+    help="The pods' network, of which each host gets a /24. Choose one that you use nowhere else, once and "
+    "for all controllers.  [default: 10.42.0.0/16]",
+)
+@click.option(
+    "--service-cidr",
+    default="10.43.0.0/16",
+    show_default=True,
+    metavar="NETWORK",
+    help="From which Services get their addresses; as for the pods' network.",
+)
+@click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
@@ -159,6 +173,8 @@ def serve(
     branch: str,
     listen: str,
     advertise: tuple[str, ...],
+    cluster_cidr: str | None,
+    service_cidr: str,
     kubeconfig: Path | None,
     name: str,
     peer_listen: str,
@@ -185,8 +201,9 @@ def serve(
     """Run the control plane: API, controllers, scheduler, fleet links and git. Needs no root."""
     host, port = _address(listen)
     _configure_logs(log_format or ("text" if sys.stderr.isatty() else "json"))
+    from gitkube.server.networks import CLUSTER_CIDR
     from gitkube.server.oidc.tokens import OidcSettings
-    from gitkube.server.settings import CLUSTER_CIDR, ControlPlaneSettings, SettingsError, check_settings
+    from gitkube.server.settings import ControlPlaneSettings, SettingsError, check_settings
 
     if bool(oidc_issuer_url) != bool(oidc_client_id):
         raise click.UsageError("--oidc-issuer-url and --oidc-client-id belong together")
@@ -202,7 +219,8 @@ def serve(
     settings = ControlPlaneSettings(
         data_dir=data_dir,
         inventory=where,
-        cluster_cidr=hosts.cluster_cidr if hosts is not None else CLUSTER_CIDR,
+        cluster_cidr=cluster_cidr or (hosts.cluster_cidr if hosts is not None else CLUSTER_CIDR),
+        service_cidr=service_cidr,
         repository=repo or data_dir / "repo.git",
         branch=branch,
         listen_host=host,

@@ -49,7 +49,10 @@ class NodeIpamController(Controller):
     async def reconcile(self, key: str) -> float | None:
         """One look at one host."""
         node = self._nodes.get(key)
-        if node is None or pod_cidr(node) or key in self._written:
+        if node is None or key in self._written:
+            return None
+        if own := pod_cidr(node):
+            await self._say_outside(node, own)
             return None
         cidr = self._subnets.of(key) or self._subnets.take_free(key)
         if cidr is None:
@@ -75,10 +78,23 @@ class NodeIpamController(Controller):
         self._without.add(key)
         message = (
             f"all {self._subnets.count} subnets of {self._subnets.network} are taken; remove Nodes that are "
-            "gone, or configure a larger cluster CIDR"
+            "gone, or start all controllers with a larger --cluster-cidr that holds this one"
         )
         log.warning("node_cidr_not_available", host=key, cluster_cidr=str(self._subnets.network))
         await self._events.event(node, "Warning", "CIDRNotAvailable", message)
+
+    async def _say_outside(self, node: Object, cidr: str) -> None:
+        if self._subnets.holds(cidr):
+            return
+        message = (
+            f"its pods have addresses of {cidr}, which is no part of the cluster's network "
+            f"{self._subnets.network}: others do not reach them. Start all controllers with the "
+            "--cluster-cidr that they had before, or drain and delete this Node"
+        )
+        log.warning(
+            "node_cidr_outside", host=meta.name(node), cidr=cidr, cluster_cidr=str(self._subnets.network)
+        )
+        await self._events.event(node, "Warning", "CIDRNotInCluster", message)
 
     def _on_node(self, before: Object | None, after: Object | None) -> None:
         node = after if after is not None else before
@@ -94,6 +110,8 @@ class NodeIpamController(Controller):
             if self._subnets.of(name) not in (None, cidr):
                 self._release(name)  # somebody else has given it another one
             self._subnets.take(name, cidr)
+            if pod_cidr(before or {}) != cidr and not self._subnets.holds(cidr):
+                self.queue.add(name)
         elif name not in self._written and name not in self._without:
             self.queue.add(name)
 

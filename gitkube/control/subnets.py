@@ -57,6 +57,20 @@ class Subnets:
         elif taken:
             self._wide[owner] = taken
 
+    def holds(self, text: str) -> bool:
+        """Whether this range lies within the network.
+
+        Raises:
+            ValueError: the text is no range of addresses.
+        """
+        given = ipaddress.ip_network(text, strict=False)
+        within = self.network
+        return (
+            given.version == within.version
+            and given.network_address in within
+            and given.broadcast_address in within
+        )
+
     def take_free(self, owner: str) -> str | None:
         """Give the owner the first free part; None when there is none."""
         for number in range(self._maybe_free, self.count):

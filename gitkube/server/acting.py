@@ -142,7 +142,7 @@ class Acting:
             term=term,
             clock=self._clock,
             rng=self._rng,
-            settings=FleetSettings(cluster_cidr=settings.cluster_cidr),
+            settings=FleetSettings(cluster_cidr=settings.cluster_cidr, service_cidr=settings.service_cidr),
             dialer=self._dialer,
             api=serving.api_address,
         )

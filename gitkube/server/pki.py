@@ -51,7 +51,7 @@ SERVER_NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-SERVER_ADDRESSES = ("127.0.0.1", "::1", "10.43.0.1")
+SERVER_ADDRESSES = ("127.0.0.1", "::1")
 ADMIN_USER, ADMIN_GROUP = "kubernetes-admin", "system:masters"
 NODE_PREFIX, NODES_GROUP = "system:node:", "system:nodes"
 CONTROLLER_USER = "system:gitkube:controller"

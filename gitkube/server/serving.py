@@ -76,7 +76,7 @@ class Serving:
             store,
             clock=clock,
             rng=rng,
-            settings=ApiSettings(toleration_s=settings.eviction_after_s),
+            settings=ApiSettings(service_cidr=settings.service_cidr, toleration_s=settings.eviction_after_s),
             signing_key=SigningKey.derived_from(pki.shared_secret()),
             fixed_tokens=tokens,
             sealing=Sealing(
@@ -108,7 +108,7 @@ class Serving:
         """Returns when the API has read what is stored.
 
         Raises:
-            OidcError, SealError, StoreError: it cannot serve like this.
+            OidcError, SealError, ServiceRangeError, StoreError: it cannot serve like this.
         """
         self.api.webhooks.services.forward = self.streams.port_forward
         await self._know_provider()
@@ -162,7 +162,7 @@ class Serving:
             host=settings.listen_host,
             port=settings.listen_port,
             pki=pki,
-            names=[*settings.advertise, settings.client_host],
+            names=[*settings.advertise, settings.client_host, self.api.settings.kubernetes_service_ip],
             clock=self._clock,
         )
         await self._server.start()

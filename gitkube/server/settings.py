@@ -17,11 +17,11 @@ from gitkube.fleet.hosts import Inventory
 from gitkube.server.audit.log import DEFAULT_FILE_BYTES, DEFAULT_KEPT_FILES
 from gitkube.server.joining import JoinFile
 from gitkube.server.key_file import sealed_kinds
+from gitkube.server.networks import CLUSTER_CIDR, SERVICE_CIDR, check_networks
 from gitkube.server.oidc.tokens import OidcSettings
 from gitkube.server.pki import Pki
 from gitkube.store.config import MemberConfig
 
-CLUSTER_CIDR = "10.42.0.0/16"
 MAX_SOCKET_PATH_BYTES = 100
 """unix(7) allows 108 with the final zero."""
 STORE_SOCKET = "store.sock"
@@ -49,6 +49,8 @@ class ControlPlaneSettings:
     """Where the administrator's kubeconfig is written; None: `kubeconfig` in the data directory."""
     cluster_cidr: str = CLUSTER_CIDR
     """The pods' network; each host gets a /24 of it."""
+    service_cidr: str = SERVICE_CIDR
+    """From which Services get their addresses."""
     eviction_after_s: int = 300
     """Tolerations that pods get for hosts out of reach, when they don't name their own."""
     name: str = ""
@@ -131,6 +133,7 @@ def check_settings(settings: ControlPlaneSettings) -> None:
     if settings.audit_policy is not None and settings.audit_log is None:
         raise SettingsError("--audit-policy says what is written; add --audit-log FILE, where to")
     try:
+        check_networks(settings.cluster_cidr, settings.service_cidr)
         sealed_kinds(settings.encrypt)
     except ValueError as error:
         raise SettingsError(str(error)) from error

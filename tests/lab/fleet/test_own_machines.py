@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -77,8 +78,17 @@ spec:
       containers:
       - name: web
         image: registry.lab:5000/busybox:1
-        command: [sh, -c, "echo hello from a pod; exec busybox sleep 100000"]
+        command: [sh, -c, "echo hello from a pod; exec busybox httpd -f -p 8080"]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
 """
+PODS, SERVICES = "10.60.0.0/16", "10.61.0.0/20"
+"""As where the usual networks are in use already."""
 
 
 class OwnMachines:
@@ -123,10 +133,10 @@ class OwnMachines:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def start(self) -> None:
+    def start(self, service_cidr: str = SERVICES) -> None:
         self.serving = self.person.start(
             "gitkube", "serve", "--inventory", "inventory.yaml", "--repo", "cluster.git",
-            "--listen", "127.0.0.1:0", log=self.log,
+            "--listen", "127.0.0.1:0", "--cluster-cidr", PODS, "--service-cidr", service_cidr, log=self.log,
         )  # fmt: skip
 
     def stop(self) -> int:
@@ -146,6 +156,10 @@ class OwnMachines:
         said = self.kubectl("get", "nodes", "-o", "json", check=False)
         nodes = json.loads(said)["items"] if said.startswith("{") else []
         return {node["metadata"]["name"] for node in nodes if is_ready(node)}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
+        return found
 
     def pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", "-n", "shop", "-o", "json"))[
@@ -206,6 +220,31 @@ def test_a_push_of_that_user_runs_a_pod_on_both_hosts_and_kubectl_shows_it(own: 
         assert own.kubectl("logs", "-n", "shop", name) == "hello from a pod\n"
         host = own.kubectl("exec", "-n", "shop", name, "--", "busybox", "hostname")
         assert host.strip() == name
+
+
+def test_pods_and_services_have_addresses_of_the_networks_that_were_chosen(own: OwnMachines) -> None:
+    for node in own.nodes():
+        assert ipaddress.ip_network(node["spec"]["podCIDR"]).subnet_of(ipaddress.ip_network(PODS))
+    for pod in own.pods():
+        assert ipaddress.ip_address(pod["status"]["podIP"]) in ipaddress.ip_network(PODS)
+    service = own.kubectl("get", "service", "web", "-n", "shop", "-o", "jsonpath={.spec.clusterIP}")
+    assert ipaddress.ip_address(service) in ipaddress.ip_network(SERVICES)
+    name = own.pods()[0]["metadata"]["name"]
+    for url in ("http://web/", f"http://{service}/"):
+        said = own.kubectl(
+            "exec", "-n", "shop", name, "--", "sh", "-c", f"busybox wget -q -O - {url} 2>&1 || true"
+        )
+        assert "404 Not Found" in said, f"the web server of some pod answers at {url}: {said}"
+
+
+def test_another_network_for_services_is_refused_where_there_are_some(own: OwnMachines) -> None:
+    assert own.stop() == 0
+    own.kubeconfig.unlink()
+    own.start("10.43.0.0/16")
+    assert own.serving is not None and own.serving.wait(30) == 1
+    assert f"start it with --service-cidr {SERVICES}" in own.log.read_text()
+    own.start()
+    until(lambda: own.ready_nodes() == {"ant", "bee"})
 
 
 def test_a_push_that_is_refused_says_so_to_that_user_too(own: OwnMachines) -> None:

@@ -82,6 +82,17 @@ async def test_hosts_without_a_subnet_say_so_once_and_get_what_is_given_back(clu
     assert sorted(map(str, have.values())) == ["10.42.0.0/24", "10.42.1.0/24", "None"]
 
 
+async def test_a_host_with_addresses_outside_the_network_is_told_of(cluster: Cluster) -> None:
+    cluster.settings = ControlSettings(cluster_cidr="10.60.0.0/16")
+    await cluster.client.create(NODE, node("ant") | {"spec": {"podCIDR": "10.42.0.0/24"}})
+    await cluster.start_all(hosts=0)
+    await cluster.client.create(NODE, node("bee") | {"spec": {"podCIDR": "10.60.7.0/24"}})
+    await cluster.clock.advance(2)
+    said = [one for one in await cluster.all(EVENT) if one["reason"] == "CIDRNotInCluster"]
+    assert [one["involvedObject"]["name"] for one in said] == ["ant"]
+    assert "10.42.0.0/24" in said[0]["message"] and "--cluster-cidr" in said[0]["message"]
+
+
 async def test_a_subnet_whose_write_failed_is_given_to_nobody_else(cluster: Cluster) -> None:
     await cluster.start_all(hosts=0)
     failures = [unavailable("the store has no leader")] * 4

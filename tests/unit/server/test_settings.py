@@ -47,6 +47,13 @@ def test_others_reach_the_api_by_the_best_name_that_is_known(options: dict[str, 
         ({"join": Path("x")}, "--join needs --peer-listen"),
         ({"join": Path("x"), "peer_listen": "a:1", "force_new_cluster": True}, "give one of them"),
         ({"door_listen": "a:0"}, "--etcd-listen"),
+        ({"cluster_cidr": "10.42.0.0/25"}, "--cluster-cidr .* no room for one host"),
+        ({"cluster_cidr": "fd00::/64"}, "--cluster-cidr: 'fd00::/64' is no IPv4 network"),
+        ({"cluster_cidr": "10.42.0.0/255.255.0.0"}, "as 10.42.0.0/16"),
+        ({"cluster_cidr": "127.0.0.0/8"}, "no network of ordinary addresses"),
+        ({"service_cidr": "10.43.0.1/16"}, "--service-cidr: .* has host bits set"),
+        ({"service_cidr": "10.0.0.0/8"}, "--service-cidr 10.0.0.0/8 must have a prefix of 12 to 28 bits"),
+        ({"service_cidr": "10.42.7.0/24"}, "overlap"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused_by_name(
