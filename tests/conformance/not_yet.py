@@ -53,7 +53,6 @@ REASONS: Mapping[str, str] = {
     "Kubectl logs": _CONTAINER,
     "[sig-apps] Daemon set": "there is no DaemonSet controller",
     "[StatefulSetBasic]": "there is no StatefulSet controller",
-    "DisruptionTarget condition": "evictions do not mark pods with DisruptionTarget",
     "issue 500 podspec updates": "kubelet's observedGeneration is not reported",
     "[sig-scheduling] SchedulerPreemption": "pods do not preempt others",
 }

@@ -6,7 +6,16 @@ import datetime
 from typing import Any
 
 from tests.conformance.api import MERGE_PATCH, STRATEGIC_PATCH, Object, at
-from tests.conformance.checks.common import condition, job, lifecycle, pod_spec, pods_of, until_pods
+from tests.conformance.checks.common import (
+    condition,
+    eviction,
+    job,
+    lifecycle,
+    phase,
+    pod_spec,
+    pods_of,
+    until_pods,
+)
 from tests.conformance.harness import Trial, check, require
 
 JOBS = "batch/v1/jobs"
@@ -146,6 +155,27 @@ async def an_exit_code_fails_the_job(t: Trial) -> None:
         condition(failed, "Failed")["reason"] == "PodFailurePolicy",
         f"it failed for {condition(failed, 'Failed')}",
     )
+
+
+@check("should allow to use a pod failure policy to ignore failure matching on DisruptionTarget condition")
+async def an_eviction_is_no_failure(t: Trial) -> None:
+    await t.hosts()
+    rule = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    long_enough = {"hollow.gitkube.dev/run-ms": "5000"}
+    obj = job("evicted", annotations=long_enough, backoffLimit=0, podFailurePolicy={"rules": [rule]})
+    await t.api.create(at(JOBS, t.namespace), obj)
+
+    async def running() -> str:
+        pods = await _job_pods(t, "evicted")
+        return next((one["metadata"]["name"] for one in pods if phase(one) == "Running"), "")
+
+    first = await t.until("its pod runs", running)
+    await t.api.create(at("v1/pods", t.namespace, first, "eviction"), eviction(first, t.namespace))
+    done = await _until_complete(t, "evicted")
+    require(not done["status"].get("failed"), f"the eviction counted as a failure: {done['status']}")
+    pods = await _job_pods(t, "evicted")
+    others = [one["metadata"]["name"] for one in pods if phase(one) == "Succeeded"]
+    require(len(others) == 1 and others[0] != first, f"after {first}, {others} succeeded")
 
 
 @check("should mark indexes as failed when the FailIndex action is matched in podFailurePolicy")

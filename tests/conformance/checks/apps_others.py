@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conformance.api import MERGE_PATCH, Object, at
-from tests.conformance.checks.common import lifecycle, pod, until_running
+from tests.conformance.checks.common import eviction, lifecycle, pod, until_running
 from tests.conformance.harness import Trial, check, require
 
 BUDGETS = "policy/v1/poddisruptionbudgets"
@@ -80,18 +80,13 @@ async def a_budget_blocks_an_eviction(t: Trial) -> None:
     await t.api.create(at(BUDGETS, t.namespace), budget("blocking", 2))
     path = at(BUDGETS, t.namespace, "blocking")
     await t.until_object("both count", path, lambda one: one["status"].get("currentHealthy") == 2)
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": "one", "namespace": t.namespace},
-    }
     door = at("v1/pods", t.namespace, "one", "eviction")
-    answer = await t.api.refused(429, "POST", door, eviction)
+    answer = await t.api.refused(429, "POST", door, eviction("one", t.namespace))
     causes = [cause["reason"] for cause in answer.body["details"]["causes"]]
     require(causes == ["DisruptionBudget"], f"the causes are {causes}")
     await t.api.patch(path, {"spec": {"minAvailable": 1}}, MERGE_PATCH)
     await t.until_object("one may go", path, lambda one: one["status"].get("disruptionsAllowed") == 1)
-    await t.api.create(door, eviction)
+    await t.api.create(door, eviction("one", t.namespace))
     await t.until_gone(at("v1/pods", t.namespace, "one"))
 
 

@@ -72,6 +72,18 @@ def is_ready(obj: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
+def phase(pod: Object) -> str:
+    return str((pod.get("status") or {}).get("phase", ""))
+
+
+def eviction(name: str, namespace: str) -> Object:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+    }
+
+
 def condition(obj: Object, kind: str) -> Object:
     for one in (obj.get("status") or {}).get("conditions") or ():
         if one["type"] == kind:
