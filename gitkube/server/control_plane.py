@@ -25,6 +25,7 @@ import structlog
 
 from gitkube.clock import Clock, SystemClock
 from gitkube.server.collector import keep_collections_short
+from gitkube.server.data_directory import held
 from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
 from gitkube.server.pki import RENEWAL_CHECK_S, Pki
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
@@ -84,11 +85,17 @@ class ControlPlane:
 
         Raises:
             ExceptionGroup: a part has failed; each exception in it says what and why.
-            JoinError, PkiError, SettingsError, StoreError, TokenFileError: it cannot even begin.
+            JoinError, PkiError, SettingsError, StoreError, TokenFileError: it cannot even begin, for instance
+                since another one has the data directory.
         """
         settings = self._settings
         check_settings(settings)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        async with held(settings.data_dir, self._clock):
+            await self._run(on_ready)
+
+    async def _run(self, on_ready: Callable[[str], None]) -> None:
+        settings = self._settings
         joining = await self._join()
         name, identity = identity_of(settings.data_dir, settings.name or (joining.name if joining else ""))
         pki = Pki.open(settings.data_dir / "pki", clock=self._clock)

@@ -1,0 +1,56 @@
+"""One control plane to a data directory.
+
+The member has a lock of its own (`store/lock`), and that is not enough: a second `gitkube serve` would find
+the first one's member at its socket, and both would act on one store, each undoing the other's addresses and
+leadership. So a control plane holds `serve.lock` from before it reads anything there until it has ended.
+Invariant: the kernel gives the lock back with the process, however that ends; the file itself means nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gitkube.clock import Clock
+from gitkube.server.settings import SettingsError
+
+LOCK = "serve.lock"
+WAIT_S = 5.0
+"""One that was just told to stop has ended within this."""
+_PAUSE_S = 0.05
+
+
+@asynccontextmanager
+async def held(data_dir: Path, clock: Clock, *, wait_s: float = WAIT_S) -> AsyncIterator[None]:
+    """A directory that is there, for this process alone as long as the block.
+
+    Raises:
+        SettingsError: another control plane has it, and still has after `wait_s` seconds.
+    """
+    descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        deadline = clock.monotonic() + wait_s
+        while not _taken(descriptor):
+            if clock.monotonic() >= deadline:
+                owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                raise SettingsError(
+                    f"another gitkube serve (process {owner or 'unknown'}) runs on the data directory "
+                    f"{data_dir}; stop that one first, or choose another --data-dir"
+                )
+            await clock.sleep(_PAUSE_S)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
