@@ -1,8 +1,9 @@
 """How a member comes to be: the first of a cluster, one that joins, or one that was here before.
 
 The directory decides. It has an identity or it is new; a new one begins a cluster of its own, unless it was
-given a place in another. Every step may be repeated after a crash: the identity is written first, and a
-directory with an identity and without a state is one whose beginning was interrupted.
+given a place in another. Every step may be repeated after a crash: the identity is written last, and what is
+there without one is removed as left over. So a directory that has lost its identity, and has a state, must be
+told from one whose beginning was interrupted; that one has no entry, no vote, and no snapshot but the first.
 """
 
 from __future__ import annotations
@@ -14,13 +15,26 @@ from pathlib import Path
 import structlog
 
 from gitkube.store.config import JoinInfo
-from gitkube.store.directory import Identity, check_format, create_member, read_identity
+from gitkube.store.directory import (
+    IDENTITY,
+    SNAPSHOTS,
+    WAL,
+    Identity,
+    check_format,
+    create_member,
+    read_identity,
+)
 from gitkube.store.disk import Disk
-from gitkube.store.protocol import IdentityError, MemberInfo
-from gitkube.store.raft.types import MemberId
+from gitkube.store.protocol import CorruptError, IdentityError, MemberInfo
+from gitkube.store.raft.types import NOBODY, MemberId, SnapshotMeta
 from gitkube.store.replica import Replica, ReplicaSettings, found
+from gitkube.store.segments import read_log
+from gitkube.store.snapshot import newest_snapshot
 
 log = structlog.get_logger()
+
+_FIRST_INDEX = 1
+"""Of the snapshot with which a cluster begins."""
 
 
 def open_replica(
@@ -42,6 +56,7 @@ def open_replica(
     """
     identity = read_identity(disk, directory)
     if identity is None:
+        refuse_lost_identity(disk, directory)
         identity = _begin(
             disk, directory, name, rng, join, peer_address, client_urls, segment_bytes=settings.segment_bytes
         )
@@ -55,6 +70,25 @@ def open_replica(
     else:
         check_format(disk, directory)
     return Replica.open(disk, directory, identity, rng=rng, settings=settings)
+
+
+def refuse_lost_identity(disk: Disk, directory: Path) -> None:
+    """Keep the state of a member whose identity is gone from being taken for the rest of a first start.
+
+    Raises:
+        CorruptError: a member has worked in this directory, or what is there cannot be read.
+    """
+    meta = newest_snapshot(disk, directory / SNAPSHOTS) or SnapshotMeta()
+    if not disk.names(directory / WAL) and meta.index <= _FIRST_INDEX:
+        return
+    contents = read_log(disk, directory / WAL, meta.index)
+    if meta.index <= _FIRST_INDEX and not contents.entries and contents.hard_state.vote == NOBODY:
+        return
+    raise CorruptError(
+        f"{directory / IDENTITY} is missing, which says whose data these are, and there is a state up to "
+        f"entry {max(contents.last_index, meta.index)}. Nothing was changed. Put that file back, restore a "
+        "backup, or rebuild this member from the others; if its data may go, move the directory away."
+    )
 
 
 def _begin(
