@@ -2,14 +2,15 @@
 
 The API's work and the disk's never wait for each other then, heartbeats wait for neither, and a second core
 is used. The child lives as long as its parent holds the other end of its standard input. It ends with
-EXIT_REFUSED when starting it again would not help (damaged data, another cluster's directory), so that the
-parent does not.
+EXIT_REFUSED when starting it again would not help (damaged data, another cluster's directory, an address that
+is taken), so that the parent does not.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import gc
 import os
 import random
@@ -29,6 +30,7 @@ from gitkube.store.peer_tls import PeerTls
 from gitkube.store.protocol import CorruptError, IdentityError, StoreError, UnavailableError
 from gitkube.store.served import StoreServer
 from gitkube.store.settings import MemberSettings, PeerSettings
+from gitkube.store.transport import PeerListenError
 
 GARBAGE_PERIOD_S = 1.0
 """Longer, and the collector walks again and again over what the writes meanwhile have left: with 20,000 of
@@ -96,7 +98,7 @@ async def serve(config: MemberConfig) -> None:
             announced.cancel()
             frozen.cancel()
             if failed.done():
-                raise _as_store_error(failed.result())
+                raise _as_store_error(failed.result(), config.data_dir)
             failed.cancel()
         finally:
             if door is not None:
@@ -127,8 +129,11 @@ async def _freeze_garbage() -> None:
         await asyncio.sleep(GARBAGE_PERIOD_S)
 
 
-def _as_store_error(error: BaseException) -> StoreError:
-    return error if isinstance(error, StoreError) else UnavailableError(f"the store has stopped: {error}")
+def _as_store_error(error: BaseException, data_dir: Path) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    what = _of_the_disk(error) if isinstance(error, OSError) else str(error)
+    return UnavailableError(f"the store in {data_dir} has stopped: {what}")
 
 
 async def _standard_input_ended() -> None:
@@ -161,13 +166,36 @@ def main() -> int:
         config = MemberConfig.read(options.config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config))
-    except (CorruptError, IdentityError, ConfigError) as error:
+    except (CorruptError, IdentityError, ConfigError, PeerListenError) as error:
         print(error, file=sys.stderr)
         return EXIT_REFUSED
     except StoreError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
+    except OSError as error:
+        return _cannot_open(config.data_dir, error)
     return 0
+
+
+def _cannot_open(data_dir: Path, error: OSError) -> int:
+    """Says what the disk, or whoever set it up, does not allow. A full disk may have room again; a file of
+    somebody else's does not become ours.
+    """
+    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError | FileExistsError):
+        print(
+            f"{error.filename or data_dir} cannot be opened: {error.strerror}; all of {data_dir} must belong "
+            "to the user that runs gitkube serve",
+            file=sys.stderr,
+        )
+        return EXIT_REFUSED
+    print(f"the store in {data_dir} cannot be opened: {_of_the_disk(error)}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _of_the_disk(error: OSError) -> str:
+    remedy = "; it is tried again: make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}{remedy}"
 
 
 if __name__ == "__main__":

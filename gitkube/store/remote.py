@@ -335,6 +335,7 @@ class StoreProcess:
 
         Raises:
             CorruptError: the member cannot be started, and another try would not help; it says why.
+            StoreError: what the process is told cannot be written.
         """
         failures = 0
         while True:
@@ -347,10 +348,30 @@ class StoreProcess:
             pause_s = _RESTART_PAUSES_S[min(failures, len(_RESTART_PAUSES_S) - 1)]
             await self._clock.sleep(pause_s * self._rng.uniform(0.8, 1.2))
 
+    def write_config(self, path: Path) -> None:
+        """Where the process reads it. Not again when it is there: on a full disk that would end the control
+        plane, which can go on.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        try:
+            if path.read_bytes() == self._config.to_json():
+                return
+        except OSError:
+            pass  # not there yet; or as unreadable as it is unwritable, which is said next
+        try:
+            self._config.write(path)
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be written: {error.strerror}; the disk must have room, and "
+                f"{path.parent} belong to the user that runs gitkube serve"
+            ) from error
+
     async def _run_once(self) -> tuple[int, str]:
         path = self._config.data_dir.with_name(f"{self._config.data_dir.name}.json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._config.write(path)
+        self.write_config(path)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gitkube.store.process", "--config", str(path),
             stdin=asyncio.subprocess.PIPE,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 import ssl
@@ -56,6 +57,10 @@ class StateReceiver(Protocol):
     def complete(self) -> None: ...
 
     def abort(self) -> None: ...
+
+
+class PeerListenError(StoreError):
+    """Other members cannot reach this one; to start again changes nothing."""
 
 
 class Local(Protocol):
@@ -147,7 +152,7 @@ class Transport:
 
         Raises:
             IdentityError: the certificates cannot be used.
-            UnavailableError: the address is taken or none of this machine's.
+            PeerListenError: the address is taken or none of this machine's.
         """
         host, port = split_address(self._listen)
         self._server_context = self._tls.server_context()
@@ -157,7 +162,10 @@ class Transport:
                 ssl=self._server_context, ssl_handshake_timeout=CONNECT_TIMEOUT_S,
             )  # fmt: skip
         except OSError as error:
-            raise UnavailableError(f"cannot listen for other members on {self._listen}: {error}") from error
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise PeerListenError(
+                f"cannot listen for other members on {self._listen}: {why}; choose another with --peer-listen"
+            ) from error
         self.refresh()
 
     def refresh(self) -> None:

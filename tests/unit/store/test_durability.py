@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -314,3 +317,34 @@ async def test_a_process_whose_data_is_damaged_is_not_started_again(tmp_path: Pa
     )
     with pytest.raises(CorruptError, match="damaged at offset"):
         await process.run()
+
+
+async def test_a_process_that_may_not_open_its_data_is_not_started_again_and_says_whose_they_must_be(
+    tmp_path: Path,
+) -> None:
+    await (await Member.open(tmp_path / "data")).close()
+    shutil.rmtree(tmp_path / "data" / "wal")
+    (tmp_path / "data" / "wal").write_text("a file where a directory must be")
+    process = StoreProcess(
+        MemberConfig(tmp_path / "data", tmp_path / "s.sock"), clock=SystemClock(), rng=random.Random(1)
+    )
+    # A test may run as root, who may open everything; this cannot be opened by anybody.
+    with pytest.raises(CorruptError, match=r"cannot be opened: File exists; all of .* must belong"):
+        await process.run()
+
+
+def test_a_full_disk_does_not_end_the_control_plane_by_what_its_process_was_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = MemberConfig(tmp_path / "data", tmp_path / "s.sock")
+    config.write(tmp_path / "data.json")
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("gitkube.store.config.replace_durably", full)
+    StoreProcess(config, clock=SystemClock(), rng=random.Random(1)).write_config(tmp_path / "data.json")
+
+    another = StoreProcess(replace(config, name="two"), clock=SystemClock(), rng=random.Random(1))
+    with pytest.raises(StoreError, match=r"data\.json cannot be written: No space left on device; the disk"):
+        another.write_config(tmp_path / "data.json")
