@@ -39,5 +39,5 @@ def _discover(path: Path) -> Path:
 
     found = pygit2.discover_repository(str(path))
     if found is None:
-        raise click.ClickException(f"{path} is in no git repository")
+        raise click.ClickException(f"{path.resolve()} is in no git repository; name one with --path")
     return Path(found)

@@ -58,7 +58,10 @@ def up(
     """
     is_hollow = hollow is not None or _is_hollow(directory)
     if is_hollow and (hosts or controllers):
-        raise click.UsageError("a hollow lab has --hollow N hosts and one controller")
+        raise click.UsageError(
+            "a hollow lab has --hollow N hosts and one controller; for a lab of another kind in this place, "
+            f"first: gitkube lab down --dir {directory}"
+        )
     if delays_ms and not is_hollow:
         raise click.UsageError("--hollow-…-ms is for --hollow N")
     with _lab(directory, is_hollow=is_hollow) as it:
@@ -93,10 +96,11 @@ def status(output: str, directory: Path) -> None:
     elif not seen.exists:
         click.echo(f"there is no lab in {directory} · make one: sudo gitkube lab up --dir {directory}")
     else:
+        width = max(6, *(len(one.name) for one in (*seen.hosts, *seen.controllers)))
         for host in seen.hosts:
-            click.echo(f"{host.name:<6} {host.state:<4} {host.address:<13} zone {host.zone}")
+            click.echo(f"{host.name:<{width}} {host.state:<4} {host.address:<13} zone {host.zone}")
         for one in seen.controllers:
-            click.echo(f"{one.name:<6} {one.state:<4} {one.address:<13} {one.url}")
+            click.echo(f"{one.name:<{width}} {one.state:<4} {one.address:<13} {one.url}")
         if not _is_hollow(directory):
             click.echo(f"registry {seen.registry or 'off'} · this machine is {seen.machine_address}")
     if not seen.exists or any(one.state != "on" for one in (*seen.hosts, *seen.controllers)):

@@ -284,7 +284,11 @@ def _address(listen: str) -> tuple[str, int]:
 def _configure_logs(form: str) -> None:
     from gitkube.logs import structlog
 
-    renderer = structlog.dev.ConsoleRenderer() if form == "text" else structlog.processors.JSONRenderer()
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if form == "text"
+        else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

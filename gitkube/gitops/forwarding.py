@@ -90,7 +90,10 @@ class Forwarding:
         """Everything there is to say to a push."""
         leader = await self._wait_for_leader()
         if leader is None:
-            yield Line("refused  nothing was changed: no controller leads at the moment; push again soon")
+            yield Line(
+                "refused  nothing was changed: no controller leads at the moment; push again soon, or "
+                "see: gitkube store status"
+            )
             yield Verdict(1)
             return
         if request.hook == "post-receive":

@@ -12,7 +12,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gitkube.store.directory import FORMAT, IDENTITY, LOCK, SNAPSHOTS, WAL, read_identity
+from gitkube.store.directory import (
+    FORMAT,
+    IDENTITY,
+    LOCK,
+    SNAPSHOTS,
+    WAL,
+    read_identity,
+    refuse_other_format,
+)
 from gitkube.store.disk import Disk
 from gitkube.store.protocol import CorruptError, StoreError
 from gitkube.store.raft.types import SnapshotMeta
@@ -20,8 +28,14 @@ from gitkube.store.segments import LogContents, read_log
 from gitkube.store.snapshot import read_meta, read_snapshot, snapshot_paths
 
 _RESTORE = (
-    "Restore the directory from a backup, or empty it and let the member get its state from the others."
+    "One of several controllers: remove this member on another one, and add it anew with an empty directory. "
+    "A lone one: `gitkube store restore` a backup. docs/how-to/disaster.md says how."
 )
+_OTHER_VERSION = (
+    "The data may be whole: start the gitkube that wrote them. If this one did, the file `format` is "
+    "damaged; then as with all damage, docs/how-to/disaster.md."
+)
+_UNREADABLE = f"Run this as the user of gitkube serve. If the disk has failed, as with damage. {_RESTORE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +58,15 @@ def check(
         load: makes a state of a snapshot's parts, such as `KeySpace.load`; its errors are findings too.
     """
     try:
+        refuse_other_format(disk, directory)
+    except CorruptError as error:
+        return [Finding(directory, str(error), _OTHER_VERSION)]
+    try:
         identity = read_identity(disk, directory)
     except (CorruptError, OSError) as error:
-        return [Finding(directory, str(error), _RESTORE)]
+        return [_finding(directory, error)]
     if identity is None:
-        remedy = "Name the data directory of a member; or this one may be filled anew."
+        remedy = f"Name the data directory of a member; or, if this was one, put its {IDENTITY} back."
         return [Finding(directory, f"not a member's directory: it has no {IDENTITY}", remedy)]
     metas, findings = _check_snapshots(disk, directory / SNAPSHOTS, load)
     if not findings or metas:
@@ -73,8 +91,11 @@ def _check_snapshots(
             for _ in parts:
                 pass
         except (StoreError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            remedy = _RESTORE if is_newest else "It is not needed any more: remove this file."
-            findings.append(Finding(path, _words(error), remedy, is_fatal=is_newest))
+            if is_newest:
+                findings.append(_finding(path, error))
+            else:
+                remedy = "It is not needed any more: remove this file."
+                findings.append(Finding(path, _words(error), remedy, is_fatal=False))
     return metas, findings
 
 
@@ -85,7 +106,7 @@ def _check_log(disk: Disk, directory: Path, meta: SnapshotMeta) -> list[Finding]
         try:
             read_log(disk, directory, meta.index)
         except (CorruptError, OSError):
-            return [Finding(directory, _words(error), _RESTORE)]
+            return [_finding(directory, error)]
         remedy = "The newest snapshot has these entries: it goes away with the next snapshot."
         return [Finding(directory, _words(error), remedy, is_fatal=False)]
     if not contents.segments:
@@ -122,6 +143,11 @@ def _check_names(disk: Disk, directory: Path) -> Iterator[Finding]:
         if name not in {IDENTITY, FORMAT, LOCK, WAL, SNAPSHOTS}:
             remedy = "Remove it if you know what it is." if not name.endswith(".tmp") else "None needed."
             yield Finding(directory / name, "not a file of the store", remedy, False)
+
+
+def _finding(place: Path, error: Exception) -> Finding:
+    """A file without which a member does not start."""
+    return Finding(place, _words(error), _UNREADABLE if isinstance(error, OSError) else _RESTORE)
 
 
 def _words(error: Exception) -> str:

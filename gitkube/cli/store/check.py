@@ -35,7 +35,7 @@ def check(data_dir: Path, output: str) -> None:
         found = _read_files(data_dir)
         is_good = not any(row["fatal"] for row in found)
         lines = [
-            f"{'' if row['fatal'] else 'note: '}{row['place']}: {row['what']}\n    {row['remedy']}"
+            f"{'' if row['fatal'] else 'note: '}{_place(row)}{row['what']}\n    {row['remedy']}"
             for row in found
         ]
         if is_good:
@@ -47,6 +47,11 @@ def check(data_dir: Path, output: str) -> None:
             click.echo(line)
     if not is_good:
         raise SystemExit(1)
+
+
+def _place(row: dict[str, Any]) -> str:
+    """Most errors begin with it, and it is not said twice."""
+    return "" if row["place"] in row["what"] else f"{row['place']}: "
 
 
 def _read_files(data_dir: Path) -> list[dict[str, Any]]:

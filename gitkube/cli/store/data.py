@@ -41,7 +41,7 @@ async def _write_backup(store: RemoteStore, file: Path) -> int:
     from gitkube.files import fsync_directory, write_all
     from gitkube.store.backup import verify
     from gitkube.store.disk import SystemDisk
-    from gitkube.store.protocol import StoreError
+    from gitkube.store.protocol import StoreError, UnavailableError
 
     partial = file.with_name(f".{file.name}.partial")
     partial.unlink(missing_ok=True)
@@ -64,6 +64,11 @@ async def _write_backup(store: RemoteStore, file: Path) -> int:
     except OSError as error:
         raise click.ClickException(
             f"{file} cannot be written: {error.strerror}; nothing is left of it"
+        ) from error
+    except UnavailableError as error:
+        raise click.ClickException(
+            f"no backup can be made now: {error} To keep what this member has, stop its `gitkube serve` and "
+            "copy the directory `store`."
         ) from error
     except StoreError as error:
         raise click.ClickException(f"the backup is not good: {error}; nothing is left of it") from error
@@ -100,7 +105,11 @@ def restore(file: Path, name: str, yes: bool, data_dir: Path) -> None:
     try:
         found = backups.verify(disk, file)
     except StoreError as error:
-        raise click.ClickException(str(error)) from error
+        # What it says from here on is for a member whose data are damaged, not for who has a backup in hand.
+        what = str(error).partition(" Nothing was changed")[0]
+        raise click.ClickException(
+            f"{what} It is no whole backup, and nothing was changed; restore another one"
+        ) from error
     made = datetime.fromtimestamp(found.created_s).astimezone()
     keys = "the keys in pki/"
     if not (data_dir / "pki" / "ca.key").exists():

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gitkube.cli.shared import output_option, print_data
-from gitkube.cli.store.shared import ask, confirm, data_dir_option, member_named, table, yes_option
+from gitkube.cli.store.shared import (
+    ask,
+    confirm,
+    counted,
+    data_dir_option,
+    member_named,
+    table,
+    yes_option,
+)
 from gitkube.cli.store.status import role_of
 
 if TYPE_CHECKING:
@@ -147,12 +155,14 @@ def remove(member: str, yes: bool, data_dir: Path) -> None:
 
     chosen, known = ask(data_dir, look)
     voters = [one for one in known if not one.is_learner and one.id != chosen.id]
+    if not voters:
+        raise click.ClickException(f"{chosen.name} is the only voter: without it there is no cluster")
     needed = len(voters) // 2 + 1
     confirm(
         [
             f"remove    {chosen.name} ({chosen.id:016x}), {'a learner' if chosen.is_learner else 'a voter'}, "
             f"{chosen.peer_address or 'without an address'}",
-            f"leaves    {len(voters)} voters, of which {needed} must run: "
+            f"leaves    {counted(len(voters), 'voter')}, of which {needed} must run: "
             + ", ".join(one.name for one in voters),
         ],
         yes=yes,

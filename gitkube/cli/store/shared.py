@@ -141,6 +141,11 @@ class Progress:
             click.echo(f"{now - self._begun:4.0f} s  {self._what}: {size_text(size_bytes)}", err=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as "1 voter" and "2 voters"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def size_text(size_bytes: int) -> str:
     """As a person reads it."""
     size = float(size_bytes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gitkube.cli.shared import output_option, print_data
-from gitkube.cli.store.shared import ask, data_dir_option, size_text
+from gitkube.cli.store.shared import ask, counted, data_dir_option, size_text
 
 if TYPE_CHECKING:
     from gitkube.store.protocol import MemberInfo, StoreStatus
@@ -65,7 +65,8 @@ def _show(seen: StoreStatus, members: list[MemberInfo], problems: list[str]) -> 
     role = role_of(own, seen.leader_id) if own is not None else "member"
     click.echo(f"member    {seen.member} ({seen.member_id:016x}), {role}, term {seen.term}")
     click.echo(
-        f"cluster   {seen.cluster_id:016x}, {len(members)} members, leader {_name(members, seen.leader_id)}"
+        f"cluster   {seen.cluster_id:016x}, {counted(len(members), 'member')}, "
+        f"leader {_name(members, seen.leader_id)}"
     )
     behind = seen.last_index - seen.applied_index
     click.echo(

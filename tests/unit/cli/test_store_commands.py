@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from gitkube.server.joining import JoinFile
 from gitkube.server.key_file import KeyFile
 from gitkube.server.pki import Pki
 from gitkube.server.settings import ControlPlaneSettings, member_config
+from gitkube.store.config import EXIT_REFUSED
 from gitkube.store.protocol import Put, Revision
 from gitkube.store.remote import RemoteStore
 from tests.support.ports import free_port
@@ -113,7 +115,7 @@ def test_a_controller_is_added_invited_again_and_removed(controller: Controller,
     never_ran = controller("promote", "ctl-2")
     assert never_ran.exit_code == 1 and "has not been heard of" in never_ran.output
     planned = controller("remove", "ctl-2")
-    assert planned.exit_code == 1 and "leaves    1 voters" in planned.output
+    assert planned.exit_code == 1 and "leaves    1 voter," in planned.output
     assert "to do it, add --yes" in planned.output and "ctl-2" in controller("members").output
     assert controller("remove", "ctl-2", "--yes").exit_code == 0
     assert "ctl-2" not in controller("members").output
@@ -156,6 +158,7 @@ def test_a_damaged_backup_is_not_restored(controller: Controller, tmp_path: Path
     (controller.data_dir / "store").rename(tmp_path / "old")
     refused = controller("restore", str(file), "--yes")
     assert refused.exit_code == 1 and str(file) in refused.output
+    assert "restore another one" in refused.output and "from a backup" not in refused.output
     assert not (controller.data_dir / "store").exists()
 
 
@@ -174,6 +177,12 @@ def test_history_is_compacted_when_it_is_wanted(controller: Controller) -> None:
     assert future.exit_code == 1
 
 
+def test_the_only_voter_is_not_even_offered_for_removal(controller: Controller) -> None:
+    refused = controller("remove", "ctl-1")
+    assert refused.exit_code == 1
+    assert refused.output == "Error: ctl-1 is the only voter: without it there is no cluster\n"
+
+
 def test_check_compares_what_runs_and_reads_what_does_not(controller: Controller) -> None:
     controller.put(3)
     running = controller("check")
@@ -189,6 +198,7 @@ def test_check_compares_what_runs_and_reads_what_does_not(controller: Controller
     assert damaged.exit_code == 1
     found = json.loads(damaged.output)
     assert not found["good"] and str(segment) in json.dumps(found)
+    assert controller("check").output.count(str(segment)) == 1
 
 
 def test_without_a_member_each_command_says_where_it_looked(tmp_path: Path) -> None:
@@ -250,3 +260,19 @@ def test_another_key_is_made_and_all_records_are_sealed_anew(controller: Control
     assert done.exit_code == 0 and "2 records sealed anew" in done.output
     assert asyncio.run(read()) == [b"word", b"open"]
     assert list(KeyFile(pki).read()) == [sealing.writes] != [before]
+
+
+def test_a_member_whose_address_is_taken_is_not_started_again_and_names_the_option(tmp_path: Path) -> None:
+    controller = Controller(tmp_path)
+    host, _, port = controller.config.peer_listen.rpartition(":")
+    with socket.create_server((host, int(port))):
+        controller.config.write(tmp_path / "store.json")
+        done = subprocess.run(
+            [sys.executable, "-m", "gitkube.store.process", "--config", str(tmp_path / "store.json")],
+            stdin=subprocess.PIPE,
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+        )
+    assert done.returncode == EXIT_REFUSED
+    assert done.stderr.endswith("Address already in use; choose another with --peer-listen\n")

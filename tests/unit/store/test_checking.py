@@ -203,6 +203,7 @@ def test_data_of_another_format_is_refused_and_not_touched(text: str, remedy: st
     with pytest.raises(CorruptError, match=remedy):
         create_member(disk, DIRECTORY, IDENTITY, segment_bytes=SMALL)
     assert disk.names(DIRECTORY) == ["format", "x.tmp"]
+    assert "The data may be whole" in findings(disk)[0].remedy
 
 
 def test_a_creation_that_dies_anywhere_leaves_nobodys_directory_or_a_member() -> None:
