@@ -18,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ANSWER_S = 2.0
 """How long one of several controllers gets to answer before the next is asked."""
+_NOT_READY = 500
+"""What `/readyz` answers then; who is out of reach gives another code."""
 OUTPUTS = ("table", "json", "yaml")
 CONTROL_COLOURS = {"healthy": "green", "failed": "red", "degraded": "yellow", "unknown": "yellow"}
 
@@ -78,7 +80,8 @@ def find_kubeconfig(given: Path | None, *, environment: Mapping[str, str] | None
 @asynccontextmanager
 async def open_client(config: Path) -> AsyncIterator[HttpClient]:
     """A client for the first controller of a kubeconfig that answers: the current context's, or else another
-    of those that it has for the same cluster's authority.
+    of those that it has for the same cluster's authority. When none is ready, one that can say why is better
+    than one that is gone.
 
     Raises:
         KubeconfigError: the file cannot be used.
@@ -88,18 +91,21 @@ async def open_client(config: Path) -> AsyncIterator[HttpClient]:
     from gitkube.api.kubeconfig import contexts_of
 
     current, *others = contexts_of(config)
+    speaks: str | None = None
     for context in (current, *others) if others else ():
         client = HttpClient.from_kubeconfig(config, context=context)
         try:
             async with asyncio.timeout(ANSWER_S):
                 await client.raw("/readyz")
-        except (StatusError, OSError, TimeoutError):
+        except (StatusError, OSError, TimeoutError) as error:
             await client.close()
+            if speaks is None and isinstance(error, StatusError) and error.code == _NOT_READY:
+                speaks = context
             continue
         async with client:
             yield client
         return
-    async with HttpClient.from_kubeconfig(config) as client:
+    async with HttpClient.from_kubeconfig(config, context=speaks or current) as client:
         yield client  # whoever asks tells what is wrong with it
 
 

@@ -40,6 +40,21 @@ async def test_the_next_controller_is_asked_when_the_current_one_is_dead(tmp_pat
     await server.stop()
 
 
+async def test_when_nobody_is_ready_the_one_that_can_say_why_is_asked(tmp_path: Path) -> None:
+    async def not_ready(request: web.Request) -> web.Response:
+        return web.Response(status=500, text="[-]etcd failed: reason withheld")
+
+    app = web.Application()
+    app.router.add_get("/readyz", not_ready)
+    pki = Pki.open(tmp_path / "pki", clock=SystemClock())
+    server = HttpServer(app, host="127.0.0.1", port=0, pki=pki, clock=SystemClock())
+    await server.start()
+    path = written(tmp_path, DEAD, Context("ctl-2", "https://127.0.0.1:2"), Context("ctl-3", server.url))
+    async with open_client(path) as client:
+        assert client.server == server.url
+    await server.stop()
+
+
 @pytest.mark.parametrize("names", [["ctl-1"], ["ctl-1", "ctl-2"]])
 async def test_when_nobody_answers_the_current_one_is_told_of(tmp_path: Path, names: list[str]) -> None:
     path = written(tmp_path, *(Context(name, f"https://127.0.0.1:{at}") for at, name in enumerate(names, 1)))
