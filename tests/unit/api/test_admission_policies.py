@@ -424,12 +424,39 @@ async def test_a_mutation_that_may_fail_leaves_the_object_as_it_is(api: Api) -> 
     assert made["spec"]["replicas"] == 2
 
 
-async def test_a_mutation_of_the_wrong_type_is_refused_when_it_is_written(api: Api) -> None:
-    spec = {
-        "matchConstraints": DEPLOYMENTS,
-        "reinvocationPolicy": "Never",
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "'text'"}}],
-    }
-    policy = thing(MUTATING_ADMISSION_POLICY, "m", spec=spec)
-    error = await refusal(api.client(ADMIN).create(MUTATING_ADMISSION_POLICY, policy))
-    assert "must evaluate to Object" in error.message
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ('"I\'m a teapot!"', "must evaluate to Object but got string"),
+        ("Object.spec.metadata{}", "must evaluate to Object but got Object.spec.metadata"),
+        ("{'a': 1}", "must evaluate to Object but got map(string, int)"),
+        ("object", "must evaluate to Object but got dyn"),
+        ("[]", "must evaluate to list(JSONPatch) but got list(dyn)"),
+        ("[Object{}]", "must evaluate to list(JSONPatch) but got list(Object)"),
+        ("[JSONPatch{op: 1}]", "1:14: expected type of field 'op' is 'string' but provided type is 'int'"),
+        ("[JSONPatch{opp: 'add'}]", "ERROR: <input>:1:15: undefined field 'opp'"),
+        ("[JSONPatch.part{}]", "undeclared reference to 'JSONPatch.part'"),
+        ("[JSONPatch{op: 'add', path: request.path}]", "undefined field 'path'"),
+        ("Object{spec: Object.spec{replicas: variables.nope}}", "undefined field 'nope'"),
+    ],
+)
+async def test_a_mutation_of_the_wrong_type_is_refused_when_it_is_written(
+    api: Api, expression: str, why: str
+) -> None:
+    with pytest.raises(StatusError) as refused:
+        await mutating(api, expression)
+    assert refused.value.code == 422
+    assert why in refused.value.message
+
+
+async def test_a_mutation_may_come_to_its_type_in_many_ways(api: Api) -> None:
+    await mutating(
+        api,
+        "has(object.spec.replicas) ? Object{spec: Object.spec{?replicas: object.spec.?replicas}} : Object{}",
+        "[[JSONPatch{op: 'test', path: '/kind', value: 'Deployment'}], []][object.spec.replicas > 1 ? 1 : 0]",
+        "[] + ['a', 'b'].map(k, JSONPatch{op: 'add', path: '/metadata/labels', value: {k: k}})",
+        "[?optional.none()] + [JSONPatch{op: 'add', path: '/metadata/labels/c', value: string(variables.c)}]",
+        variables=[{"name": "c", "expression": "1 + 1"}],
+    )
+    made = await api.client(ADMIN).create(DEPLOYMENT, deployment(replicas=1))
+    assert made["metadata"]["labels"] == {"b": "b", "c": "2"}
