@@ -296,10 +296,17 @@ def check_mutating_policy(causes: Causes, policy: Object) -> None:
         )
 
 
-def check_policy_update(causes: Causes, policy: Object, old: Object) -> None:
-    """What was taken once is not refused for what its expressions are asked today: its status may change."""
-    if policy.get("spec") == old.get("spec"):
-        causes.list[:] = [cause for cause in causes.list if not cause["field"].startswith("spec")]
+def check_validating_policy_update(causes: Causes, policy: Object, old: Object) -> None:
+    """What was taken once is not judged again, nor refused for what is asked of its expressions today: its
+    status and its labels may change."""
+    if policy.get("spec") != old.get("spec"):
+        check_validating_policy(causes, policy)
+
+
+def check_mutating_policy_update(causes: Causes, policy: Object, old: Object) -> None:
+    """As `check_validating_policy_update`."""
+    if policy.get("spec") != old.get("spec"):
+        check_mutating_policy(causes, policy)
 
 
 def _check_policy_binding(causes: Causes, binding: Object) -> None:

@@ -14,6 +14,7 @@ from gitkube.api.authorization import User
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
 from gitkube.api.requests import Context
+from gitkube.objects.cel.parser import parse
 from gitkube.objects.kinds import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
@@ -26,6 +27,7 @@ from gitkube.objects.kinds import (
     Kind,
 )
 from gitkube.objects.types import Object
+from gitkube.objects.validation.validate import validate
 from tests.support.real_api import real_api
 
 ADMIN = User("admin", ("system:masters",))
@@ -447,6 +449,25 @@ async def test_a_mutation_of_the_wrong_type_is_refused_when_it_is_written(
         await mutating(api, expression)
     assert refused.value.code == 422
     assert why in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "kind", [VALIDATING_ADMISSION_POLICY, MUTATING_ADMISSION_POLICY], ids=lambda kind: kind.kind
+)
+def test_a_policy_is_judged_again_only_when_its_spec_changes(kind: Kind) -> None:
+    spec = {
+        "matchConstraints": DEPLOYMENTS,
+        "reinvocationPolicy": "Never",
+        "validations": [{"expression": "object.nope("}],
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "object.nope("}}],
+    }
+    old = thing(kind, "p", spec=spec)
+    old["metadata"]["resourceVersion"] = "1"
+    before = parse.cache_info()
+    assert validate(kind, {**old, "status": {"observedGeneration": 1}}, old) == []
+    assert parse.cache_info() == before
+    changed = {**old, "spec": {**spec, "failurePolicy": "Ignore"}}
+    assert "compilation failed" in validate(kind, changed, old)[0]["message"]
 
 
 async def test_a_mutation_may_come_to_its_type_in_many_ways(api: Api) -> None:
