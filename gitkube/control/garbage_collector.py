@@ -43,6 +43,10 @@ class Item:
     name: str
     uid: str
 
+    def __str__(self) -> str:
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind.kind} {name}"
+
 
 @dataclass(slots=True)
 class Owners:
