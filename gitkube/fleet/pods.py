@@ -22,7 +22,7 @@ from gitkube import wire
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.api.events import EventRecorder
-from gitkube.api.informer import Informer
+from gitkube.api.informers import Informers
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock
 from gitkube.fleet import desired
@@ -48,10 +48,8 @@ log = structlog.get_logger(__name__)
 class Copies:
     """The informers that the fleet reads."""
 
-    def __init__(self, client: Client, *, clock: Clock, rng: Random) -> None:
-        def informer(kind: Any) -> Informer:
-            return Informer(client, kind, clock=clock, rng=rng)
-
+    def __init__(self, informers: Informers) -> None:
+        informer = informers.of
         self.pods, self.nodes = informer(POD), informer(NODE)
         self.config_maps, self.secrets = informer(CONFIG_MAP), informer(SECRET)
         self.services, self.slices = informer(SERVICE), informer(ENDPOINT_SLICE)

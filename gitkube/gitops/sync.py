@@ -23,6 +23,7 @@ import structlog
 
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
+from gitkube.api.informers import Informers
 from gitkube.clock import Clock, rfc3339
 from gitkube.gitops.agreement import GitsTurn, Truth
 from gitkube.gitops.applier import Applier
@@ -71,6 +72,7 @@ class Sync:
         evaluator: Evaluator | None = None,
         truth: Truth | None = None,
         registry: Registry | None = None,
+        informers: Informers | None = None,
     ) -> None:
         """
         Args:
@@ -79,6 +81,7 @@ class Sync:
             name: of the Source object.
             truth: where the branch is; None: where this repository has it.
             registry: the kinds that the cluster serves; None: those that are built in.
+            informers: those that other loops use, too.
         """
         self._client = client
         self._repo = repo.resolve()
@@ -95,7 +98,7 @@ class Sync:
             registry=self._registry,
         )
         self._dirty = asyncio.Event()
-        self._view = View(client, clock=clock, rng=rng)
+        self._view = View(client, clock=clock, rng=rng, informers=informers)
         self._applier = Applier(client, self._view.live, clock=clock)
         self._healer = Healer(
             self._applier,
