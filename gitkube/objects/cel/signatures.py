@@ -148,6 +148,7 @@ _RESULTS: Mapping[tuple[str, bool], Callable[[Types], CelType]] = {
     ("getQuery", True): lambda arguments: map_of(STRING, _STRINGS),
     ("validate", True): lambda arguments: optional_of(_STRINGS),
     ("lists.range", False): lambda arguments: list_of(INT),
+    ("format.named", False): lambda arguments: optional_of(CelType("kubernetes.NamedFormat")),
     ("optional.none", False): lambda arguments: optional_of(FREE),
     ("optional.of", False): lambda arguments: optional_of(arguments[0]),
     ("optional.ofNonZeroValue", False): lambda arguments: optional_of(arguments[0]),
