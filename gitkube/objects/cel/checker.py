@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gitkube.objects.cel import registry
-from gitkube.objects.cel.compiler import MAX_TREE_DEPTH, STATIC_TYPES
+from gitkube.objects.cel.compiler import MAX_TREE_DEPTH
 from gitkube.objects.cel.errors import CelSyntaxError, no_matching_overload, undeclared
 from gitkube.objects.cel.operators import OPERATORS
 from gitkube.objects.cel.parser import parse
@@ -44,6 +44,7 @@ from gitkube.objects.cel.types import (
     DYN,
     FREE,
     INT,
+    TYPE_NAMES,
     CelType,
     joined,
     list_of,
@@ -147,12 +148,12 @@ class _Checker:
     def _name(self, node: Name) -> CelType:
         if (found := self._scope.get(node.name)) is not None:
             return found
-        if node.name in STATIC_TYPES:
+        if node.name in TYPE_NAMES:
             return named("type")
         return self._undeclared(node.name, node)
 
     def _select(self, node: Select) -> CelType:
-        if namespaced(node, self._scope.__contains__) in STATIC_TYPES:
+        if namespaced(node, self._scope.__contains__) in TYPE_NAMES:
             return named("type")
         found = self._field(self.node(node.operand), node.field, node)
         if not node.is_optional:

@@ -50,6 +50,14 @@ BOOL, INT, UINT, DOUBLE = CelType("bool"), CelType("int"), CelType("uint"), CelT
 STRING, BYTES, NULL = CelType("string"), CelType("bytes"), CelType("null_type")
 TIMESTAMP, DURATION = CelType("timestamp"), CelType("duration")
 
+TYPE_NAMES = frozenset(
+    (
+        "int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type",
+        "optional_type", "google.protobuf.Timestamp", "google.protobuf.Duration", "kubernetes.Quantity",
+        "kubernetes.URL", "net.IP", "net.CIDR",
+    )
+)  # fmt: skip
+"""Types that an expression may name, as in `type(x) == int`."""
 _NUMBERS = frozenset(("int", "uint", "double"))
 _NEVER_NULL = frozenset(("bool", "int", "uint", "double", "string", "bytes", "list", "map"))
 
