@@ -15,7 +15,11 @@ import random
 from gitkube.api.client import Client
 from gitkube.api.informer import Informer
 from gitkube.clock import Clock
-from gitkube.objects.kinds import Kind
+from gitkube.objects import pods
+from gitkube.objects.kinds import POD, Kind
+
+BY_NODE = "node"
+"""Index of the pods: their host."""
 
 
 class Informers:
@@ -37,6 +41,12 @@ class Informers:
             assert not self._is_running, f"{kind} was asked for too late: the informers run"
             informer = Informer(self._client, kind, clock=self._clock, rng=self._rng)
             self._by_kind[kind] = informer
+        return informer
+
+    def pods_by_node(self) -> Informer:
+        """The copy of the pods, with `by_index(BY_NODE, host)` for those that are bound to a host."""
+        informer = self.of(POD)
+        informer.add_index(BY_NODE, lambda pod: [pods.node_name(pod)] if pods.node_name(pod) else [])
         return informer
 
     async def run(self) -> None:

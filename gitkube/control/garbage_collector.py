@@ -44,8 +44,7 @@ class Item:
     uid: str
 
     def __str__(self) -> str:
-        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind.kind} {name}"
+        return f"{self.kind.kind} {meta.key_of(self.namespace, self.name)}"
 
 
 @dataclass(slots=True)
