@@ -51,6 +51,7 @@ log = structlog.get_logger()
 _LOAD_PAGE = 1000
 """Keys read at once at the start: bounds the size of one answer of the store."""
 _RETRY_S = 0.2
+_SAY_AGAIN_S = 30.0
 LAST_BOOKMARK_BEFORE_S = 2.0
 """As Kubernetes: so long before its end a watch gets a last bookmark."""
 _ENDS_EVERY_S = 0.5
@@ -190,6 +191,7 @@ class WatchCache:
 
     async def _follow_store(self) -> None:
         must_load = True
+        told, told_at_s = "", 0.0
         while True:
             try:
                 if must_load:
@@ -200,7 +202,11 @@ class WatchCache:
                 log.warning("cache_fell_behind", revision=self.revision)
                 must_load = True
             except UnavailableError as error:
-                log.warning("cache_lost_store", error=str(error), retry_s=_RETRY_S)
+                # Without a quorum each try fails with the same words, and that may be so for days.
+                now_s = self._clock.monotonic()
+                if str(error) != told or now_s - told_at_s >= _SAY_AGAIN_S:
+                    log.warning("cache_lost_store", error=str(error), retry_s=_RETRY_S)
+                    told, told_at_s = str(error), now_s
                 await self._clock.sleep(_RETRY_S)
             except StoreError as error:
                 log.error("cache_watch_failed", error=str(error), retry_s=_RETRY_S)

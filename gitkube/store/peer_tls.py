@@ -15,6 +15,8 @@ from typing import Any
 from gitkube.store.protocol import IdentityError
 
 ORGANIZATION = "gitkube:store"
+_NOT_YET_VALID, _ENDED = 9, 10
+"""OpenSSL's numbers of what is the matter with a certificate, X509_V_ERR_*."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +86,17 @@ def check_peer(certificate: Any) -> None:
     ]
     if ORGANIZATION not in names:
         raise IdentityError(f"the other end's certificate is of {names or 'nobody'}, not of {ORGANIZATION}")
+
+
+def words_of(error: BaseException) -> str:
+    """Why there is no connection to a member, for whoever must mend it."""
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return str(error) or type(error).__name__
+    if error.verify_code == _ENDED:
+        return "its certificate has ended: start its gitkube serve again, which renews it, or set the clocks"
+    if error.verify_code == _NOT_YET_VALID:
+        return "its certificate is not valid yet: set the clocks"
+    return (
+        "its certificate is of another authority than the one here: pki/store-ca.crt and store-ca.key must "
+        f"be the same on all controllers ({error.verify_message})"
+    )

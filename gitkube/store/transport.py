@@ -28,7 +28,7 @@ from gitkube.store import peer_wire as wire
 from gitkube.store import results
 from gitkube.store.directory import Identity
 from gitkube.store.frames import FrameConnection
-from gitkube.store.peer_tls import PeerTls, check_peer
+from gitkube.store.peer_tls import PeerTls, check_peer, words_of
 from gitkube.store.protocol import IdentityError, RemovedError, StoreError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message, MessageKind
 
@@ -243,7 +243,7 @@ class Transport:
             try:
                 frames = await self._dial(member, "messages")
             except (OSError, StoreError, TimeoutError) as error:
-                self.last_error[member] = str(error) or type(error).__name__
+                self.last_error[member] = words_of(error)
                 if isinstance(error, IdentityError):
                     self._local.on_refused(error)
                 await self._clock.sleep(pause_s * (1 + self._rng.random() / 4))
@@ -315,9 +315,7 @@ class Transport:
             finally:
                 frames.close()
         except (OSError, StoreError, TimeoutError) as error:
-            log.warning(
-                "store_state_not_sent", member=f"{message.to:x}", error=str(error) or type(error).__name__
-            )
+            log.warning("store_state_not_sent", member=f"{message.to:x}", error=words_of(error))
         finally:
             self._local.on_state_sent(message.to, ok=ok)
 
@@ -343,7 +341,7 @@ class Transport:
                 if frames.error is not None:
                     raise frames.error
         except (OSError, StoreError, TimeoutError) as error:
-            log.warning("store_peer_connection_ended", error=str(error) or type(error).__name__)
+            log.warning("store_peer_connection_ended", error=words_of(error))
         finally:
             self._callers.pop(frames, None)
             frames.close()
