@@ -80,7 +80,8 @@ async def member_of(config: MemberConfig) -> AsyncIterator[Member]:
 
 
 async def serve(config: MemberConfig) -> None:
-    """Open the member and serve it until standard input ends.
+    """Open the member and serve it until standard input ends, or SIGTERM comes: systemd stops all processes
+    of a unit at once, and leadership is to be handed over then, too.
 
     Raises:
         StoreError: it cannot be opened, or failed while running.
@@ -91,10 +92,14 @@ async def serve(config: MemberConfig) -> None:
         try:
             await server.start()
             parent = asyncio.create_task(_standard_input_ended())
+            stopped = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+            told = asyncio.create_task(stopped.wait())
             failed = asyncio.create_task(member.wait_failed())
             frozen = asyncio.create_task(_freeze_garbage())
             announced = asyncio.create_task(member.administration.announce_address())
-            await asyncio.wait({parent, failed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({parent, told, failed}, return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
             announced.cancel()
             frozen.cancel()
             if failed.done():

@@ -183,6 +183,14 @@ def test_the_only_voter_is_not_even_offered_for_removal(controller: Controller) 
     assert refused.output == "Error: ctl-1 is the only voter: without it there is no cluster\n"
 
 
+def test_a_member_that_systemd_stops_ends_in_good_order(controller: Controller) -> None:
+    controller.put(1)
+    assert controller.process is not None
+    controller.process.terminate()
+    assert controller.process.wait(START_TIMEOUT_S) == 0
+    assert controller("check").exit_code == 0
+
+
 def test_check_compares_what_runs_and_reads_what_does_not(controller: Controller) -> None:
     controller.put(3)
     running = controller("check")
