@@ -90,7 +90,6 @@ class ControlPlane:
         """
         settings = self._settings
         check_settings(settings)
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with held(settings.data_dir, self._clock):
             await self._run(on_ready)
 

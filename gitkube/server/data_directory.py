@@ -25,12 +25,20 @@ _PAUSE_S = 0.05
 
 @asynccontextmanager
 async def held(data_dir: Path, clock: Clock, *, wait_s: float = WAIT_S) -> AsyncIterator[None]:
-    """A directory that is there, for this process alone as long as the block.
+    """A directory, made if it is not there, for this process alone as long as the block.
 
     Raises:
-        SettingsError: another control plane has it, and still has after `wait_s` seconds.
+        SettingsError: it cannot be made or entered; or another control plane has it, and still has after
+            `wait_s` seconds.
     """
-    descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SettingsError(
+            f"the data directory {data_dir} cannot be used: {error.filename}: {error.strerror}; it must be a "
+            "directory of the user that runs gitkube serve, or name another --data-dir"
+        ) from error
     try:
         deadline = clock.monotonic() + wait_s
         while not _taken(descriptor):

@@ -21,6 +21,13 @@ async def test_a_second_control_plane_is_refused_and_told_which_process_has_the_
                 pytest.fail("both had it")
 
 
+async def test_a_directory_that_cannot_be_made_is_named_with_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"cannot be used: .*; it must be a directory of the user"):
+        async with held(tmp_path / "file" / "data", FakeClock()):
+            pytest.fail("there is no such directory")
+
+
 async def test_the_next_one_gets_what_the_one_before_gave_back(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("4194305 of one that was killed\n")
     for _ in range(2):
