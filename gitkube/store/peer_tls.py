@@ -55,11 +55,15 @@ class PeerTls:
         """Read the files into a context.
 
         Raises:
-            IdentityError: a file is missing or is no certificate.
+            IdentityError: a file is missing or is no certificate, or they do not fit together; the context is
+                as it was.
         """
+        # One into which files were read that do not fit together has lost the key that it had.
+        scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            context.load_verify_locations(self.ca)
-            context.load_cert_chain(self.certificate, self.key)
+            for each in (scratch, context):
+                each.load_verify_locations(self.ca)
+                each.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
             raise IdentityError(
                 f"the member's certificate is of no use ({self.ca}, {self.certificate}, {self.key}): "

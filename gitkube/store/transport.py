@@ -41,6 +41,9 @@ MAX_UNSENT_BYTES = 32 * 1024 * 1024
 UNACKNOWLEDGED_TIMEOUT_S = 5.0
 """A machine that is switched off says no farewell: after so long without a sign of it the connection ends, so
 that whoever waits for a quorum is told whom to start (TCP_USER_TIMEOUT, RFC 5482)."""
+ASKED_AFTER_S = 10
+"""After so long without a word the other end's machine is asked for a sign (keep-alive, RFC 9293, 3.8.4): the
+end that only listens has sent nothing that could stay unacknowledged."""
 PIECE_BYTES = 256 * 1024
 STATE_TIMEOUT_S = 60.0
 """Without a sign of progress on the connection of a state."""
@@ -153,7 +156,7 @@ class Transport:
         self._server_context = self._tls.server_context()
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: FrameConnection(wire.MAX_FRAME_BYTES, self._accepted), host, port,
+                self._called, host, port,
                 ssl=self._server_context, ssl_handshake_timeout=CONNECT_TIMEOUT_S,
             )  # fmt: skip
         except OSError as error:
@@ -234,7 +237,7 @@ class Transport:
         while True:
             try:
                 frames = await self._dial(member, "messages")
-            except (OSError, StoreError, TimeoutError) as error:
+            except (OSError, StoreError, TimeoutError, UnicodeError) as error:  # UnicodeError: can be no host
                 self.last_error[member] = str(error) or type(error).__name__
                 if isinstance(error, IdentityError):
                     self._local.on_refused(error)
@@ -315,13 +318,17 @@ class Transport:
 
     # ------------------------------------------------------------------ listening
 
+    def _called(self) -> FrameConnection:
+        """Before the handshake: one that failed for an old certificate would never come to renew it."""
+        if self._server_context is not None:
+            with contextlib.suppress(IdentityError):  # the old certificate stays; dialling says what is wrong
+                self._tls.refresh(self._server_context)
+        return FrameConnection(wire.MAX_FRAME_BYTES, self._accepted)
+
     def _accepted(self, frames: FrameConnection) -> None:
         self._spawn(self._serve(frames))
 
     async def _serve(self, frames: FrameConnection) -> None:
-        if self._server_context is not None:
-            with contextlib.suppress(IdentityError):  # the old certificate stays; dialling says what is wrong
-                self._tls.refresh(self._server_context)
         try:
             _end_when_silent(frames)
             check_peer(frames.extra("peercert"))
@@ -426,6 +433,9 @@ def _end_when_silent(frames: FrameConnection) -> None:
     connected: socket.socket = frames.extra("socket")
     timeout_ms = int(UNACKNOWLEDGED_TIMEOUT_S * 1000)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ASKED_AFTER_S)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
 
 
 async def read_frame(frames: FrameConnection) -> list[Any] | None:
