@@ -108,7 +108,11 @@ class Engine:
         self.disk_work = DiskWork(clock)
 
     async def start(self) -> None:
-        """Begin to work; a member that is alone leads when this returns."""
+        """Begin to work; a member that is alone leads when this returns.
+
+        Raises:
+            StoreError: it cannot. It is to be closed then.
+        """
         if self.transport is not None:
             await self.transport.start()
         while self.replica.node.applied < self.replica.node.committed:
@@ -128,6 +132,9 @@ class Engine:
         ]
         while self.replica.is_alone and not self.is_leader:
             await self.wait_leader_change()
+            if isinstance(self._failure, StoreError):
+                raise self._failure
+            self.check_alive()
         log.info("store_opened", member=self.replica.identity.name, revision=self.replica.space.revision)
 
     def _take_turn_at_start(self) -> None:

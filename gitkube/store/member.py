@@ -97,6 +97,7 @@ class Member:
             CorruptError: what is on the disk is damaged or of a newer format; nothing is changed then.
             IdentityError: the directory is another member's.
             StoreError: another process has the directory.
+            UnavailableError: the address for other members cannot be listened on, or the disk failed.
         """
         settings, clock, rng = (
             settings or MemberSettings(),
@@ -122,7 +123,11 @@ class Member:
             os.close(lock)
             raise
         member = cls(replica, lock, settings=settings, clock=clock, rng=rng, peers=peers)
-        await member.engine.start()
+        try:
+            await member.engine.start()
+        except BaseException:
+            await member.close()
+            raise
         return member
 
     # ------------------------------------------------------------------ the Store protocol: reading

@@ -313,6 +313,19 @@ async def test_a_member_of_another_cluster_is_refused_by_name(cluster: Cluster, 
         await cluster.start("b", join=cluster.join_info(info))
 
 
+async def test_a_member_that_cannot_listen_says_so_and_lets_its_directory_go(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UnavailableError, match="cannot listen for other members"):
+            await Member.open(tmp_path / "b", peers=replace(cluster.peers("b"), listen=address))
+    member = await Member.open(tmp_path / "b", settings=replace(SETTINGS, lock_wait_s=0.0))
+    await member.close()
+
+
 async def test_what_would_pass_the_quota_is_refused_until_there_is_space_again(tmp_path: Path) -> None:
     small = replace(SETTINGS, quota_bytes=20_000)
     member = await Member.open(tmp_path / "m", settings=small)
