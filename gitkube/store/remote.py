@@ -201,8 +201,7 @@ class RemoteStore:
     async def close(self) -> None:
         self._is_closed = True
         if self._frames is not None:
-            self._frames.close()
-            await self._frames.wait_ended()
+            await self._frames.finish()
 
     # ------------------------------------------------------------------ requests
 
