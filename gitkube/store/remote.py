@@ -53,6 +53,8 @@ CONNECT_TIMEOUT_S = 10.0
 """How long a request waits for a member that is just being restarted."""
 _CONNECT_PAUSE_S = 0.02
 _RESTART_PAUSES_S = (0.0, 0.2, 1.0, 5.0)
+_MAX_LINE_BYTES = 256 * 1024
+"""Of the process's log. A longer one is left out."""
 _STABLE_S = 30.0
 """A member that ran this long is restarted at once again."""
 
@@ -334,11 +336,17 @@ class StoreProcess:
 
         Raises:
             CorruptError: the member cannot be started, and another try would not help; it says why.
+            OSError: the first process cannot be made.
         """
         failures = 0
         while True:
             started = self._clock.monotonic()
-            code, said = await self._run_once()
+            try:
+                code, said = await self._run_once()
+            except OSError as error:
+                if not self.begun.is_set():
+                    raise
+                code, said = None, f"it cannot be made: {error}"  # the machine or its disk is full just now
             if code == EXIT_REFUSED:
                 raise CorruptError(said or f"the store in {self._config.data_dir} cannot be opened")
             log.error("store_process_ended", exit_code=code, said=said)
@@ -354,13 +362,21 @@ class StoreProcess:
             sys.executable, "-m", "gitkube.store.process", "--config", str(path),
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            limit=_MAX_LINE_BYTES,
         )  # fmt: skip
         self.pid = process.pid
         self.begun.set()
         assert process.stderr is not None
         said = ""
         try:
-            while line := await process.stderr.readline():
+            while True:
+                try:
+                    line = await process.stderr.readline()
+                except ValueError:
+                    log.warning("store_process_line_left_out", longer_than_bytes=_MAX_LINE_BYTES)
+                    continue
+                if not line:
+                    break
                 said = line.decode(errors="replace").strip()
                 sys.stderr.write(said + "\n")
             return await process.wait(), said

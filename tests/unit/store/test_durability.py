@@ -17,8 +17,8 @@ from gitkube.store.disk import SystemDisk
 from gitkube.store.member import Member
 from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
 from gitkube.store.raft.types import Entry, HardState, MemberId
-from gitkube.store.replica import Replica, Turn
 from gitkube.store.remote import RemoteStore, StoreProcess
+from gitkube.store.replica import Replica, Turn
 from gitkube.store.settings import MemberSettings
 from gitkube.store.snapshot import newest_snapshot
 from gitkube.store.wal import Wal
