@@ -123,16 +123,18 @@ class RemoteStore:
         progress_s: float = 0.0,
     ) -> AsyncIterator[WatchBatch]:
         at = start_revision
+        has_begun = False
         while True:
             arguments = [key, end, at, previous, sorted(kind.value for kind in without), progress_s]
+            is_news = not has_begun  # where it goes on, its reader need not be told again
             try:
                 async with contextlib.aclosing(self._stream("watch", arguments)) as bodies:
                     async for body in bodies:
                         batch = rpc.batch_from_list(body)
-                        is_known = batch.revision < at and not batch.events
                         at = Revision(max(at, batch.revision + 1))
-                        if not is_known or start_revision == NOW:
+                        if is_news or batch.events:
                             yield batch
+                        is_news = has_begun = True
             except UnavailableError:
                 if not at or self._is_closed:
                     raise

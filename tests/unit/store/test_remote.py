@@ -1,0 +1,54 @@
+"""The client of a member's socket: what its users notice when the process behind it goes and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, cast
+
+from gitkube.clock import SystemClock
+from gitkube.store.member import Member
+from gitkube.store.protocol import Event, Put, Revision, prefix_end
+from gitkube.store.remote import RemoteStore
+from gitkube.store.served import StoreServer
+from tests.support.real_api import SMALL_STORE
+
+
+async def test_a_watch_sees_each_change_once_and_in_order_however_often_the_connection_breaks(
+    tmp_path: Path,
+) -> None:
+    member = await Member.open(tmp_path / "data", rng=random.Random(7), settings=SMALL_STORE)
+    server = StoreServer(member, tmp_path / "s")
+    await server.start()
+    client = RemoteStore(tmp_path / "s", clock=SystemClock())
+    first = (await client.txn([], [Put(b"k/first", b"")])).revision
+    begins = asyncio.Event()
+
+    async def seen(start: int) -> list[int]:
+        events: list[Event] = []
+        watch = client.watch(b"k/", prefix_end(b"k/"), start_revision=Revision(start), progress_s=0.01)
+        async with aclosing(cast(Any, watch)) as batches:
+            async for batch in batches:
+                begins.set()
+                assert not events or batch.revision >= events[-1].kv.mod_revision
+                events += batch.events
+                if events and events[-1].kv.key == b"k/last":
+                    return [event.kv.mod_revision for event in events]
+        raise AssertionError("a watch has no end")
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        from_now, from_first = group.create_task(seen(0)), group.create_task(seen(first))
+        await begins.wait()
+        for number in range(200):
+            await client.txn([], [Put(b"k/%d" % number, b"")])
+            if number % 20 == 10:
+                await server.close()
+                await server.start()
+        last = (await client.txn([], [Put(b"k/last", b"")])).revision
+    assert from_first.result() == list(range(first, last + 1))
+    assert from_now.result() == list(range(from_now.result()[0], last + 1))
+    await client.close()
+    await server.close()
+    await member.close()
