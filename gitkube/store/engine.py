@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -103,8 +104,7 @@ class Engine:
         self._has_failed = asyncio.Event()
         self._is_closed = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._spawned: set[asyncio.Task[None]] = set()
-        self._between_turns: list[Callable[[], None]] = []
+        self._between_turns: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
         self.disk_work = DiskWork(clock)
 
     async def start(self) -> None:
@@ -345,18 +345,25 @@ class Engine:
         if self._failure is None and self.replica.is_alone:
             await self.proposals.wait_empty()
         self._is_closed = True
-        self.reads.fail(self._unavailable())
-        self.proposals.fail(self._unavailable())
-        self.watches.fail(self._unavailable())
-        tasks = [*self._tasks, *self._spawned]
-        for task in tasks:
+        self._refuse_all()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upkeep.finish()
         await self.disk_work.close()
         if self.transport is not None:
             await self.transport.close()
         self.replica.close()
+
+    def _refuse_all(self) -> None:
+        error = self._unavailable()
+        self.reads.fail(error)
+        self.proposals.fail(error)
+        self.watches.fail(error)
+        while self._between_turns:
+            done, _ = self._between_turns.popleft()
+            if not done.done():
+                done.set_exception(error)
 
     async def wait_failed(self) -> BaseException:
         """Return when the member cannot go on, with the reason. Its process should end then."""
@@ -373,7 +380,7 @@ class Engine:
                 self.proposals.flush(self.replica.node)
                 self.reads.flush(self.replica.node, self.clock.monotonic())
                 while self._between_turns:
-                    self._between_turns.pop()()
+                    _do(*self._between_turns.popleft())
                 turn = self.replica.ready()
                 if turn is None:
                     break
@@ -392,16 +399,16 @@ class Engine:
         self.metrics.synced(took_s, len(turn.ready.entries))
 
     async def between_turns(self, work: Callable[[], T]) -> T:
-        """The result of work that needs the state between two turns, when it is whole."""
+        """The result of work that needs the state between two turns, when it is whole.
+
+        Raises:
+            UnavailableError: the member was closed or has failed.
+        """
+        self.check_alive()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._between_turns.append(lambda: done.set_result(work()) if not done.done() else None)
+        self._between_turns.append((done, work))
         self._wake.set()
         return await done
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._spawned.add(task)
-        task.add_done_callback(self._spawned.discard)
 
     def _give_out(self, outcome: Outcome) -> None:
         if outcome.replaced:
@@ -491,10 +498,18 @@ class Engine:
         self._failure = error
         self._has_failed.set()
         log.critical("store_failed", error=str(error), member=self.replica.identity.name)
-        self.reads.fail(self._unavailable())
-        self.proposals.fail(self._unavailable())
-        self.watches.fail(self._unavailable())
+        self._refuse_all()
         self._announce()
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
+
+
+def _do(done: asyncio.Future[T], work: Callable[[], T]) -> None:
+    """What fails here is theirs who asked for it, and not the driver's."""
+    if done.done():
+        return
+    try:
+        done.set_result(work())
+    except Exception as error:
+        done.set_exception(error)
