@@ -24,6 +24,7 @@ import structlog
 
 from gitkube.clock import Clock, SystemClock
 from gitkube.server.alone import finish_going_alone, go_on_alone
+from gitkube.server.authority import PkiError
 from gitkube.server.collector import keep_collections_short
 from gitkube.server.joining import JoinFile, check_directory, has_joined, note_joined, prepare
 from gitkube.server.pki import RENEWAL_CHECK_S, Pki
@@ -143,7 +144,11 @@ class ControlPlane:
         """Keep the member's certificates fresh; it reads them again when they change."""
         while True:
             await self._clock.sleep(RENEWAL_CHECK_S)
-            member_config(self._settings, pki, name, None)
+            try:
+                member_config(self._settings, pki, name, None)
+            except (OSError, PkiError) as error:
+                # There are weeks left, and nobody is served better by an end than by another try.
+                log.error("certificates_not_renewed", error=str(error), again_in_s=RENEWAL_CHECK_S)
 
 
 def _serving_type() -> type[Serving]:

@@ -23,6 +23,7 @@ from gitkube.clock import Clock
 from gitkube.store import results, rpc
 from gitkube.store.command import compare_to_list, operation_to_list
 from gitkube.store.config import EXIT_REFUSED, MemberConfig
+from gitkube.store.directory import IDENTITY
 from gitkube.store.frames import FrameConnection
 from gitkube.store.membership import info_from_list
 from gitkube.store.mvcc import NOW
@@ -332,17 +333,22 @@ class StoreProcess:
         self.begun = asyncio.Event()
         """Set once the process has been made, the first time."""
         self.pid = 0
+        self._has_store = False
+        """Whether its directory has been seen to be a member's."""
 
     async def run(self) -> None:
         """Until cancelled.
 
         Raises:
-            CorruptError: the member cannot be started, and another try would not help; it says why.
+            CorruptError: the member cannot be started, and another try would not help; it says why. Or its
+                directory was taken away under it: it would begin an empty store, which is not what watchers
+                and writers of the old one go on with.
             OSError: the first process cannot be made.
         """
         failures = 0
         while True:
             started = self._clock.monotonic()
+            self._check_directory()
             try:
                 code, said = await self._run_once()
             except OSError as error:
@@ -355,6 +361,16 @@ class StoreProcess:
             failures = 0 if self._clock.monotonic() - started > _STABLE_S else failures + 1
             pause_s = _RESTART_PAUSES_S[min(failures, len(_RESTART_PAUSES_S) - 1)]
             await self._clock.sleep(pause_s * self._rng.uniform(0.8, 1.2))
+
+    def _check_directory(self) -> None:
+        directory = self._config.data_dir
+        is_store = (directory / IDENTITY).exists()
+        if self._has_store and not is_store:
+            raise CorruptError(
+                f"the store in {directory} was taken away while it ran. Put it back and start again; or "
+                "restore a backup (gitkube store restore), or start with what is there now: a new store."
+            )
+        self._has_store = is_store
 
     async def _run_once(self) -> tuple[int, str]:
         path = self._config.data_dir.with_name(f"{self._config.data_dir.name}.json")

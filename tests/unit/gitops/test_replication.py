@@ -408,6 +408,21 @@ async def test_without_a_quorum_nothing_is_settled_and_nothing_is_lost(site: Sit
     assert await first.replica.settle() == first.head
 
 
+async def test_a_repository_whose_disk_is_full_is_tried_again_and_ends_nothing(
+    site: Site, monkeypatch: Any
+) -> None:
+    first, new = site.controllers[0], site.commit("one")
+    site.work.git("push", "-q", str(first.repository), "main")
+    with monkeypatch.context() as full:
+
+        def no_space(path: Path, data: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        full.setattr("gitkube.gitops.replication.replace_durably", no_space)
+        assert await first.replica.settle() is None
+    assert await first.replica.settle() == new
+
+
 async def test_the_loop_follows_by_itself(site: Site) -> None:
     loops = [asyncio.ensure_future(one.replica.run()) for one in site.controllers]
     await site.clock.advance(1)

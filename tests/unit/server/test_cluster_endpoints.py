@@ -108,6 +108,22 @@ async def test_controllers_that_do_not_answer_are_passed_over(site: Site) -> Non
         await site.client.redeem(replace(join, apis=["https://127.0.0.1:1"]), "by")
 
 
+async def test_an_api_whose_words_cannot_be_read_is_no_reason_to_end(site: Site) -> None:
+    """Another program may have taken the address that a controller had."""
+
+    async def words(request: web.Request) -> web.Response:
+        return web.Response(status=500, body=b"\xff\xfe\xff", content_type="text/plain", charset="utf-8")
+
+    app = web.Application()
+    app.router.add_get("/livez", words)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    assert not await site.client.is_alive(f"http://{host}:{port}", 30.0)
+    await runner.cleanup()
+
+
 async def test_members_are_compared_at_a_revision(site: Site) -> None:
     await site.store.txn([], [Put(b"a", b"1")])
     then = (await site.client.store([site.url]))["status"]["revision"]

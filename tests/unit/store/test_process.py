@@ -70,3 +70,15 @@ async def test_a_machine_that_can_make_no_process_now_is_asked_again(
     with pytest.raises(CorruptError, match=r"^again$"):
         await run(process)
     assert calls == 3
+
+
+async def test_a_member_whose_directory_is_taken_away_while_it_runs_does_not_begin_an_empty_one(
+    program: Callable[[str], StoreProcess], tmp_path: Path
+) -> None:
+    """Watchers would wait for revisions that the new store has not, and never hear of what it writes."""
+    identity = tmp_path / "store" / "member.json"
+    process = program(
+        f"if rm -r {identity.parent}; then exit 1; fi; mkdir {identity.parent}; touch {identity}"
+    )
+    with pytest.raises(CorruptError, match="was taken away"):
+        await run(process)
