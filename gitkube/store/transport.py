@@ -25,6 +25,7 @@ import structlog
 from gitkube.clock import Clock
 from gitkube.store import peer_wire as wire
 from gitkube.store import results
+from gitkube.store.addresses import AddressError, split_address
 from gitkube.store.directory import Identity
 from gitkube.store.frames import FrameConnection
 from gitkube.store.peer_tls import PeerTls, check_peer
@@ -152,7 +153,7 @@ class Transport:
             IdentityError: the certificates cannot be used.
             UnavailableError: the address is taken or none of this machine's.
         """
-        host, port = split_address(self._listen)
+        host, port = _split(self._listen)
         self._server_context = self._tls.server_context()
         try:
             self._server = await asyncio.get_running_loop().create_server(
@@ -268,7 +269,7 @@ class Transport:
         address = self._local.addresses().get(member)
         if not address:
             raise UnavailableError(f"no address of member {member:x} is known")
-        host, port = split_address(address)
+        host, port = _split(address)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, frames = await asyncio.get_running_loop().create_connection(
                 lambda: FrameConnection(wire.MAX_FRAME_BYTES), host, port,
@@ -448,13 +449,8 @@ async def read_frame(frames: FrameConnection) -> list[Any] | None:
     return None if content is None else wire.decode_frame(content)
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """`HOST:PORT`, the host perhaps in brackets.
-
-    Raises:
-        UnavailableError: it is something else.
-    """
-    host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise UnavailableError(f"{address!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
+def _split(address: str) -> tuple[str, int]:
+    try:
+        return split_address(address)
+    except AddressError as error:
+        raise UnavailableError(str(error)) from error
