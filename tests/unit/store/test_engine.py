@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gitkube.store.command import Origin
 from gitkube.store.member import Member
 from gitkube.store.proposals import MAX_COMMAND_BYTES, Proposals
 from gitkube.store.protocol import InvalidRequestError, Put, UnavailableError
+from gitkube.store.replica import OwnSnapshot, Replica
 from tests.support.real_api import SMALL_STORE
 
 
@@ -43,6 +45,24 @@ async def test_what_fails_between_two_turns_is_the_askers_and_not_the_members(tm
             await member.engine.between_turns(fail)
         assert await member.engine.between_turns(lambda: 1) == 1
         await member.txn([], [Put(b"a", b"1")])
+    await member.close()
+
+
+async def test_a_snapshot_that_fails_for_whatever_reason_is_tried_again_later_and_not_at_each_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, tries = replace(SMALL_STORE, snapshot_entries=5), 0
+
+    def fail(replica: Replica, own: OwnSnapshot) -> None:
+        nonlocal tries
+        tries += 1
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Replica, "write_own", fail)
+    member = await Member.open(tmp_path, rng=random.Random(7), settings=settings)
+    for number in range(30):
+        await member.txn([], [Put(b"%d" % number, b"")])
+    assert tries == 1
     await member.close()
 
 
