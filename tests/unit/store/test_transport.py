@@ -16,10 +16,11 @@ import pytest
 
 from gitkube.clock import SystemClock
 from gitkube.store.directory import Identity
+from gitkube.store.peer_local import StateReceiver
 from gitkube.store.peer_tls import PeerTls
-from gitkube.store.protocol import IdentityError
+from gitkube.store.protocol import IdentityError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message
-from gitkube.store.transport import StateReceiver, Transport
+from gitkube.store.transport import Transport
 from tests.support.store_certificates import Authority
 
 CLUSTER = 9
@@ -60,6 +61,8 @@ class Member:
         raise AssertionError("nobody sends a state here")
 
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
+        if method == "fail":
+            raise RuntimeError("a mistake of ours")
         return [method, list(arguments)]
 
 
@@ -148,12 +151,25 @@ async def test_a_peer_that_vanished_without_a_word_does_not_keep_its_connection(
         transport(TWO, {}, tls_of(authority, "two"), port=port) as two,
         transport(ONE, {TWO: f"127.0.0.1:{port}"}, tls_of(authority, "one")) as one,
     ):
-        await until(lambda: one.is_open(TWO) and bool(two._callers))
-        for frames in (*two._callers, one._open[TWO].frames):
+        await until(lambda: one.is_open(TWO) and bool(two._listener.callers))
+        for frames in (*two._listener.callers, one._open[TWO].frames):
             connected = frames.extra("socket")
             assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 30
             assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+
+async def test_a_question_is_answered_even_when_its_answer_fails(tmp_path: Path) -> None:
+    authority, port = Authority(tmp_path), free_port()
+    async with (
+        transport(TWO, {}, tls_of(authority, "two"), port=port),
+        transport(ONE, {TWO: f"127.0.0.1:{port}"}, tls_of(authority, "one")) as one,
+    ):
+        await until(lambda: one.is_open(TWO))
+        assert await one.ask(TWO, "hash", [3], timeout_s=30) == ["hash", [3]]
+        with pytest.raises(UnavailableError, match="a mistake of ours"):
+            await one.ask(TWO, "fail", [], timeout_s=30)
+        assert one.is_open(TWO)
 
 
 async def test_an_address_that_can_be_no_host_is_tried_again_like_one_that_does_not_answer(
