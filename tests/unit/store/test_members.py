@@ -206,7 +206,7 @@ async def test_without_a_quorum_serializable_reads_go_on_and_writes_say_why_not(
     assert await keys(survivor, b"", serializable=True) == [b"kept"]
     with pytest.raises(UnavailableError):
         await keys(survivor, b"")
-    await until(lambda: "1 of 3 members can be reached" in survivor.engine.why_not())
+    await until(lambda: "1 of 3 members can be reached" in survivor.engine.leadership.why_not())
     with pytest.raises(UnavailableError, match="no quorum"):
         await put(survivor, b"lost")
 
