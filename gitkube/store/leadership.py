@@ -11,8 +11,8 @@ committed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gitkube.store.engine import Engine
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 class Leadership:
@@ -99,10 +101,34 @@ class Leadership:
                 if engine.is_leader:
                     return await engine.answer(method, arguments)
                 if leader and engine.transport is not None:
-                    return await engine.transport.ask(leader, method, arguments, timeout_s=left_s)
+                    asking = engine.transport.ask(leader, method, arguments, timeout_s=left_s)
+                    return await self._unless_replaced(leader, asking)
             except UnavailableError as error:
                 log.info("store_leader_did_not_answer", leader=f"{leader:x}", error=str(error))
             await self._pause()
+
+    async def _unless_replaced(self, leader: int, asking: Coroutine[Any, Any, T]) -> T:
+        """The leader's answer. One that was frozen does not give it, and does not hang up either.
+
+        Raises:
+            UnavailableError: another member leads now.
+        """
+        answer = asyncio.ensure_future(asking)
+        try:
+            while True:
+                changed = asyncio.ensure_future(self.wait_change())
+                try:
+                    await asyncio.wait((answer, changed), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
+                if answer.done():
+                    return answer.result()
+                if self.leader_id not in (NOBODY, leader):
+                    raise UnavailableError(f"{self.leader_id:x} leads now")
+        finally:
+            if not answer.done():
+                answer.cancel()
+                await asyncio.gather(answer, return_exceptions=True)
 
     async def _pause(self) -> None:
         """Until something about the leader changes, or a tick has passed."""
