@@ -264,12 +264,14 @@ class Administration:
         peers = self._engine.peers
         while peers is not None:
             own = self._replica.membership.members.get(self._replica.identity.member_id)
-            address = peers.advertise or peers.listen
-            if own is not None and (own.peer_address, tuple(own.client_urls)) == (address, peers.client_urls):
-                return
             if own is not None:
+                # Where its API is, the controller says as soon as it knows a port that it takes.
+                urls = peers.client_urls or tuple(own.client_urls)
+                address = peers.advertise or peers.listen
+                if (own.peer_address, tuple(own.client_urls)) == (address, urls):
+                    return
                 try:
-                    await self.member_update(own.id, peer_address=address, client_urls=peers.client_urls)
+                    await self.member_update(own.id, peer_address=address, client_urls=urls)
                 except (UnavailableError, MembershipError) as error:
                     log.info("store_address_not_announced", error=str(error))
             await self._engine.clock.sleep(self._engine.settings.retry_s)

@@ -215,11 +215,11 @@ class RemoteStore:
         origin = self._origins.new()
         try:
             answer = await self._call(method, *arguments, list(origin))
-        except (UnavailableError, asyncio.CancelledError):
-            self._origins.lost(origin)
-            raise
-        except StoreError:
-            self._origins.done(origin)
+        except BaseException as error:
+            if isinstance(error, StoreError) and not isinstance(error, UnavailableError):
+                self._origins.done(origin)  # that is the answer
+            else:
+                self._origins.lost(origin)
             raise
         self._origins.done(origin)
         return answer

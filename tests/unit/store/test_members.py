@@ -313,6 +313,20 @@ async def test_a_member_of_another_cluster_is_refused_by_name(cluster: Cluster, 
         await cluster.start("b", join=cluster.join_info(info))
 
 
+async def test_a_member_that_does_not_know_its_apis_address_leaves_the_recorded_one(cluster: Cluster) -> None:
+    """A controller that takes a free port tells it once it has one; its member must not take it back."""
+    member = cluster.members["a"]
+    own = member.engine.replica.identity.member_id
+    await member.administration.member_update(own, client_urls=["https://a:6443"])
+    peers = member.engine.peers
+    assert peers is not None
+    member.engine.peers = replace(peers, advertise="a.test:2380", client_urls=())
+    async with asyncio.timeout(30):
+        await member.administration.announce_address()
+    (info,) = await member.administration.members()
+    assert (info.peer_address, info.client_urls) == ("a.test:2380", ("https://a:6443",))
+
+
 async def test_a_member_that_cannot_listen_says_so_and_lets_its_directory_go(
     cluster: Cluster, tmp_path: Path
 ) -> None:

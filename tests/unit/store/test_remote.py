@@ -8,6 +8,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from gitkube.clock import SystemClock
 from gitkube.store.member import Member
 from gitkube.store.protocol import Event, Put, Revision, prefix_end
@@ -49,6 +51,24 @@ async def test_a_watch_sees_each_change_once_and_in_order_however_often_the_conn
         last = (await client.txn([], [Put(b"k/last", b"")])).revision
     assert from_first.result() == list(range(first, last + 1))
     assert from_now.result() == list(range(from_now.result()[0], last + 1))
+    await client.close()
+    await server.close()
+    await member.close()
+
+
+async def test_a_write_that_cannot_even_be_sent_keeps_no_later_one_waiting_to_be_forgotten(
+    tmp_path: Path,
+) -> None:
+    """The key space keeps the answers of all writes behind the oldest that is still open."""
+    member = await Member.open(tmp_path / "data", rng=random.Random(7), settings=SMALL_STORE)
+    server = StoreServer(member, tmp_path / "s")
+    await server.start()
+    client = RemoteStore(tmp_path / "s", clock=SystemClock())
+    with pytest.raises(TypeError):
+        await client.txn([], [Put(b"a", cast(Any, object()))])
+    await client.txn([], [Put(b"a", b"")])
+    origin = client._origins.new()
+    assert origin.sequence == origin.acknowledged
     await client.close()
     await server.close()
     await member.close()
