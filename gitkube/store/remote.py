@@ -276,10 +276,10 @@ class RemoteStore:
     async def _connected(self) -> FrameConnection:
         if self._frames is not None and not self._frames.is_closing:
             return self._frames
+        deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S  # with the time in the queue
         async with self._connecting:
             if self._frames is not None and not self._frames.is_closing:
                 return self._frames
-            deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
             while not self._is_closed:
                 try:
                     _, frames = await asyncio.get_running_loop().create_unix_connection(

@@ -12,9 +12,10 @@ import pytest
 
 from gitkube.clock import SystemClock
 from gitkube.store.member import Member
-from gitkube.store.protocol import Event, Put, Revision, prefix_end
-from gitkube.store.remote import RemoteStore
+from gitkube.store.protocol import Event, Put, Revision, UnavailableError, prefix_end
+from gitkube.store.remote import CONNECT_TIMEOUT_S, RemoteStore
 from gitkube.store.served import StoreServer
+from tests.support.fake_clock import FakeClock
 from tests.support.real_api import SMALL_STORE
 
 
@@ -72,3 +73,16 @@ async def test_a_write_that_cannot_even_be_sent_keeps_no_later_one_waiting_to_be
     await client.close()
     await server.close()
     await member.close()
+
+
+async def test_all_who_wait_for_a_process_that_is_gone_are_told_after_the_same_time(tmp_path: Path) -> None:
+    """Not one after the other: the hundredth would hear of it in a quarter of an hour."""
+    clock = FakeClock()
+    client = RemoteStore(tmp_path / "nobody", clock=clock)
+    reads = [asyncio.create_task(client.range(b"a")) for _ in range(20)]
+    await clock.advance(CONNECT_TIMEOUT_S + 1)
+    assert all(read.done() for read in reads)
+    for read in reads:
+        with pytest.raises(UnavailableError, match="does not answer"):
+            read.result()
+    await client.close()
