@@ -72,7 +72,11 @@ class ClusterEndpoints:
 
     async def _join(self, request: web.Request) -> web.Response:
         self._check(request)
-        body = await request.content.read(MAX_BODY_BYTES)
+        body = b""
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
         try:
             asked = orjson.loads(body)
             member, token, by = int(asked["member"], 16), str(asked["token"]), str(asked["by"])
