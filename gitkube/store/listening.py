@@ -8,7 +8,6 @@ nothing of a caller counts before it was welcomed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Coroutine
 from typing import Any
@@ -48,6 +47,8 @@ class Listener:
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._server_context: ssl.SSLContext | None = None
+        self._stamp: object = None
+        """Of the files that the context was made of."""
         self.callers: dict[FrameConnection, int] = {}
         """Who has dialled us."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -60,6 +61,7 @@ class Listener:
             UnavailableError: the address is taken or none of this machine's.
         """
         host, port = host_and_port(self._listen)
+        self._stamp = self._tls.stamp()
         self._server_context = self._tls.server_context()
         try:
             self._server = await asyncio.get_running_loop().create_server(
@@ -86,9 +88,13 @@ class Listener:
 
     def _called(self) -> FrameConnection:
         """Before the handshake: one that failed for an old certificate would never come to renew it."""
-        if self._server_context is not None:
-            with contextlib.suppress(IdentityError):  # the old certificate stays; dialling says what is wrong
+        stamp = self._tls.stamp()
+        if self._server_context is not None and stamp != self._stamp:
+            self._stamp = stamp
+            try:
                 self._tls.refresh(self._server_context)
+            except IdentityError as error:  # as while the two files are being replaced: the old one stays
+                log.warning("store_certificate_not_renewed", error=str(error))
         return FrameConnection(wire.MAX_FRAME_BYTES, self._accepted)
 
     def _accepted(self, frames: FrameConnection) -> None:

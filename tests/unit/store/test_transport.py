@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -125,6 +126,27 @@ def test_files_that_do_not_fit_together_leave_the_certificate_that_was_there(tmp
     with pytest.raises(IdentityError, match="of no use"):
         PeerTls(good.ca, other.certificate, good.key).refresh(context)
     assert name_shown(context, good) == "gitkube-member:one"
+
+
+async def test_a_stranger_who_knocks_does_not_make_a_member_read_its_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading them takes a millisecond of the loop, and knocking costs a stranger nothing."""
+    authority, port, read = Authority(tmp_path), free_port(), []
+    refresh = PeerTls.refresh
+    async with transport(TWO, {}, tls_of(authority, "two"), port=port):
+        monkeypatch.setattr(
+            PeerTls, "refresh", lambda tls, context: (read.append(tls), refresh(tls, context))[1]
+        )
+        for expected in (0, 0, 1, 1):
+            if expected and not read:
+                authority.issue("two")
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"no greeting in TLS")
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await reader.read()  # until it is hung up on
+            assert len(read) == expected
 
 
 def name_shown(server: ssl.SSLContext, client: PeerTls) -> str:
