@@ -25,12 +25,12 @@ import uvloop
 from gitkube.clock import SystemClock
 from gitkube.logs import structlog
 from gitkube.store.config import EXIT_FAILED, EXIT_REFUSED, ConfigError, MemberConfig
+from gitkube.store.listening import PeerListenError
 from gitkube.store.member import Member
 from gitkube.store.peer_tls import PeerTls
 from gitkube.store.protocol import CorruptError, IdentityError, StoreError, UnavailableError
 from gitkube.store.served import StoreServer
 from gitkube.store.settings import MemberSettings, PeerSettings
-from gitkube.store.transport import PeerListenError
 
 GARBAGE_PERIOD_S = 1.0
 """Longer, and the collector walks again and again over what the writes meanwhile have left: with 20,000 of

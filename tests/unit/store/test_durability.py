@@ -21,6 +21,7 @@ from gitkube.store.member import Member
 from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
 from gitkube.store.raft.types import Entry, HardState, MemberId
 from gitkube.store.remote import RemoteStore, StoreProcess
+from gitkube.store.replica import Replica, Turn
 from gitkube.store.settings import MemberSettings
 from gitkube.store.snapshot import newest_snapshot
 from gitkube.store.wal import Wal
@@ -348,3 +349,19 @@ def test_a_full_disk_does_not_end_the_control_plane_by_what_its_process_was_told
     another = StoreProcess(replace(config, name="two"), clock=SystemClock(), rng=random.Random(1))
     with pytest.raises(StoreError, match=r"data\.json cannot be written: No space left on device; the disk"):
         another.write_config(tmp_path / "data.json")
+
+
+async def test_a_disk_that_fails_while_a_member_starts_is_told_and_lets_the_directory_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lone member waits for its own election, which needs the disk."""
+    await (await Member.open(tmp_path)).close()
+    with monkeypatch.context() as failing, pytest.raises(UnavailableError, match="No space left"):
+
+        def full(replica: Replica, turn: Turn) -> None:
+            raise OSError(28, "No space left on device")
+
+        failing.setattr(Replica, "persist", full)
+        async with asyncio.timeout(30):
+            await Member.open(tmp_path)
+    await (await Member.open(tmp_path)).close()

@@ -38,7 +38,7 @@ async def test_a_member_of_another_authority_is_told_of_with_the_files_that_must
 async def test_a_certificate_that_has_ended_is_told_of_as_such(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     ended, good = member_of(authority, "ended", days=-1), member_of(authority)
-    assert "has ended: start its gitkube serve again" in await refusal_of(ended, good)
+    assert "has expired: start its gitkube serve again" in await refusal_of(ended, good)
 
 
 def test_a_certificate_that_is_not_valid_yet_is_a_matter_of_clocks() -> None:
