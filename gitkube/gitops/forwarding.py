@@ -8,6 +8,7 @@ pusher's terminal. When it has accepted, git moves the branch here to what the s
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -36,6 +37,7 @@ from gitkube.gitops.source import CommitId, SourceError
 LEADER_S = 10.0
 """How long a push waits for somebody to lead."""
 LOOK_S = 0.1
+FULL_DISK_RETRY_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -83,8 +85,16 @@ class Forwarding:
         HookError: the repository has hooks that are not ours.
         """
         socket = hook_socket(self._repo)
-        await asyncio.to_thread(install_hooks, self._repo, socket)
-        await HookSocket(self.answer, repo=self._repo, socket=socket).run()
+        while True:
+            try:
+                await asyncio.to_thread(install_hooks, self._repo, socket)
+                await HookSocket(self.answer, repo=self._repo, socket=socket).run()
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                # A full disk takes the lead away, which brings us here; reads go on, so this must not end it.
+                log.warning("pushes_not_taken", error=str(error), retry_s=FULL_DISK_RETRY_S)
+                await self._clock.sleep(FULL_DISK_RETRY_S)
 
     async def answer(self, request: PushRequest) -> AsyncGenerator[Answer]:
         """Everything there is to say to a push."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from gitkube.clock import SystemClock
 from gitkube.gitops.agreement import Membership
 from gitkube.gitops.forwarding import Forwarding, LeaderUnreachableError
-from gitkube.gitops.hook_socket import Answer, Line, PushRequest, Storing, Verdict, hook_socket
+from gitkube.gitops.hook_socket import Answer, Line, PushRequest, Storing, Verdict, hook_socket, install_hooks
 from gitkube.gitops.packs import take_pack
 from gitkube.gitops.replication import Replica
 from gitkube.gitops.source import CommitId, Repository, make_repository
@@ -208,3 +209,22 @@ async def test_a_push_outlives_a_control_plane_that_is_killed_and_comes_back(
         code, text = await push
     assert code == 0 and repo.head() == commit
     assert "healthy" in text and "refused" not in text
+
+
+async def test_a_full_disk_does_not_end_what_passes_pushes_on(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up takes the lead away, and then this begins; reads of the API go on meanwhile."""
+    tries = 0
+
+    def full_at_first(bare: Path, socket: Path) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        install_hooks(bare, socket)
+
+    monkeypatch.setattr("gitkube.gitops.forwarding.install_hooks", full_at_first)
+    monkeypatch.setattr("gitkube.gitops.forwarding.FULL_DISK_RETRY_S", 0.01)
+    async with Follower(repo, tmp_path).serving():
+        assert tries == 3
