@@ -59,6 +59,14 @@ _GENERATION_OF_ANNOTATIONS = frozenset({DEPLOYMENT})
 _LABELS_STAY_ON_STATUS = frozenset({DEPLOYMENT, kinds.VOLUME_ATTACHMENT})
 _APPROVALS = ("Approved", "Denied")
 """Conditions of a CertificateSigningRequest that only the approval subresource sets."""
+_GATED = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+    "lastProbeTime": None,
+    "lastTransitionTime": None,
+}
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
@@ -186,7 +194,9 @@ def _prepare_custom(kind: Kind, obj: Object, old: Object, subresource: str) -> N
 def _first_status(kind: Kind, obj: Object, now: str) -> dict[str, Any]:
     status: dict[str, Any] = normal_form(kind, {}).get("status") or {}
     if kind is POD:
-        return {"phase": "Pending", "qosClass": qos_class(obj.get("spec") or {})}
+        spec = obj.get("spec") or {}
+        gated = {"conditions": [dict(_GATED)]} if spec.get("schedulingGates") else {}
+        return {"phase": "Pending", **gated, "qosClass": qos_class(spec)}
     if kind is NAMESPACE:
         return {"phase": "Active"}
     if kind is PERSISTENT_VOLUME_CLAIM:
