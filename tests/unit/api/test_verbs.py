@@ -270,6 +270,23 @@ async def test_unknown_fields_are_refused_warned_of_or_dropped(api: Api, client:
     assert context.warnings == ['unknown field "dta"']
 
 
+async def test_an_owner_that_stands_twice_counts_once_with_a_warning(api: Api) -> None:
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "ant", "uid": "u1"}
+    context, owned = Context(ADMIN), config()
+    owned["metadata"]["ownerReferences"] = [owner, dict(owner)]
+    made = await api.verbs.create(context, CONFIG_MAP, "default", owned)
+    assert made["metadata"]["ownerReferences"] == [owner]
+    (warning,) = context.warnings
+    assert warning.startswith("metadata.ownerReferences contains duplicate entries;")
+    assert warning.endswith("duplicate UID(s) observed: u1")
+
+
+async def test_a_writer_hears_once_what_kubernetes_warns_of(api: Api) -> None:
+    context = Context(ADMIN)
+    await api.verbs.create(context, POD, "default", pod(imagePullSecrets=[{"name": ""}]))
+    assert context.warnings == ['spec.imagePullSecrets[0].name: invalid empty name ""']
+
+
 async def test_who_is_nobody_may_nothing(api: Api) -> None:
     for user in (User(""), User("ada", ("system:authenticated",))):
         await refused(api.client(user).list(SECRET, "default"), 403, "Forbidden")
