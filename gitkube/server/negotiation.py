@@ -74,7 +74,7 @@ def parse_accept(header: str) -> list[Offer]:
 
 
 def is_json(type: str) -> bool:
-    return type in (JSON, "*/*")
+    return type in (JSON, "*/*", "application/*")
 
 
 @lru_cache(maxsize=256)

@@ -193,7 +193,7 @@ class Resources:
             context, target.kind, target.namespace, target.name, target.subresource
         )
         if target.subresource == "scale":
-            return json_answer(request, obj)
+            return json_answer(request, self._shaper.scale(obj, form, _include(request)))
         return json_answer(request, self._shaper.one(target.kind, obj, form, _include(request)))
 
     # ------------------------------------------------------------------ writing
