@@ -74,7 +74,7 @@ def parse_accept(header: str) -> list[Offer]:
 
 
 def is_json(type: str) -> bool:
-    return type in (JSON, "*/*", "application/*")
+    return type in (JSON, "*/*")
 
 
 @lru_cache(maxsize=256)

@@ -18,6 +18,7 @@ from gitkube.objects.validation.gates import (
     with_free_fields_restored,
 )
 from gitkube.objects.validation.metadata import check_annotations, check_labels
+from gitkube.objects.validation.pod_rules import check_pod_rules
 from gitkube.objects.validation.resources import check_resources
 from gitkube.objects.validation.scheduling import check_scheduling
 from gitkube.objects.validation.security import check_security_context
@@ -99,6 +100,7 @@ def check_pod_spec(causes: Causes, spec: Mapping[str, Any], path: str) -> None:
             f"{path}.readinessGates[{index}].conditionType", condition, names.qualified_name(condition)
         )
     check_gates(causes, spec, path)
+    check_pod_rules(causes, spec, path)
     causes.one_of(
         f"{path}.preemptionPolicy",
         spec.get("preemptionPolicy"),

@@ -56,10 +56,6 @@ def test_a_list_sends_no_initial_events() -> None:
     )
 
 
-def test_whatever_application_there_is_may_be_json() -> None:
-    assert wanted_form("application/*") == WHOLE
-
-
 @pytest.mark.parametrize(
     "path",
     [
