@@ -112,6 +112,11 @@ def check_claim_spec(causes: Causes, spec: Mapping[str, Any], path: str) -> None
         for part in ("name", "kind"):
             if source is not None and not source.get(part):
                 causes.required(f"{path}.{field}.{part}")
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef") or {}
+    if source is not None and reference and not reference.get("namespace"):
+        parts = ("apiGroup", "kind", "name")
+        if [source.get(part) or "" for part in parts] != [reference.get(part) or "" for part in parts]:
+            causes.invalid(path, dict(source), "must match dataSourceRef")
 
 
 def check_claim_update(causes: Causes, claim: Object, old: Object) -> None:
