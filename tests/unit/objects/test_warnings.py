@@ -46,7 +46,7 @@ HIDES = 'hides previous definition of "A", which may be dropped when using apply
         (
             pod(name="a.b"),
             "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; "
-            "a DNS label is recommended: [",
+            "a DNS label is recommended: [must not contain dots]",
         ),
         (
             pod(nodeSelector={"beta.kubernetes.io/os": "linux"}),
