@@ -245,13 +245,17 @@ async def _work(queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[float | 
 
 
 def _log_failure(name: str, key: object, failures: int, error: Exception) -> None:
+    facts = {"loop": name, "key": _shown(key), "failures": failures, "error": str(error)}
     if is_conflict(error):
         # Somebody else wrote first. It is the price of optimistic concurrency, and the next look settles it.
-        log.debug("reconcile_conflicted", loop=name, key=key, failures=failures, error=str(error))
+        log.debug("reconcile_conflicted", **facts)
     elif isinstance(error, StatusError | OSError):
-        log.warning("reconcile_failed", loop=name, key=key, failures=failures, error=str(error))
+        log.warning("reconcile_failed", **facts)
     else:
         # A mistake of ours: the trace says where.
-        log.error(
-            "reconcile_crashed", loop=name, key=key, failures=failures, error=str(error), exc_info=error
-        )
+        log.error("reconcile_crashed", **facts, exc_info=error)
+
+
+def _shown(key: object) -> str:
+    """As people write it: keys of more than one kind have a text of their own, `Deployment shop/web`."""
+    return "/".join(map(str, key)) if type(key) is tuple else str(key)

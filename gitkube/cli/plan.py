@@ -11,9 +11,11 @@ import click
 from gitkube.cli.shared import find_kubeconfig, kubeconfig_option, open_client, output_option, print_data
 
 if TYPE_CHECKING:
+    from gitkube.api.client import Client
     from gitkube.gitops.check import CheckResult
     from gitkube.gitops.plan import Plan
     from gitkube.gitops.problem import Problem
+    from gitkube.gitops.source import Tree
 
 
 @click.command(epilog="Example:  gitkube plan --commit HEAD~1 --output json")
@@ -36,7 +38,7 @@ def plan(path: Path, revision: str, source: str, kubeconfig: Path | None, output
     tree, name, message = read_tree(path, revision)
     config = find_kubeconfig(kubeconfig)
     try:
-        result, found = asyncio.run(_plan(tree, message, source, config))
+        result, found = asyncio.run(_asked(tree, message, source, config))
     except (StatusError, OSError) as error:
         raise click.ClickException(f"the cluster of {config} cannot be asked: {error}") from error
     problems = [*result.problems, *(found.problems if found else ())]
@@ -51,7 +53,21 @@ def plan(path: Path, revision: str, source: str, kubeconfig: Path | None, output
         raise SystemExit(1)
 
 
-async def _plan(tree: Any, message: str, source: str, config: Path) -> tuple[CheckResult, Plan | None]:
+async def _asked(tree: Tree, message: str, source: str, config: Path) -> tuple[CheckResult, Plan | None]:
+    async with open_client(config) as client:
+        return await plan_of(client, tree, message=message, source=source)
+
+
+async def plan_of(
+    client: Client, tree: Tree, *, message: str, source: str
+) -> tuple[CheckResult, Plan | None]:
+    """What is wrong with files, and what a push of them would change; None when it would be refused.
+
+    Kinds that the cluster's definitions make are known as built-in ones are.
+
+    Raises:
+        StatusError: the cluster cannot be asked.
+    """
     from gitkube.api.errors import StatusError, is_not_found
     from gitkube.gitops.check import check
     from gitkube.gitops.desired import desired_objects
@@ -59,24 +75,34 @@ async def _plan(tree: Any, message: str, source: str, config: Path) -> tuple[Che
     from gitkube.gitops.render import Renderer
     from gitkube.gitops.state import inventory_of
     from gitkube.objects import kinds, meta
+    from gitkube.objects.registry import Registry
 
-    async with open_client(config) as client:
-        namespaces = [meta.name(one) for one in (await client.list(kinds.NAMESPACE)).items]
-        renderer = Renderer()
-        try:
-            rendered = await asyncio.to_thread(renderer.render, tree)
-        finally:
-            renderer.close()
-        result = check(rendered, live_namespaces=namespaces)
-        if result.has_errors:
-            return result, None
-        try:
-            inventory = inventory_of((await client.get(kinds.SOURCE, source)).get("status") or {})
-        except StatusError as error:
-            if not is_not_found(error):
-                raise
-            inventory = []
-        return result, await make_plan(client, desired_objects(result.objects), inventory, message=message)
+    namespaces = [meta.name(one) for one in (await client.list(kinds.NAMESPACE)).items]
+    registry = Registry()
+    for definition in (await client.list(kinds.CUSTOM_RESOURCE_DEFINITION)).items:
+        registry.define(definition)
+    renderer = Renderer()
+    try:
+        rendered = await asyncio.to_thread(renderer.render, tree)
+    finally:
+        renderer.close()
+    result = check(rendered, live_namespaces=namespaces, live_kinds=registry.custom)
+    if result.has_errors:
+        return result, None
+    try:
+        status = (await client.get(kinds.SOURCE, source)).get("status") or {}
+    except StatusError as error:
+        if not is_not_found(error):
+            raise
+        status = {}
+    found = await make_plan(
+        client,
+        desired_objects(result.objects),
+        inventory_of(status, registry.by_gvk),
+        message=message,
+        stored_kinds=registry.stored,
+    )
+    return result, found
 
 
 def _show(found: Plan | None, name: str) -> None:

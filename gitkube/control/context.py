@@ -15,6 +15,7 @@ from gitkube.api.client import Client
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.api.events import EventRecorder
 from gitkube.api.informer import Informer
+from gitkube.api.informers import Informers
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock
 from gitkube.control.settings import ControlSettings
@@ -34,17 +35,15 @@ class Context:
     clock: Clock
     rng: random.Random
     settings: ControlSettings
+    informers: Informers
     registry: Registry = field(default_factory=Registry)
     """The kinds that are served, those of definitions among them."""
-    informers: dict[Kind, Informer] = field(default_factory=dict)
 
     def informer(self, kind: Kind) -> Informer:
         """The shared copy of a kind."""
-        if kind not in self.informers:
-            informer = Informer(self.client, kind, clock=self.clock, rng=self.rng)
-            informer.add_index(BY_CONTROLLER, _controller_key)
-            self.informers[kind] = informer
-        return self.informers[kind]
+        informer = self.informers.of(kind)
+        informer.add_index(BY_CONTROLLER, _controller_key)
+        return informer
 
     def recorder(self, component: str) -> EventRecorder:
         return EventRecorder(self.client, component, clock=self.clock)

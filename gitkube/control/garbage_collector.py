@@ -43,6 +43,9 @@ class Item:
     name: str
     uid: str
 
+    def __str__(self) -> str:
+        return f"{self.kind.kind} {meta.key_of(self.namespace, self.name)}"
+
 
 @dataclass(slots=True)
 class Owners:

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from gitkube.api.client import Client
+from gitkube.api.informers import Informers
 from gitkube.clock import Clock
 from gitkube.control.certificate_signer import CertificateSigner
 from gitkube.control.cluster_role_aggregation import ClusterRoleAggregationController
@@ -65,21 +66,20 @@ class Manager:
         settings: ControlSettings,
         controllers: Sequence[type] | None = None,
         registry: Registry | None = None,
+        informers: Informers | None = None,
     ) -> None:
         self._clock = clock
         self._settings = settings
-        self.context = Context(client, clock, rng, settings, registry or Registry())
+        copies = informers or Informers(client, clock=clock, rng=rng)
+        self.context = Context(client, clock, rng, settings, copies, registry or Registry())
         chosen = CONTROLLERS if controllers is None else controllers
         self._controllers: list[Runnable] = [controller(self.context) for controller in chosen]
 
     async def run(self) -> None:
         """Run for ever."""
         async with asyncio.TaskGroup() as group:
-            informers = list(self.context.informers.values())
-            for informer in informers:
-                group.create_task(informer.run(), name=f"informer {informer.kind}")
-            for informer in informers:
-                await informer.wait_synced()
+            group.create_task(self.context.informers.run(), name="informers")
+            await self.context.informers.wait_synced()
             log.info("controllers_started", controllers=len(self._controllers))
             for controller in self._controllers:
                 group.create_task(self._keep_running(controller), name=controller.name)

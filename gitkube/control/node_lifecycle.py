@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
+from gitkube.api.informers import BY_NODE
 from gitkube.clock import rfc3339
 from gitkube.control.context import Context, Controller
 from gitkube.objects import conditions, meta, pods
@@ -30,7 +31,6 @@ _PRESSURES = {
 }
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 _OURS = {NOT_READY, UNREACHABLE, UNSCHEDULABLE, *_PRESSURES.values()}
-BY_NODE = "node"
 
 Taint = dict[str, Any]
 
@@ -41,8 +41,7 @@ class NodeLifecycleController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._nodes = context.informer(NODE)
-        self._pods = context.informer(POD)
-        self._pods.add_index(BY_NODE, lambda pod: [pods.node_name(pod)] if pods.node_name(pod) else [])
+        self._pods = context.informers.pods_by_node()
         self._events = context.recorder(self.name)
         self._nodes.add_handler(self.enqueue_changed)
         self._pods.add_handler(self._on_pod)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
+from gitkube.api.informers import BY_NODE
 from gitkube.clock import rfc3339
 from gitkube.control.context import Context, Controller
-from gitkube.control.node_lifecycle import BY_NODE
 from gitkube.objects import conditions, meta, pods
 from gitkube.objects.kinds import NODE, POD
 from gitkube.objects.types import Object
@@ -28,8 +28,7 @@ class TaintEvictionController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._nodes = context.informer(NODE)
-        self._pods = context.informer(POD)
-        self._pods.add_index(BY_NODE, lambda pod: [pods.node_name(pod)] if pods.node_name(pod) else [])
+        self._pods = context.informers.pods_by_node()
         self._events = context.recorder(self.name)
         self._first_seen: dict[tuple[str, str, str], float] = {}
         """Host, key and value of a taint without `timeAdded`, as people set them -> since when it is known.

@@ -19,6 +19,7 @@ import structlog
 
 from gitkube import wire
 from gitkube.api.client import Client
+from gitkube.api.informers import Informers
 from gitkube.api.streams import ExecOptions, LogOptions, StreamSession
 from gitkube.clock import Clock
 from gitkube.fleet import said
@@ -61,6 +62,7 @@ class Fleet:
         term: of this leader; hosts refuse orders of an older one.
         dialer: another way to hosts than SSH, for tests and simulations.
         api: where our own API listens, for pods that ask it; None keeps it from them.
+        informers: those that other loops use, too.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Fleet:
         settings: FleetSettings | None = None,
         dialer: Dialer | None = None,
         api: ApiAddress | None = None,
+        informers: Informers | None = None,
     ) -> None:
         self._api = api
         self.inventory_error = ""
@@ -88,7 +91,8 @@ class Fleet:
         self._facts: dict[str, HostFacts] = {}
         self._links: dict[str, HostLink] = {}
         self._kept: dict[str, _Kept] = {}
-        self._copies = Copies(client, clock=clock, rng=rng)
+        self._informers = informers or Informers(client, clock=clock, rng=rng)
+        self._copies = Copies(self._informers)
         parts: dict[str, Any] = {"clock": clock, "rng": rng, "settings": self._settings}
         self._nodes = NodeSync(client, self._copies.nodes, self._facts, **parts)
         self._pods = PodSync(client, self._copies, self._links, **parts)
@@ -103,8 +107,7 @@ class Fleet:
         if self._dialer is None:
             self._dialer = await self._make_dialer()
         async with asyncio.TaskGroup() as group:
-            for informer in self._copies.all:
-                group.create_task(informer.run(), name=f"fleet-informer-{informer.kind.plural}")
+            group.create_task(self._informers.run(), name="fleet-informers")
             self._follow(self._inventory, group)
             group.create_task(self._nodes.run(), name="fleet-nodes")
             group.create_task(self._pods.run(), name="fleet-pods")

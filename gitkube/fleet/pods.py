@@ -22,7 +22,7 @@ from gitkube import wire
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.api.events import EventRecorder
-from gitkube.api.informer import Informer
+from gitkube.api.informers import BY_NODE, Informers
 from gitkube.api.workqueue import WorkQueue, run_workers
 from gitkube.clock import Clock
 from gitkube.fleet import desired
@@ -40,7 +40,7 @@ MAX_CONFLICTS = 5
 MAX_EVENTS_WAITING = 2000
 """From all hosts together; more are dropped and counted in the log."""
 _STATUS_WORKERS = 8
-_BY_HOST, _BY_CONFIG_MAP, _BY_SECRET = "host", "configMap", "secret"
+_BY_CONFIG_MAP, _BY_SECRET = "configMap", "secret"
 
 log = structlog.get_logger(__name__)
 
@@ -48,17 +48,14 @@ log = structlog.get_logger(__name__)
 class Copies:
     """The informers that the fleet reads."""
 
-    def __init__(self, client: Client, *, clock: Clock, rng: Random) -> None:
-        def informer(kind: Any) -> Informer:
-            return Informer(client, kind, clock=clock, rng=rng)
-
-        self.pods, self.nodes = informer(POD), informer(NODE)
+    def __init__(self, informers: Informers) -> None:
+        informer = informers.of
+        self.pods, self.nodes = informers.pods_by_node(), informer(NODE)
         self.config_maps, self.secrets = informer(CONFIG_MAP), informer(SECRET)
         self.services, self.slices = informer(SERVICE), informer(ENDPOINT_SLICE)
         self.all = (
             self.pods, self.nodes, self.config_maps, self.secrets, self.services, self.slices,
         )  # fmt: skip
-        self.pods.add_index(_BY_HOST, lambda pod: [pods.node_name(pod)])
         self.pods.add_index(_BY_CONFIG_MAP, lambda pod: _keys(pod, pods.referenced_config_maps))
         self.pods.add_index(_BY_SECRET, lambda pod: _keys(pod, pods.referenced_secrets))
 
@@ -86,7 +83,7 @@ class PodSync:
         """Called with each host whose network section was handed to its link."""
         self._tokens = PodTokens(
             client,
-            lambda host: copies.pods.by_index(_BY_HOST, host),
+            lambda host: copies.pods.by_index(BY_NODE, host),
             clock=clock,
             rng=rng,
             on_change=lambda host: self._mark("tokens", [host]),
@@ -176,7 +173,7 @@ class PodSync:
         copies = self._copies
         if name == "network":
             return desired.network_section(node, peers, self._settings)
-        bound = copies.pods.by_index(_BY_HOST, meta.name(node))
+        bound = copies.pods.by_index(BY_NODE, meta.name(node))
         return desired.pods_section(node, bound, copies.config_maps.get, copies.secrets.get)
 
     def _mark(self, section: str, hosts: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from gitkube.gitops.problem import Place, Problem, did_you_mean
 from gitkube.gitops.references import Entry, reference_problems
 from gitkube.gitops.render.model import Manifest, Rendered
 from gitkube.gitops.unsupported import unsupported_problems
-from gitkube.objects import kinds
+from gitkube.objects import kinds, meta
 from gitkube.objects.custom.definition import definition_as_new, kinds_when_established
 from gitkube.objects.defaults import apply_defaults
 from gitkube.objects.kinds import Kind
@@ -39,8 +39,7 @@ class Ref(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind.kind} {name}"
+        return f"{self.kind.kind} {meta.key_of(self.namespace, self.name)}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ head are the same, and the note says so.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,9 +28,9 @@ from pathlib import Path
 import structlog
 
 from gitkube.clock import Clock
-from gitkube.files import replace_durably
 from gitkube.gitops.agreement import Action, GitsTurn, Membership, PushRefusedError, decide, forgettable
 from gitkube.gitops.ledger import Head, Ledger, LedgerError, PackRecord, Want
+from gitkube.gitops.note import read_note, write_note
 from gitkube.gitops.packs import (
     MAX_PACK_BYTES,
     Pack,
@@ -44,8 +43,6 @@ from gitkube.gitops.packs import (
 from gitkube.gitops.source import CommitId, Repository, SourceError
 from gitkube.store.protocol import Store, StoreError, prefix_end
 
-NOTE = "gitkube.replicated"
-"""In the repository: the last commit at which branch and head were the same."""
 POLL_S = 5.0
 RETRY_S = 1.0
 GIT_MOVES_S = 10.0
@@ -203,7 +200,8 @@ class Replica:
 
     def _look(self, cluster: int, head: Head | None) -> tuple[CommitId | None, Head | None, bool]:
         repository = Repository(self._path)
-        local, synced, continues = repository.head(self._branch), self._read_note(cluster), False
+        local, continues = repository.head(self._branch), False
+        synced = read_note(self._path, cluster, self._branch)
         if local is not None and head is not None and local != head.commit:
             try:
                 continues = repository.is_ancestor(head.commit, local)
@@ -220,7 +218,7 @@ class Replica:
         """Note, for ourselves and for the others, that we have the head."""
         self._moving.pop(head.commit, None)  # git has done it
         if synced is None or (synced.push, synced.commit) != (head.push, head.commit):
-            await asyncio.to_thread(self._write_note, membership.cluster, head)
+            await asyncio.to_thread(write_note, self._path, membership.cluster, self._branch, head)
             log.info("branch_settled", branch=self._branch, commit=head.commit, push=head.push)
         if not membership.is_alone and self._told != (membership.member, head):
             await ledger.have(head)
@@ -389,26 +387,6 @@ class Replica:
         if kept and up_to >= kept[0][0]:
             await ledger.forget_pushes(up_to)
         await ledger.forget_members(membership.members)
-
-    # ------------------------------------------------------------------ the note
-
-    def _read_note(self, cluster: int) -> Head | None:
-        try:
-            note = json.loads((self._path / NOTE).read_bytes())
-            if (note["cluster"], note["branch"]) != (f"{cluster:016x}", self._branch):
-                return None  # of another cluster, or from before a restore: it says nothing of this one
-            return Head(int(note["push"]), CommitId(note["commit"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # what is missing or damaged is found out anew
-
-    def _write_note(self, cluster: int, head: Head) -> None:
-        note = {
-            "cluster": f"{cluster:016x}",
-            "branch": self._branch,
-            "push": head.push,
-            "commit": head.commit,
-        }
-        replace_durably(self._path / NOTE, json.dumps(note).encode())
 
 
 _BY_HAND = (

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -23,6 +22,7 @@ import structlog
 
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError
+from gitkube.api.informers import Informers
 from gitkube.clock import Clock, rfc3339
 from gitkube.gitops.agreement import GitsTurn, Truth
 from gitkube.gitops.applier import Applier
@@ -30,14 +30,16 @@ from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired
 from gitkube.gitops.evaluate import Evaluation, Evaluator
 from gitkube.gitops.healing import Healer
-from gitkube.gitops.health import DEGRADED, FAILED, HEALTHY, WORST_FIRST
+from gitkube.gitops.health import FAILED, HEALTHY
 from gitkube.gitops.hook_socket import Answer, HookSocket, PushRequest, install_hooks
 from gitkube.gitops.hooks import PushJudge
 from gitkube.gitops.plan import Entry, deletion_brake, live_entry
 from gitkube.gitops.problem import Place, count, errors, sorted_problems
-from gitkube.gitops.rollout import Rollout, Seen
+from gitkube.gitops.rollout import Rollout
+from gitkube.gitops.rollouts import Rollouts
 from gitkube.gitops.source import CommitId, Repository, SourceError
 from gitkube.gitops.state import DEFAULT_NAME, SourceState, commit_fields, inventory_fields
+from gitkube.gitops.summary import summary
 from gitkube.gitops.view import WITH_HEALTH, View
 from gitkube.gitops.watcher import BranchWatcher
 from gitkube.objects import conditions, meta
@@ -50,7 +52,6 @@ PUBLISH_PAUSE_S = 0.05
 LOOK_S = 1.0
 """A running rollout is looked at this often even if nothing happens, to say what it waits for."""
 RETRY_S = 1.0
-MAX_ROLLOUTS = 32
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ class Sync:
         evaluator: Evaluator | None = None,
         truth: Truth | None = None,
         registry: Registry | None = None,
+        informers: Informers | None = None,
     ) -> None:
         """
         Args:
@@ -79,6 +81,7 @@ class Sync:
             name: of the Source object.
             truth: where the branch is; None: where this repository has it.
             registry: the kinds that the cluster serves; None: those that are built in.
+            informers: those that other loops use, too.
         """
         self._client = client
         self._repo = repo.resolve()
@@ -95,7 +98,7 @@ class Sync:
             registry=self._registry,
         )
         self._dirty = asyncio.Event()
-        self._view = View(client, clock=clock, rng=rng)
+        self._view = View(client, clock=clock, rng=rng, informers=informers)
         self._applier = Applier(client, self._view.live, clock=clock)
         self._healer = Healer(
             self._applier,
@@ -110,15 +113,14 @@ class Sync:
         self._judge = PushJudge(self, repo=self._repo, branch=branch)
         self._desired: Mapping[Ref, Desired] = {}
         self._is_deploying = False
-        self._refused: tuple[CommitId, str] | None = None
+        self._refused = ""
+        """Why the newest commit is."""
         self._held_back: list[Entry] = []
         """What the brake keeps from being pruned."""
-        self._rollouts: OrderedDict[CommitId, Rollout] = OrderedDict()
+        self._rollouts = Rollouts(clock)
         self._touched: set[Ref] = set()
         """Objects that the newest commit changed and whose health its rollout waits for."""
-        self._announced: OrderedDict[CommitId, float] = OrderedDict()
         self._wake = asyncio.Event()
-        self._rollout_added = asyncio.Event()
         self._kinds_changed = asyncio.Event()
 
     # ------------------------------------------------------------------ what the hooks ask
@@ -155,9 +157,7 @@ class Sync:
     def notify(self, commit: CommitId | None = None) -> None:
         """The branch may have moved."""
         if commit is not None:
-            self._announced.setdefault(commit, self._clock.monotonic())
-            if len(self._announced) > MAX_ROLLOUTS:
-                self._announced.popitem(last=False)
+            self._rollouts.announce(commit)
         self._wake.set()
 
     @property
@@ -189,10 +189,7 @@ class Sync:
 
     async def rollout_of(self, commit: CommitId) -> Rollout:
         """The rollout of a commit, as soon as it has begun."""
-        while commit not in self._rollouts:
-            self._rollout_added.clear()
-            await self._rollout_added.wait()
-        return self._rollouts[commit]
+        return await self._rollouts.of(commit)
 
     # ------------------------------------------------------------------ the loops
 
@@ -287,11 +284,12 @@ class Sync:
         evaluation = await self._evaluator.evaluate(head, live_namespaces=self.namespaces())
         commit = evaluation.commit
         log.info("commit_seen", commit=head, subject=commit.subject)
-        rollout = self._begin(evaluation)
+        rollout = self._rollouts.begin(commit)
+        self._touched = set()
         if evaluation.has_errors:
             await self._refuse(evaluation, rollout)
             return
-        self._refused = None
+        self._refused = ""
         self._is_deploying = True
         try:
             before = self._state.inventory
@@ -329,27 +327,13 @@ class Sync:
             self._healer.add(ref, RETRY_S)
         self._dirty.set()
 
-    def _begin(self, evaluation: Evaluation) -> Rollout:
-        now_s = self._clock.monotonic()
-        commit = evaluation.commit
-        for other in self._rollouts.values():
-            other.supersede(commit, now_s)
-        rollout = Rollout(commit, started_s=self._announced.get(commit.id, now_s))
-        self._touched = set()
-        self._rollouts[commit.id] = rollout
-        self._rollouts.move_to_end(commit.id)
-        if len(self._rollouts) > MAX_ROLLOUTS:
-            self._rollouts.popitem(last=False)
-        self._rollout_added.set()
-        return rollout
-
     async def _refuse(self, evaluation: Evaluation, rollout: Rollout) -> None:
         """A bad commit is on the branch (it did not come through the hook): say so, change nothing."""
         found = errors(evaluation.problems)
         first = sorted_problems(found)[0]
         message = f"{evaluation.commit.short} is refused: {count(len(found), 'error')}; first {first}"
         log.warning("commit_refused", commit=evaluation.commit.id, errors=len(found))
-        self._refused = (evaluation.commit.id, message)
+        self._refused = message
         rollout.say("refused", message, self._clock.monotonic())
         rollout.finish(FAILED)
         await self._state.write(
@@ -399,10 +383,10 @@ class Sync:
 
     async def _publish(self) -> None:
         """Look at everything that came from git; feed the rollout and write the status."""
-        if not self._rollouts:
+        newest = self._rollouts.newest
+        if newest is None:
             return
         health = self._view.seen(self._desired, self._applier)
-        newest = next(reversed(self._rollouts.values()))
         if newest.commit.id == self._state.applied and not self._is_deploying:
             touched = {ref: one for ref, one in health.items() if ref in self._touched}
             unwell = sum(
@@ -411,28 +395,13 @@ class Sync:
             for ref in self._applier.quarantined:
                 touched.setdefault(ref, health[ref])
             newest.update(touched, self._clock.monotonic(), others=unwell)
-        phase, message = self._summary(health, newest)
+        phase, message = summary(health, newest, refused=self._refused, held_back=len(self._held_back))
         is_ready = phase == HEALTHY
         await self._state.write(
             phase=phase,
             message=message,
             set_conditions=[conditions.make("Ready", is_ready, phase.capitalize(), message)],
         )
-
-    def _summary(self, health: Mapping[Ref, Seen], newest: Rollout) -> tuple[str, str]:
-        if self._refused is not None:
-            return FAILED, self._refused[1]
-        worst = min(health.items(), key=lambda item: WORST_FIRST.index(item[1].health.state), default=None)
-        if worst is None or worst[1].health.state == HEALTHY:
-            if self._held_back:
-                return (
-                    DEGRADED,
-                    f"{count(len(self._held_back), 'object')} gone from git still run: see Applied",
-                )
-            return HEALTHY, newest.lines[-1].partition(" ")[2].strip() if newest.lines else ""
-        ref, seen = worst
-        reason = f": {seen.health.reason}" if seen.health.reason else ""
-        return seen.health.state, f"{ref}{reason} ({seen.place.path}:{seen.place.line})"
 
     def _uid(self, ref: Ref) -> str:
         applied = self._applier.applied.get(ref)

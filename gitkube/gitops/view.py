@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from gitkube.api.client import Client
 from gitkube.api.informer import Handler, Informer
+from gitkube.api.informers import Informers
 from gitkube.clock import Clock
 from gitkube.gitops.applier import Applier
 from gitkube.gitops.check import Ref
@@ -52,23 +53,28 @@ def _nothing(before: Object | None, after: Object | None) -> None:
 
 
 class View:
-    """Live objects by reference."""
+    """Live objects by reference.
 
-    def __init__(self, client: Client, *, clock: Clock, rng: random.Random) -> None:
+    Args:
+        informers: those that other loops use, too; what is always watched is taken from there.
+    """
+
+    def __init__(
+        self, client: Client, *, clock: Clock, rng: random.Random, informers: Informers | None = None
+    ) -> None:
         self._client, self._clock, self._rng = client, clock, rng
-        self._informers = {kind: self._informer(kind) for kind in WATCHED}
+        self._shared = informers or Informers(client, clock=clock, rng=rng)
+        self._informers = {kind: self._shared.of(kind) for kind in WATCHED}
         self._followed: dict[Kind, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._handler: Handler = _nothing
-
-    def _informer(self, kind: Kind) -> Informer:
-        return Informer(self._client, kind, clock=self._clock, rng=self._rng)
 
     async def start(self, tasks: asyncio.TaskGroup, handler: Handler) -> None:
         """Run the informers in `tasks`; returns when each has its first list."""
         self._tasks, self._handler = tasks, handler
         for informer in self._informers.values():
-            self._run(informer)
+            informer.add_handler(handler)
+        tasks.create_task(self._shared.run(), name="gitops-informers")
         for informer in self._informers.values():
             await informer.wait_synced()
 
@@ -86,7 +92,11 @@ class View:
         for kind in [kind for kind in self._followed if kind not in wanted]:
             self._followed.pop(kind).cancel()
             del self._informers[kind]
-        fresh = {kind: self._informer(kind) for kind in wanted if kind not in self._informers}
+        fresh = {
+            kind: Informer(self._client, kind, clock=self._clock, rng=self._rng)
+            for kind in wanted
+            if kind not in self._informers
+        }
         for kind, informer in fresh.items():
             self._informers[kind] = informer
             self._followed[kind] = self._run(informer)

@@ -14,11 +14,9 @@ from gitkube.objects.cel.types import (
     BOOL,
     BYTES,
     DOUBLE,
-    DURATION,
     DYN,
     INT,
     STRING,
-    TIMESTAMP,
     CelType,
     list_of,
     map_of,
@@ -31,10 +29,11 @@ from gitkube.objects.schema import Schema
 _SCALARS = {"boolean": BOOL, "integer": INT, "number": DOUBLE}
 _FORMATS = {
     "byte": BYTES,
-    "duration": DURATION,
-    "date": TIMESTAMP,
-    "date-time": TIMESTAMP,
+    "duration": CelType("duration", most=30),
+    "date": CelType("timestamp", most=10),
+    "date-time": CelType("timestamp", most=30),
 }
+"""With the characters of the longest in JSON."""
 MAX_REQUEST_BYTES = 3 * 1024 * 1024
 """Of an object that is written: what bounds all that its schema does not."""
 _KEY = CelType("string", most=0)
@@ -52,7 +51,7 @@ def declared_type(schema: Schema, name: str, *, is_root: bool = False) -> CelTyp
         is_root: whether it is of a whole object, of whose metadata a rule sees the name only.
     """
     if schema.int_or_string or schema.is_quantity:
-        return DYN
+        return CelType("dyn", most=MAX_REQUEST_BYTES - 2)
     if not isinstance(schema, CustomSchema) and (schema.preserve_unknown or not schema.types):
         return DYN
     if schema.is_object:
@@ -73,7 +72,10 @@ def _is_whole(schema: Schema | None) -> bool:
 def _string(schema: Schema) -> CelType:
     if schema.format in _FORMATS:
         # Policies see built-in objects as JSON: a time there is a text.
-        return _FORMATS[schema.format] if isinstance(schema, CustomSchema) else DYN
+        if not isinstance(schema, CustomSchema):
+            return DYN
+        found = _FORMATS[schema.format]
+        return found if found.most is not None else CelType(found.name, most=_longest(schema))
     return CelType("string", most=_longest(schema))
 
 

@@ -23,7 +23,7 @@ import structlog
 from gitkube.api.client import Client
 from gitkube.api.errors import StatusError, is_conflict, is_not_found
 from gitkube.api.events import EventRecorder
-from gitkube.api.informer import Informer
+from gitkube.api.informers import Informers
 from gitkube.clock import Clock
 from gitkube.objects import conditions, pods
 from gitkube.objects.kinds import NAMESPACE, NODE, POD
@@ -58,6 +58,7 @@ class Scheduler:
     Args:
         name: which `spec.schedulerName` it serves.
         profile: the rules; the default ones when None.
+        informers: those that other loops use, too.
     """
 
     def __init__(
@@ -68,15 +69,17 @@ class Scheduler:
         rng: random.Random,
         name: str = DEFAULT_SCHEDULER,
         profile: Profile | None = None,
+        informers: Informers | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
         self._name = name
         self._profile = profile or default_profile(DefaultBinder(client))
         self._events = EventRecorder(client, name, clock=clock)
-        self._nodes = Informer(client, NODE, clock=clock, rng=rng)
-        self._pods = Informer(client, POD, clock=clock, rng=rng)
-        self._namespaces = Informer(client, NAMESPACE, clock=clock, rng=rng)
+        self._informers = informers or Informers(client, clock=clock, rng=rng)
+        self._nodes = self._informers.of(NODE)
+        self._pods = self._informers.of(POD)
+        self._namespaces = self._informers.of(NAMESPACE)
         self._nodes.add_handler(self._on_node)
         self._pods.add_handler(self._on_pod)
         self._namespaces.add_handler(self._on_namespace)
@@ -90,8 +93,7 @@ class Scheduler:
     async def run(self) -> None:
         """Schedule for ever."""
         async with asyncio.TaskGroup() as group:
-            for informer in (self._nodes, self._namespaces, self._pods):
-                group.create_task(informer.run(), name=f"scheduler {informer.kind}")
+            group.create_task(self._informers.run(), name="scheduler informers")
             for informer in (self._nodes, self._namespaces, self._pods):
                 await informer.wait_synced()
             log.info("scheduler_started", nodes=len(self.snapshot), pods_waiting=len(self.queue))

@@ -17,6 +17,7 @@ import structlog
 
 from gitkube.api.authorization import system_user
 from gitkube.api.client import Client
+from gitkube.api.informers import Informers
 from gitkube.api.keys import object_key
 from gitkube.api.local import LocalClient
 from gitkube.api.verbs import Verbs
@@ -135,6 +136,7 @@ class Acting:
         def client(component: str) -> Client:
             return LocalClient(verbs, system_user(component))
 
+        informers = Informers(client("controller-manager"), clock=self._clock, rng=self._rng)
         fleet = Fleet(
             client("fleet"),
             inventory=settings.inventory,
@@ -145,6 +147,7 @@ class Acting:
             settings=FleetSettings(cluster_cidr=settings.cluster_cidr, service_cidr=settings.service_cidr),
             dialer=self._dialer,
             api=serving.api_address,
+            informers=informers,
         )
         manager = Manager(
             client("controller-manager"),
@@ -154,8 +157,9 @@ class Acting:
                 cluster_cidr=settings.cluster_cidr, root_ca=serving.pki.ca_pem.decode(), sign=serving.pki.sign
             ),
             registry=serving.api.registry,
+            informers=informers,
         )
-        scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng)
+        scheduler = Scheduler(client("scheduler"), clock=self._clock, rng=self._rng, informers=informers)
         sync = Sync(
             client("gitops"),
             repo=settings.repository,
@@ -165,6 +169,7 @@ class Acting:
             rng=self._rng,
             truth=replica,
             registry=serving.api.registry,
+            informers=informers,
         )
         endpoints = ApiEndpoints(
             client("apiserver"),
@@ -179,6 +184,7 @@ class Acting:
         replica.notify = sync.notify
         try:
             async with asyncio.TaskGroup() as loops:
+                loops.create_task(informers.run(), name="informers")
                 loops.create_task(manager.run(), name="controllers")
                 loops.create_task(scheduler.run(), name="scheduler")
                 loops.create_task(fleet.run(), name="fleet")

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from gitkube.objects.cel import registry
-from gitkube.objects.cel.compiler import MAX_TREE_DEPTH, STATIC_TYPES
+from gitkube.objects.cel.compiler import MAX_TREE_DEPTH
 from gitkube.objects.cel.errors import CelSyntaxError, no_matching_overload, undeclared
 from gitkube.objects.cel.operators import OPERATORS
 from gitkube.objects.cel.parser import parse
-from gitkube.objects.cel.signatures import function_result, index_result, operator_result
+from gitkube.objects.cel.signatures import function_result, index_result, message_type, operator_result
 from gitkube.objects.cel.syntax import (
     TESTS,
     All,
@@ -43,7 +42,9 @@ from gitkube.objects.cel.syntax import (
 from gitkube.objects.cel.types import (
     BOOL,
     DYN,
+    FREE,
     INT,
+    TYPE_NAMES,
     CelType,
     joined,
     list_of,
@@ -69,9 +70,6 @@ class Checked:
     """`id` of a node of the tree -> its type."""
 
 
-parsed = lru_cache(maxsize=4096)(parse)
-
-
 def check_types(
     source: str, variables: Mapping[str, CelType], constructors: frozenset[str] = frozenset()
 ) -> Checked:
@@ -83,7 +81,7 @@ def check_types(
     Raises:
         CelSyntaxError: it is no expression.
     """
-    tree = parsed(source)
+    tree = parse(source)
     checker = _Checker(source, variables, constructors)
     type = checker.node(tree)
     placed = sorted(checker.mistakes, key=lambda mistake: mistake.offset)[:_MAX_MISTAKES]
@@ -150,12 +148,12 @@ class _Checker:
     def _name(self, node: Name) -> CelType:
         if (found := self._scope.get(node.name)) is not None:
             return found
-        if node.name in STATIC_TYPES:
+        if node.name in TYPE_NAMES:
             return named("type")
         return self._undeclared(node.name, node)
 
     def _select(self, node: Select) -> CelType:
-        if namespaced(node, self._scope.__contains__) in STATIC_TYPES:
+        if namespaced(node, self._scope.__contains__) in TYPE_NAMES:
             return named("type")
         found = self._field(self.node(node.operand), node.field, node)
         if not node.is_optional:
@@ -252,7 +250,7 @@ class _Checker:
     def _common(self, types: Sequence[CelType]) -> CelType:
         """The type of what may be any of these."""
         if not types:
-            return DYN
+            return FREE
         result: CelType | None = types[0]
         for type in types[1:]:
             result = joined(result, type) if result is not None else None
@@ -265,11 +263,18 @@ class _Checker:
 
     def _message(self, node: Message) -> CelType:
         root = node.type.split(".", 1)[0]
-        for _, value, _ in node.fields:
-            self.node(value)
-        if root not in self._constructors:
+        given = [(name, self._part(value, is_optional)) for name, value, is_optional in node.fields]
+        made = message_type(node.type) if root in self._constructors else None
+        if made is None or made.find_field is None:
             return self._undeclared(node.type, node)
-        return CelType(root, find_field=lambda field: DYN)
+        for (name, type), at in zip(given, node.places, strict=True):
+            wanted = made.find_field(name)
+            if wanted is None:
+                self._mistake_at(f"undefined field '{name}'", at)
+            elif joined(wanted, type) is None:
+                why = f"expected type of field '{name}' is '{wanted}' but provided type is '{type}'"
+                self._mistake_at(why, at)
+        return made
 
     # ------------------------------------------------------------------ binding names
 
@@ -311,8 +316,11 @@ class _Checker:
     # ------------------------------------------------------------------ mistakes
 
     def _mistake(self, why: str, node: Node) -> CelType:
-        self.mistakes.append(CelSyntaxError(why, self._source, node.at))
+        self._mistake_at(why, node.at)
         return DYN
+
+    def _mistake_at(self, why: str, at: int) -> None:
+        self.mistakes.append(CelSyntaxError(why, self._source, at))
 
     def _undeclared(self, name: str, node: Node) -> CelType:
         return self._mistake(undeclared(name), node)

@@ -40,31 +40,12 @@ from gitkube.objects.cel.syntax import (
     Select,
     namespaced,
 )
+from gitkube.objects.cel.types import TYPE_NAMES
 from gitkube.objects.cel.values import NONE, HostObject, Optional, Type, static_type_name
 
 MAX_TREE_DEPTH = 150
 """Nodes within nodes, each of which is a Python frame when it is evaluated."""
 _LIBRARIES = functions.LOADED
-STATIC_TYPES = {
-    "int": "int",
-    "uint": "uint",
-    "double": "double",
-    "bool": "bool",
-    "string": "string",
-    "bytes": "bytes",
-    "list": "list",
-    "map": "map",
-    "null_type": "null_type",
-    "type": "type",
-    "optional_type": "optional_type",
-    "google.protobuf.Timestamp": "google.protobuf.Timestamp",
-    "google.protobuf.Duration": "google.protobuf.Duration",
-    "kubernetes.Quantity": "kubernetes.Quantity",
-    "kubernetes.URL": "kubernetes.URL",
-    "net.IP": "net.IP",
-    "net.CIDR": "net.CIDR",
-}
-"""Names of types, as expressions write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +145,8 @@ class _Compiler:
             slot, type = self._local[name]
         elif name in self._variables:
             slot, type = self._slot_of(name), "dyn"
-        elif name in STATIC_TYPES:
-            value = Type(STATIC_TYPES[name])
+        elif name in TYPE_NAMES:
+            value = Type(name)
             return Code(lambda frame: value, 0, "type")
         else:
             raise self._undeclared(name, node)
@@ -185,8 +166,8 @@ class _Compiler:
         return name in self._local or name in self._variables
 
     def _select(self, node: Select) -> Code:
-        if (dotted := namespaced(node, self._is_variable)) in STATIC_TYPES:
-            value = Type(STATIC_TYPES[dotted])
+        if (dotted := namespaced(node, self._is_variable)) in TYPE_NAMES:
+            value = Type(dotted)
             return Code(lambda frame: value, 0, "type")
         operand = self.node(node.operand)
         self._check_selectable(operand, node)

@@ -1,19 +1,23 @@
 """What an expression may cost at most, before it is ever evaluated, by the bounds that its types have.
 
-The unit and the prices are Kubernetes': one for a step, a tenth for a character of text that is read, more
-for what is made, times the elements of a list for a macro over it. What is not known (the size of what a
-function makes, the price of a function that nobody has set) is taken as small, so that the estimate is never
-above Kubernetes'. Evaluation has a budget of its own (`budget`), which holds whatever is said here.
-Source: github.com/google/cel-go, checker/cost.go.
+The unit and the prices are Kubernetes': one for a step, more for what is made, times the elements of a list
+for a macro over it; what calls cost is in `prices`. The size of a value is reckoned when it is written there
+or made of such; of what stands in the object it is looked up by its path, from `self` on: `@items` are the
+elements of a list, `@values` and `@keys` those of a map. A path that begins elsewhere is looked up in the
+same way, as Kubernetes does, and of what has neither the size is unknown. Evaluation has a budget of its own
+(`budget`), which holds whatever is said here.
+Source: github.com/google/cel-go, checker/cost.go; k8s.io/apiextensions-apiserver,
+pkg/apiserver/schema/cel/compilation.go.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gitkube.objects.cel.checker import Checked
+from gitkube.objects.cel.prices import MOST_UNITS, ONE, UNKNOWN, Given, Size, price_of, product, total
 from gitkube.objects.cel.syntax import (
     All,
     Any_,
@@ -32,129 +36,235 @@ from gitkube.objects.cel.syntax import (
     Node,
     OptionalMap,
     Select,
+    namespaced,
 )
+from gitkube.objects.cel.types import DYN, CelType
 
-MOST_UNITS = 2**64 - 1
-"""Sums and products stop here, as Kubernetes' do."""
-_TEXT_FACTOR = 0.1
-"""Units for each character that is read."""
-_PATTERN_FACTOR = 0.25
-"""Parts of a regular expression for each of its characters."""
+__all__ = ["MOST_UNITS", "most_units"]
+
 _LIST_UNITS, _MAP_UNITS, _MESSAGE_UNITS = 10, 30, 40
-_WHOLE_LIST = frozenset(("sum", "min", "max", "isSorted", "indexOf", "lastIndexOf"))
-_SIZED = frozenset(("string", "bytes", "list", "map"))
+_SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
+_STRUCTS = frozenset(("map", "object"))
+
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     units: int
-    size: int
-    """The most elements or characters of the value."""
+    size: Size
+    entry: Size | None = None
+    """Of each element or value, when it is known otherwise than by the path."""
+    path: Path = ()
+    """The way to it, from a variable on; empty for what was made."""
 
 
-def most_units(checked: Checked) -> int:
-    """Units that one evaluation of a checked expression may cost at most."""
-    return _Estimator(checked).node(checked.tree).units
+def most_units(checked: Checked, root: CelType = DYN) -> int:
+    """Units that one evaluation of a checked expression may cost at most.
+
+    Args:
+        root: the type of `self`, by which the sizes of its parts are known.
+    """
+    return _Estimator(checked, root).node(checked.tree).units
 
 
 class _Estimator:
-    def __init__(self, checked: Checked) -> None:
+    def __init__(self, checked: Checked, root: CelType) -> None:
         self._types = checked.types
+        self._root = root
+        self._local: dict[str, Estimate] = {}
+        """Names that macros have bound."""
 
     def node(self, node: Node) -> Estimate:
         match node:
             case Literal():
-                return Estimate(0, len(node.value) if isinstance(node.value, str | bytes) else 1)
+                length = len(node.value) if isinstance(node.value, str | bytes) else 1
+                return Estimate(0, Size(length, length))
             case Name():
-                return Estimate(1, self._declared_size(node))
+                return self._name(node)
             case Select():
-                return Estimate(_sum(self.node(node.operand).units, 1), self._declared_size(node))
+                return self._select(node)
             case Has():
-                return Estimate(self.node(node.operand).units, 1)
+                return Estimate(self.node(node.operand).units, ONE)
             case Index():
-                units = _sum(self.node(node.operand).units, self.node(node.index).units, 1)
-                return Estimate(units, self._declared_size(node))
+                return self._index(node)
             case Call():
                 return self._call(node)
             case All() | Any_():
-                return Estimate(_sum(*(self.node(part).units for part in node.parts)), 1)
+                return Estimate(total(*(self.node(part).units for part in node.parts)), ONE)
             case Choice():
-                yes, no = self.node(node.yes), self.node(node.no)
-                units = _sum(self.node(node.condition).units, max(yes.units, no.units))
-                return Estimate(units, max(yes.size, no.size))
+                return self._choice(node)
             case ListOf():
-                units = _sum(_LIST_UNITS, *(self.node(item).units for item, _ in node.items))
-                return Estimate(units, len(node.items))
+                items = [self.node(item) for item, _ in node.items]
+                return self._made(_LIST_UNITS, items, items)
             case MapOf():
-                parts = [part for key, value, _ in node.entries for part in (key, value)]
-                units = _sum(_MAP_UNITS, *(self.node(part).units for part in parts))
-                return Estimate(units, len(node.entries))
+                keys = [self.node(key) for key, _, _ in node.entries]
+                values = [self.node(value) for _, value, _ in node.entries]
+                return self._made(_MAP_UNITS, [*keys, *values], values)
             case Message():
-                units = _sum(_MESSAGE_UNITS, *(self.node(value).units for _, value, _ in node.fields))
-                return Estimate(units, 1)
+                units = total(_MESSAGE_UNITS, *(self.node(value).units for _, value, _ in node.fields))
+                return Estimate(units, UNKNOWN)
             case Loop():
                 return self._loop(node)
             case Bind():
-                value, body = self.node(node.value), self.node(node.body)
-                return Estimate(_sum(value.units, body.units), body.size)
+                return self._bind(node)
             case OptionalMap():
-                operand, body = self.node(node.operand), self.node(node.body)
-                return Estimate(_sum(operand.units, body.units, 1), body.size)
-        return Estimate(1, 1)
+                return self._optional_map(node)
+        return Estimate(1, UNKNOWN)
 
-    def _declared_size(self, node: Node) -> int:
-        """Of what a name or a field holds; what has no length is read for nothing."""
-        type = self._types.get(id(node))
-        if type is None or type.name not in _SIZED:
-            return 0
-        return 1 if type.most is None else type.most
+    # ------------------------------------------------------------------ sizes
+
+    def _size(self, node: Node, path: Path, otherwise: Size = UNKNOWN) -> Size:
+        """Of what no call has made: by its path, or its type."""
+        declared = self._declared(path) if path else None
+        if declared is not None:
+            return Size(0, declared.most or 0)
+        return ONE if self._is_scalar(self._type(node)) else otherwise
+
+    def _declared(self, path: Path) -> CelType | None:
+        """The type at the end of a path, whatever its first step is; None when it leads nowhere."""
+        current = self._root
+        for step in path[1:]:
+            found: CelType | None = None
+            if step in ("@items", "@values"):
+                found = current.parameters[-1] if current.parameters else None
+            elif step == "@keys":
+                found = current.parameters[0] if current.name == "map" else None
+            elif current.find_field is not None:
+                found = current.find_field(step)
+            if found is None:
+                return None
+            current = found
+        return current
+
+    def _is_scalar(self, type: CelType) -> bool:
+        if type.name == "optional_type":
+            return self._is_scalar(type.parameter(0))
+        return type.name in _SCALARS
+
+    def _type(self, node: Node) -> CelType:
+        return self._types.get(id(node), DYN)
+
+    # ------------------------------------------------------------------ names and fields
+
+    def _name(self, node: Name) -> Estimate:
+        local = self._local.get(node.name)
+        if local is None:
+            return Estimate(1, self._size(node, (node.name,)), None, (node.name,))
+        return Estimate(1, self._size(node, local.path, local.size), local.entry, local.path)
+
+    def _select(self, node: Select) -> Estimate:
+        operand = self.node(node.operand)
+        if node.is_optional:
+            return Estimate(total(operand.units, 1), self._size(node, ()))
+        step = 1 if self._type(node.operand).kind in _STRUCTS else 0
+        path = (*operand.path, node.field)
+        return Estimate(total(operand.units, step), self._size(node, path), None, path)
+
+    def _index(self, node: Index) -> Estimate:
+        operand, index = self.node(node.operand), self.node(node.index)
+        units = total(operand.units, index.units, 1)
+        kind = self._type(node.operand).name
+        if node.is_optional or kind not in ("list", "map"):
+            return Estimate(units, self._size(node, ()))
+        path = (*operand.path, "@items" if kind == "list" else "@values")
+        return Estimate(units, operand.entry or self._size(node, path), None, path)
 
     # ------------------------------------------------------------------ calls
 
     def _call(self, node: Call) -> Estimate:
-        parts = node.arguments if node.target is None else (node.target, *node.arguments)
+        name, parts = node.function, node.arguments
+        if node.target is not None:
+            if id(node.target) not in self._types:  # no value, but the first part of the function's name
+                name = f"{namespaced(node.target, self._local.__contains__)}.{name}"
+            else:
+                parts = (node.target, *parts)
         given = [self.node(part) for part in parts]
-        before = _sum(*(each.units for each in given))
-        units, size = self._price(node, given)
-        return Estimate(_sum(before, units), size)
+        before = total(*(each.units for each in given))
+        if name == "dyn" and given:
+            return Estimate(total(before, 1), given[0].size, given[0].entry)
+        price = price_of(name, self._given(parts, given))
+        size = price.size if price.size is not None else self._size(node, ())
+        entry = None
+        if name == "_+_" and given[0].entry is not None and given[1].entry is not None:
+            entry = given[0].entry.joined(given[1].entry)
+        return Estimate(total(before, price.units), size, entry)
 
-    def _price(self, node: Call, given: list[Estimate]) -> tuple[int, int]:
-        """Units of the call itself, and the size of what it gives."""
-        sizes = [each.size for each in given]
-        match node.function, len(given):
-            case "matches", 2:
-                return _product(_times(sizes[0] + 1, _TEXT_FACTOR), _times(sizes[1], _PATTERN_FACTOR)), 1
-            case "contains", 2:
-                return _product(_times(sizes[0], _TEXT_FACTOR), _times(sizes[1], _TEXT_FACTOR)), 1
-            case (("startsWith" | "endsWith"), 2):
-                return _times(sizes[1], _TEXT_FACTOR), 1
-            case (("_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_"), 2):
-                return _times(min(sizes), _TEXT_FACTOR), 1
-            case "@in", 2:
-                is_list = self._kind(node.arguments[1]) == "list"
-                return (sizes[1] if is_list else 1), 1
-            case "_+_", 2:
-                kind, size = self._kind(node), _sum(*sizes)
-                if kind == "list":
-                    return 1, size
-                return (_times(size, _TEXT_FACTOR), size) if kind in ("string", "bytes") else (1, 0)
-        if node.function in _WHOLE_LIST and given:
-            return max(1, sizes[0]), 1
-        return 1, max(sizes, default=1)
+    def _given(self, parts: tuple[Node, ...], estimates: list[Estimate]) -> Given:
+        types = [self._type(part) for part in parts]
+        last = parts[-1] if parts else None
+        number = last.value if isinstance(last, Literal) and type(last.value) is int else None
+        element: Size | None = None
+        if types and types[0].name == "list" and types[0].parameter(0).name in ("string", "bytes"):
+            path = estimates[0].path
+            declared = self._declared((*path, "@items")) if path else None
+            element = UNKNOWN if declared is None else Size(0, declared.most or 0)
+        return Given([each.size for each in estimates], [each.name for each in types], element, number)
 
-    def _kind(self, node: Node) -> str:
-        type = self._types.get(id(node))
-        return "" if type is None else type.name
+    def _choice(self, node: Choice) -> Estimate:
+        condition, yes, no = self.node(node.condition), self.node(node.yes), self.node(node.no)
+        units = total(condition.units, max(yes.units, no.units))
+        entry = yes.entry.joined(no.entry) if yes.entry is not None and no.entry is not None else None
+        return Estimate(units, yes.size.joined(no.size), entry)
+
+    # ------------------------------------------------------------------ making things
+
+    def _made(self, units: int, parts: list[Estimate], values: list[Estimate]) -> Estimate:
+        """A list or map that is written out."""
+        entry = values[0].size if values else Size(0, 0)
+        for value in values[1:]:
+            entry = entry.joined(value.size)
+        size = Size(len(values), len(values))
+        return Estimate(total(units, *(part.units for part in parts)), size, entry)
 
     # ------------------------------------------------------------------ macros
 
+    @contextmanager
+    def _bound(self, names: Mapping[str, Estimate]) -> Iterator[None]:
+        before = self._local
+        self._local = {**before, **names}
+        try:
+            yield
+        finally:
+            self._local = before
+
     def _loop(self, node: Loop) -> Estimate:
-        over, body = self.node(node.range), self.node(node.body)
-        condition = self.node(node.condition).units if node.condition is not None else 0
+        over = self.node(node.range)
+        is_list = self._type(node.range).name == "list"
+        first, second = ("@indices", "@items") if is_list else ("@keys", "@values")
+        steps = (first, second) if len(node.variables) > 1 else ("@items" if is_list else "@keys",)
+        names = {
+            name: Estimate(0, UNKNOWN, None, (*over.path, step))
+            for name, step in zip(node.variables, steps, strict=True)
+        }
+        with self._bound(names):
+            body = self.node(node.body)
+            condition = self.node(node.condition).units if node.condition is not None else 0
         start, turn = _TURNS[node.kind]
-        each = _sum(body.units, condition, turn)
-        units = _sum(over.units, start, _product(over.size, each))
-        return Estimate(units, over.size if node.kind in _MAKERS else 1)
+        each = total(body.units, condition, turn)
+        units = total(over.units, start, product(over.size.most, each))
+        if node.kind not in _MAKERS:
+            return Estimate(units, ONE)
+        if node.kind is LoopKind.FILTER:
+            with self._bound(names):
+                element = self.node(Name(node.at, node.variables[0])).size
+        else:
+            element = body.size if node.kind in _OF_BODIES else UNKNOWN
+        return Estimate(units, over.size, Size(0, element.most))
+
+    def _bind(self, node: Bind) -> Estimate:
+        value = self.node(node.value)
+        with self._bound({node.name: value}):
+            body = self.node(node.body)
+        return Estimate(total(_LIST_UNITS, value.units, body.units), body.size, body.entry)
+
+    def _optional_map(self, node: OptionalMap) -> Estimate:
+        """As `x.hasValue() ? optional.of(cel.bind(name, x.value(), body)) : optional.none()`."""
+        operand = self.node(node.operand)
+        with self._bound({node.name: Estimate(0, UNKNOWN)}):
+            body = self.node(node.body)
+        asked, made = total(operand.units, 1), total(operand.units, 1, _LIST_UNITS, body.units)
+        return Estimate(total(asked, made, 0 if node.is_flat else 1), self._size(node, ()))
 
 
 _APPEND = _LIST_UNITS + 2
@@ -165,20 +275,9 @@ _TURNS: Mapping[LoopKind, tuple[int, int]] = {
     LoopKind.MAP: (_LIST_UNITS + 1, _APPEND),
     LoopKind.FILTER: (_LIST_UNITS + 1, _APPEND + 1),
     LoopKind.TRANSFORM_LIST: (_LIST_UNITS + 1, _APPEND),
-    LoopKind.TRANSFORM_MAP: (_MAP_UNITS + 1, 2),
+    LoopKind.TRANSFORM_MAP: (_MAP_UNITS + 1, 3),
     LoopKind.TRANSFORM_MAP_ENTRY: (_MAP_UNITS + 1, 2),
 }
 """Units of a macro itself: once, and at each turn."""
 _MAKERS = frozenset(_TURNS) - {LoopKind.ALL, LoopKind.EXISTS, LoopKind.EXISTS_ONE}
-
-
-def _sum(*parts: int) -> int:
-    return min(sum(parts), MOST_UNITS)
-
-
-def _product(a: int, b: int) -> int:
-    return min(a * b, MOST_UNITS)
-
-
-def _times(size: int, factor: float) -> int:
-    return min(math.ceil(size * factor), MOST_UNITS)
+_OF_BODIES = frozenset((LoopKind.MAP, LoopKind.TRANSFORM_LIST))

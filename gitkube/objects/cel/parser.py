@@ -6,6 +6,8 @@ Depth is bounded, so that neither this parser nor what walks the tree later can 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gitkube.objects.cel.errors import CelSyntaxError
 from gitkube.objects.cel.lexer import Token, tokenize
 from gitkube.objects.cel.macros import expand_call, expand_method
@@ -32,6 +34,8 @@ MAX_DEPTH = 50
 """Brackets within brackets; each takes about ten Python frames while it is read."""
 MAX_CHAIN = 100
 """Members, operands and signs in a row, each of which makes the tree one deeper."""
+_REMEMBERED_TREES = 1024
+"""Expressions; a definition or a policy has a few dozen."""
 _EXPECTED = (
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, "
     "IDENTIFIER}"
@@ -39,8 +43,9 @@ _EXPECTED = (
 _RELATIONS = frozenset(("<", "<=", ">", ">=", "==", "!=", "in"))
 
 
+@lru_cache(maxsize=_REMEMBERED_TREES)
 def parse(source: str) -> Node:
-    """The tree of an expression.
+    """The tree of an expression, remembered: who writes one has it judged, priced and compiled.
 
     Raises:
         CelSyntaxError: it is none, or too long to be looked at.
@@ -241,6 +246,7 @@ class _Parser:
 
     def _message(self, name: str, at: int) -> Node:
         fields: list[tuple[str, Node, bool]] = []
+        places: list[int] = []
         while not self._accept("}"):
             if fields:
                 self._expect(",")
@@ -250,9 +256,9 @@ class _Parser:
             token = self._take()
             if token.kind not in ("name", "quoted"):
                 raise self._unexpected("IDENTIFIER", token)
-            self._expect(":")
+            places.append(self._expect(":").at)
             fields.append((token.text, self._expression(), is_optional))
-        return Message(at, name, tuple(fields))
+        return Message(at, name, tuple(fields), tuple(places))
 
     # ------------------------------------------------------------------ tokens
 

@@ -1,4 +1,5 @@
-"""What calls give, by the types of what they are given: operators, indexes, and every registered function.
+"""What calls give, by the types of what they are given: operators, indexes, and every registered function;
+and what messages may be made.
 
 Functions are registered with the Python types that they take (`registry`), which says of a list that it is
 one. What that leaves open, the type of its elements, is said here where the result depends on it. Each of
@@ -13,6 +14,7 @@ from gitkube.objects.cel import operators, registry
 from gitkube.objects.cel.types import (
     BOOL,
     DYN,
+    FREE,
     INT,
     STRING,
     CelType,
@@ -22,6 +24,7 @@ from gitkube.objects.cel.types import (
     map_of,
     named,
     optional_of,
+    struct,
 )
 
 Types = Sequence[CelType]
@@ -86,6 +89,18 @@ def function_result(name: str, *, is_method: bool, arguments: Types) -> CelType 
     return named(results[0]) if len(set(results)) == 1 else DYN
 
 
+def message_type(name: str) -> CelType | None:
+    """Of `name{…}`; None when there is none.
+
+    Of an `Object` and its parts nothing is known: they are judged by their schema when they are merged.
+    """
+    root, dot, _ = name.partition(".")
+    fields = _MESSAGES.get(root)
+    if fields is None:
+        return struct(name, lambda field: DYN)
+    return None if dot else struct(name, fields.get)
+
+
 def _answer(asked: str, name: str, arguments: Types) -> CelType | None:
     """Of a method of the server's own objects, which take texts only."""
     count, result = _ASKED[asked].get(name, (-1, DYN))
@@ -133,11 +148,18 @@ _RESULTS: Mapping[tuple[str, bool], Callable[[Types], CelType]] = {
     ("getQuery", True): lambda arguments: map_of(STRING, _STRINGS),
     ("validate", True): lambda arguments: optional_of(_STRINGS),
     ("lists.range", False): lambda arguments: list_of(INT),
+    ("format.named", False): lambda arguments: optional_of(CelType("kubernetes.NamedFormat")),
+    ("optional.none", False): lambda arguments: optional_of(FREE),
     ("optional.of", False): lambda arguments: optional_of(arguments[0]),
     ("optional.ofNonZeroValue", False): lambda arguments: optional_of(arguments[0]),
     ("optional.unwrap", False): _unwrapped,
 }
 """(name, is it a method) -> its result, where that depends on what the arguments hold."""
+
+_MESSAGES: Mapping[str, Mapping[str, CelType]] = {
+    "JSONPatch": {"op": STRING, "path": STRING, "from": STRING, "value": DYN},
+}
+"""Messages whose fields are known. Source: k8s.io/apiserver, pkg/cel/mutation."""
 
 _AUTHORIZATION = "kubernetes.authorization."
 _AUTHORIZER, _GROUP, _PATH, _RESOURCE, _DECISION = (

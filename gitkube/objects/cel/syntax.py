@@ -119,6 +119,8 @@ class Message(Node):
 
     type: str
     fields: tuple[tuple[str, Node, bool], ...]
+    places: tuple[int, ...]
+    """Where the colon of each field stands, by which a mistake in it is shown."""
 
 
 class LoopKind(enum.Enum):

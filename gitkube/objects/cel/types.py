@@ -19,6 +19,8 @@ class CelType:
     """The most elements of a list or map, characters of a text, or bytes; None: nobody has said."""
     find_field: Callable[[str], CelType | None] | None = field(default=None, compare=False, repr=False)
     """The type of a field of a struct, by the name that an expression uses; None: there is none."""
+    is_free: bool = field(default=False, repr=False)
+    """Whether anything may yet be put in its place, as for the elements of `[]`."""
 
     @property
     def is_struct(self) -> bool:
@@ -43,10 +45,19 @@ class CelType:
 
 
 DYN = CelType("dyn")
+FREE = CelType("dyn", is_free=True)
 BOOL, INT, UINT, DOUBLE = CelType("bool"), CelType("int"), CelType("uint"), CelType("double")
 STRING, BYTES, NULL = CelType("string"), CelType("bytes"), CelType("null_type")
 TIMESTAMP, DURATION = CelType("timestamp"), CelType("duration")
 
+TYPE_NAMES = frozenset(
+    (
+        "int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type",
+        "optional_type", "google.protobuf.Timestamp", "google.protobuf.Duration", "kubernetes.Quantity",
+        "kubernetes.URL", "net.IP", "net.CIDR",
+    )
+)  # fmt: skip
+"""Types that an expression may name, as in `type(x) == int`."""
 _NUMBERS = frozenset(("int", "uint", "double"))
 _NEVER_NULL = frozenset(("bool", "int", "uint", "double", "string", "bytes", "list", "map"))
 
@@ -79,8 +90,10 @@ def joined(a: CelType, b: CelType) -> CelType | None:
 
     Of structs it is not judged whether their fields are the same, nor whether a map could be one.
     """
-    if a == b:
+    if a == b or b.is_free:
         return a
+    if a.is_free:
+        return b
     if a.is_dyn or b.is_dyn:
         return DYN
     if a.name == "null_type" or b.name == "null_type":

@@ -129,7 +129,7 @@ def _checked(text: str, declared: CelType, *, has_optional_old: bool) -> tuple[C
         return DYN, 0, error.message
     if checked.mistakes:
         return DYN, 0, "\n".join(checked.mistakes)
-    return checked.type, most_units(checked), ""
+    return checked.type, most_units(checked, declared), ""
 
 
 def _check_one(

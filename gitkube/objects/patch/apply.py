@@ -29,7 +29,6 @@ from gitkube.objects.patch.fieldset import (
     intersection,
     members,
     path_text,
-    recursive_difference,
     union,
     with_named_members,
 )
@@ -142,7 +141,8 @@ def server_side_apply(
     current = _without_managers(current)
     try:
         merged = merge(current, applied, schema)
-        claimed = recursive_difference(_owned(fields_of(applied, schema)), _reset_fields(kind, subresource))
+        mine, reset = _owned(fields_of(applied, schema)), _reset_fields(kind, subresource)
+        claimed = difference(mine, reset, takes_below=True)
         identity = manager_id(manager, APPLY, kind.api_version, subresource)
         last = managers.get(identity)
         managers[identity] = Entry(claimed, kind.api_version, now)

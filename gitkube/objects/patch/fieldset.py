@@ -66,8 +66,12 @@ def union(left: FieldSet, right: FieldSet) -> FieldSet:
     return result
 
 
-def difference(left: FieldSet, right: FieldSet) -> FieldSet:
-    """Members of `left` that are none of `right`."""
+def difference(left: FieldSet, right: FieldSet, *, takes_below: bool = False) -> FieldSet:
+    """Members of `left` that are none of `right`.
+
+    Args:
+        takes_below: a member of `right` takes everything below it away, too.
+    """
     if not left or not right:
         return left
     result: FieldSet = {}
@@ -76,23 +80,10 @@ def difference(left: FieldSet, right: FieldSet) -> FieldSet:
         if other is None:
             result[step] = node
             continue
-        rest = _node(is_member(node) and not is_member(other), difference(children(node), children(other)))
-        if rest is not None:
-            result[step] = rest
-    return result
-
-
-def recursive_difference(left: FieldSet, right: FieldSet) -> FieldSet:
-    """As `difference`, but a member of `right` takes everything below it away too."""
-    result: FieldSet = {}
-    for step, node in left.items():
-        other = right.get(step)
-        if other is None:
-            result[step] = node
+        if takes_below and is_member(other):
             continue
-        if is_member(other):
-            continue
-        rest = _node(is_member(node), recursive_difference(children(node), children(other)))
+        below = difference(children(node), children(other), takes_below=takes_below)
+        rest = _node(is_member(node) and not is_member(other), below)
         if rest is not None:
             result[step] = rest
     return result

@@ -31,7 +31,10 @@ _FAILURE_POLICIES = ("Fail", "Ignore")
 _MATCH_POLICIES = ("Equivalent", "Exact")
 _REVIEW_VERSIONS = ("v1", "v1beta1")
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
-_MUTATIONS = {"ApplyConfiguration": ("applyConfiguration", "Object"), "JSONPatch": ("jsonPatch", "list")}
+_MUTATIONS = {
+    "ApplyConfiguration": ("applyConfiguration", "Object"),
+    "JSONPatch": ("jsonPatch", "list(JSONPatch)"),
+}
 """patchType -> the field that it needs, and the type that its expression must have."""
 _IDENTIFIER = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
 
@@ -282,14 +285,28 @@ def check_mutating_policy(causes: Causes, policy: Object) -> None:
             causes.required(f"{path}.{field}", f"must be specified when patchType is {word}")
             continue
         source = part.get("expression")
-        place, types = f"{path}.{field}.expression", (result,)
-        check_expression(causes, source, place, variables, types, MUTATION_CONSTRUCTORS, declared)
+        check_expression(
+            causes,
+            source,
+            f"{path}.{field}.expression",
+            variables,
+            exactly=result,
+            constructors=MUTATION_CONSTRUCTORS,
+            declared=declared,
+        )
 
 
-def check_policy_update(causes: Causes, policy: Object, old: Object) -> None:
-    """What was taken once is not refused for what its expressions are asked today: its status may change."""
-    if policy.get("spec") == old.get("spec"):
-        causes.list[:] = [cause for cause in causes.list if not cause["field"].startswith("spec")]
+def check_validating_policy_update(causes: Causes, policy: Object, old: Object) -> None:
+    """What was taken once is not judged again, nor refused for what is asked of its expressions today: its
+    status and its labels may change."""
+    if policy.get("spec") != old.get("spec"):
+        check_validating_policy(causes, policy)
+
+
+def check_mutating_policy_update(causes: Causes, policy: Object, old: Object) -> None:
+    """As `check_validating_policy_update`."""
+    if policy.get("spec") != old.get("spec"):
+        check_mutating_policy(causes, policy)
 
 
 def _check_policy_binding(causes: Causes, binding: Object) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from gitkube.objects import names
 from gitkube.objects.custom.jsonpath import simple_fields
 from gitkube.objects.custom.naming import APPROVAL, is_protected
-from gitkube.objects.custom.schema import RULES, root_schema
+from gitkube.objects.custom.schema import root_schema
 from gitkube.objects.custom.structural import check_structural
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
@@ -42,7 +42,7 @@ _COMMON = {
 _STORAGE = "must have exactly one version marked as storage version"
 
 
-def check_definition(causes: Causes, definition: Object) -> None:
+def _check_definition(causes: Causes, definition: Object) -> None:
     """All that can be said of a definition by itself."""
     spec = definition.get("spec") or {}
     group, scope = spec.get("group") or "", spec.get("scope") or ""
@@ -67,17 +67,20 @@ def check_definition(causes: Causes, definition: Object) -> None:
 
 
 def check_definition_create(causes: Causes, definition: Object) -> None:
-    """What is asked of a new one only; of others see `check_definition_update`."""
+    """All that is asked of a new one; of others see `check_definition_update`."""
+    _check_definition(causes, definition)
     _check_stored_versions(causes, definition)
 
 
 def check_definition_update(causes: Causes, definition: Object, old: Object) -> None:
-    """What may not change; of one that is established, more."""
+    """What may not change; of one that is established, more. What was taken once is not judged again, nor
+    refused for what its rules are asked today, when its status or its labels change."""
     spec, before = definition.get("spec") or {}, old.get("spec") or {}
     if spec != before:  # through the status alone, the list of stored versions is whatever its writer says
+        _check_definition(causes, definition)
         _check_stored_versions(causes, definition)
-    else:  # what was taken once is not refused for what its rules are asked today
-        causes.list[:] = [cause for cause in causes.list if RULES not in cause["field"]]
+    else:
+        _check_approval(causes, definition, spec.get("group") or "")
     causes.immutable("spec.group", spec.get("group"), before.get("group"))
     plural = (spec.get("names") or {}).get("plural")
     causes.immutable("spec.names.plural", plural, (before.get("names") or {}).get("plural"))

@@ -36,13 +36,15 @@ def check_expression(
     path: str,
     variables: frozenset[str],
     types: Sequence[str] = (),
+    exactly: str = "",
     constructors: frozenset[str] = frozenset(),
     declared: Mapping[str, CelType] = _NOTHING,
 ) -> CelType:
     """The type of its value, `dyn` when it has none.
 
     Args:
-        types: that the result may have; none means any.
+        types: that the result may have, or that it could have where it is `dyn`; none means any.
+        exactly: the one type that it must be known to have.
         constructors: messages that the expression may make.
         declared: types of variables, beside those that all admission has.
     """
@@ -61,9 +63,11 @@ def check_expression(
         wrong = "\n".join(checked.mistakes)
         causes.invalid(path, source, f"compilation failed: {wrong}")
         return DYN
-    if types and checked.type.name not in (*types, "dyn"):
-        causes.invalid(path, source, f"must evaluate to {' or '.join(types)}")
-    return checked.type
+    type = checked.type
+    if (exactly and str(type) != exactly) or (types and type.name not in (*types, "dyn")):
+        wanted = exactly or types[0] if len(types) < 2 else f"one of [{' '.join(types)}]"
+        causes.invalid(path, source, f"must evaluate to {wanted} but got {type}")
+    return type
 
 
 def check_conditions(

@@ -88,11 +88,8 @@ _CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
     kinds.CLUSTER_TRUST_BUNDLE: access.check_trust_bundle,
     kinds.VALIDATING_WEBHOOK_CONFIGURATION: admission.check_webhooks,
     kinds.MUTATING_WEBHOOK_CONFIGURATION: admission.check_webhooks,
-    kinds.VALIDATING_ADMISSION_POLICY: admission.check_validating_policy,
-    kinds.MUTATING_ADMISSION_POLICY: admission.check_mutating_policy,
     kinds.VALIDATING_ADMISSION_POLICY_BINDING: admission.check_validating_policy_binding,
     kinds.MUTATING_ADMISSION_POLICY_BINDING: admission.check_mutating_policy_binding,
-    kinds.CUSTOM_RESOURCE_DEFINITION: definitions.check_definition,
     kinds.API_SERVICE: extension.check_api_service,
     kinds.FLOW_SCHEMA: extension.check_flow_schema,
     kinds.PRIORITY_LEVEL_CONFIGURATION: extension.check_priority_level,
@@ -102,6 +99,8 @@ _CREATE_CHECKS: Mapping[Kind, Callable[[Causes, Object], None]] = {
     kinds.INGRESS: routing.check_ingress_create,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.check_definition_create,
     kinds.PRIORITY_CLASS: policy.check_priority_class_create,
+    kinds.VALIDATING_ADMISSION_POLICY: admission.check_validating_policy,
+    kinds.MUTATING_ADMISSION_POLICY: admission.check_mutating_policy,
 }
 _UPDATE_CHECKS: Mapping[Kind, Callable[[Causes, Object, Object], None]] = {
     kinds.POD: pods.check_pod_update,
@@ -136,8 +135,8 @@ _UPDATE_CHECKS: Mapping[Kind, Callable[[Causes, Object, Object], None]] = {
     kinds.CERTIFICATE_SIGNING_REQUEST: access.check_signing_request_update,
     kinds.CLUSTER_TRUST_BUNDLE: access.check_trust_bundle_update,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.check_definition_update,
-    kinds.VALIDATING_ADMISSION_POLICY: admission.check_policy_update,
-    kinds.MUTATING_ADMISSION_POLICY: admission.check_policy_update,
+    kinds.VALIDATING_ADMISSION_POLICY: admission.check_validating_policy_update,
+    kinds.MUTATING_ADMISSION_POLICY: admission.check_mutating_policy_update,
 }
 _REQUIRED_BY_SCHEMA = frozenset(
     {

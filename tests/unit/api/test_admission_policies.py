@@ -14,6 +14,7 @@ from gitkube.api.authorization import User
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
 from gitkube.api.requests import Context
+from gitkube.objects.cel.parser import parse
 from gitkube.objects.kinds import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
@@ -26,6 +27,7 @@ from gitkube.objects.kinds import (
     Kind,
 )
 from gitkube.objects.types import Object
+from gitkube.objects.validation.validate import validate
 from tests.support.real_api import real_api
 
 ADMIN = User("admin", ("system:masters",))
@@ -424,12 +426,58 @@ async def test_a_mutation_that_may_fail_leaves_the_object_as_it_is(api: Api) -> 
     assert made["spec"]["replicas"] == 2
 
 
-async def test_a_mutation_of_the_wrong_type_is_refused_when_it_is_written(api: Api) -> None:
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ('"I\'m a teapot!"', "must evaluate to Object but got string"),
+        ("Object.spec.metadata{}", "must evaluate to Object but got Object.spec.metadata"),
+        ("{'a': 1}", "must evaluate to Object but got map(string, int)"),
+        ("object", "must evaluate to Object but got dyn"),
+        ("[]", "must evaluate to list(JSONPatch) but got list(dyn)"),
+        ("[Object{}]", "must evaluate to list(JSONPatch) but got list(Object)"),
+        ("[JSONPatch{op: 1}]", "1:14: expected type of field 'op' is 'string' but provided type is 'int'"),
+        ("[JSONPatch{opp: 'add'}]", "ERROR: <input>:1:15: undefined field 'opp'"),
+        ("[JSONPatch.part{}]", "undeclared reference to 'JSONPatch.part'"),
+        ("[JSONPatch{op: 'add', path: request.path}]", "undefined field 'path'"),
+        ("Object{spec: Object.spec{replicas: variables.nope}}", "undefined field 'nope'"),
+    ],
+)
+async def test_a_mutation_of_the_wrong_type_is_refused_when_it_is_written(
+    api: Api, expression: str, why: str
+) -> None:
+    with pytest.raises(StatusError) as refused:
+        await mutating(api, expression)
+    assert refused.value.code == 422
+    assert why in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "kind", [VALIDATING_ADMISSION_POLICY, MUTATING_ADMISSION_POLICY], ids=lambda kind: kind.kind
+)
+def test_a_policy_is_judged_again_only_when_its_spec_changes(kind: Kind) -> None:
     spec = {
         "matchConstraints": DEPLOYMENTS,
         "reinvocationPolicy": "Never",
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "'text'"}}],
+        "validations": [{"expression": "object.nope("}],
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "object.nope("}}],
     }
-    policy = thing(MUTATING_ADMISSION_POLICY, "m", spec=spec)
-    error = await refusal(api.client(ADMIN).create(MUTATING_ADMISSION_POLICY, policy))
-    assert "must evaluate to Object" in error.message
+    old = thing(kind, "p", spec=spec)
+    old["metadata"]["resourceVersion"] = "1"
+    before = parse.cache_info()
+    assert validate(kind, {**old, "status": {"observedGeneration": 1}}, old) == []
+    assert parse.cache_info() == before
+    changed = {**old, "spec": {**spec, "failurePolicy": "Ignore"}}
+    assert "compilation failed" in validate(kind, changed, old)[0]["message"]
+
+
+async def test_a_mutation_may_come_to_its_type_in_many_ways(api: Api) -> None:
+    await mutating(
+        api,
+        "has(object.spec.replicas) ? Object{spec: Object.spec{?replicas: object.spec.?replicas}} : Object{}",
+        "[[JSONPatch{op: 'test', path: '/kind', value: 'Deployment'}], []][object.spec.replicas > 1 ? 1 : 0]",
+        "[] + ['a', 'b'].map(k, JSONPatch{op: 'add', path: '/metadata/labels', value: {k: k}})",
+        "[?optional.none()] + [JSONPatch{op: 'add', path: '/metadata/labels/c', value: string(variables.c)}]",
+        variables=[{"name": "c", "expression": "1 + 1"}],
+    )
+    made = await api.client(ADMIN).create(DEPLOYMENT, deployment(replicas=1))
+    assert made["metadata"]["labels"] == {"b": "b", "c": "2"}

@@ -11,8 +11,14 @@ import pytest
 
 from gitkube.api.errors import unavailable
 from gitkube.api.informer import Informer
-from gitkube.objects.kinds import CONFIG_MAP
+from gitkube.api.informers import Informers
+from gitkube.control.manager import Manager
+from gitkube.control.settings import ControlSettings
+from gitkube.fleet.pods import Copies
+from gitkube.gitops.view import View
+from gitkube.objects.kinds import CONFIG_MAP, POD, Kind
 from gitkube.objects.types import Object
+from gitkube.scheduler.scheduler import Scheduler
 from tests.support.fake_client import FakeClient
 from tests.support.fake_clock import FakeClock, settle
 
@@ -146,3 +152,36 @@ async def test_a_handler_that_raises_blinds_nobody_else(client: FakeClient, info
     await client.create(CONFIG_MAP, config_map("a"))
     await settle()
     assert seen == ["told"]
+
+
+class CountingClient(FakeClient):
+    """Counts who lists."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.lists: list[Kind] = []
+
+    async def list(self, kind: Kind, *args: Any, **options: Any) -> Any:
+        self.lists.append(kind)
+        return await super().list(kind, *args, **options)
+
+
+async def test_all_loops_of_a_leader_share_one_copy_of_each_kind(clock: FakeClock) -> None:
+    client, rng = CountingClient(clock), random.Random(1)
+    informers = Informers(client, clock=clock, rng=rng)
+    Manager(client, clock=clock, rng=rng, settings=ControlSettings(), informers=informers)
+    Scheduler(client, clock=clock, rng=rng, informers=informers)
+    copies = Copies(informers)
+    view = View(client, clock=clock, rng=rng, informers=informers)
+    await client.create(CONFIG_MAP, config_map("a"))
+    running = asyncio.create_task(informers.run())
+    await informers.wait_synced()
+    seen: list[str] = []
+    async with asyncio.TaskGroup() as tasks:
+        await view.start(tasks, lambda before, after: seen.append((after or {})["metadata"]["name"]))
+    assert "a" in seen, "who comes later is told of all that is there"
+    assert copies.config_maps.get("a", "default") is not None
+    assert client.lists.count(CONFIG_MAP) == client.lists.count(POD) == 1
+    assert len(client.lists) == len(set(client.lists))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

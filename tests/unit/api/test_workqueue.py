@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Hashable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gitkube.api.workqueue import QueueShutDown, WorkQueue, run_workers
+from gitkube.clock import SystemClock
+from gitkube.control.garbage_collector import Item
+from gitkube.gitops.check import Ref
+from gitkube.objects.kinds import DEPLOYMENT, NAMESPACE
 from tests.support.fake_clock import FakeClock, settle
 
 
@@ -222,3 +228,26 @@ def test_no_change_is_ever_missed_and_no_key_is_worked_on_twice_at_once(
         assert looked_at == changed_at
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("shop/web", "shop/web"),
+        (("host-a", "6c5f"), "host-a/6c5f"),
+        (Ref(DEPLOYMENT, "shop", "web"), "Deployment shop/web"),
+        (Item(NAMESPACE, "", "shop", "6c5f"), "Namespace shop"),
+    ],
+)
+async def test_a_failure_names_its_key_as_people_write_it(key: Hashable, shown: str) -> None:
+    queue: WorkQueue[Hashable] = WorkQueue(SystemClock(), random.Random(1))
+
+    async def reconcile(key: Hashable) -> float | None:
+        queue.shut_down()
+        raise OSError("no way there")
+
+    queue.add(key)
+    with capture_logs() as logs:
+        await run_workers(queue, reconcile, workers=1, name="looks")
+    (line,) = [one for one in logs if one["event"] == "reconcile_failed"]
+    assert (line["key"], line["loop"]) == (shown, "looks")

@@ -14,14 +14,16 @@ from gitkube.api.authorization import system_user
 from gitkube.api.errors import StatusError
 from gitkube.api.machinery import Api
 from gitkube.cli.crds import crds
+from gitkube.cli.plan import plan_of
 from gitkube.cli.status import _lines, _read
 from gitkube.clock import SystemClock
 from gitkube.gitops.applier import Applier
 from gitkube.gitops.check import Ref
 from gitkube.gitops.desired import Desired, desired_objects
+from gitkube.gitops.source import working_tree
 from gitkube.gitops.view import View
 from gitkube.objects import meta
-from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION, POD, ROLE, Kind
+from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION, POD, ROLE, SOURCE, Kind
 from tests.support.real_api import real_api
 from tests.unit.gitops.conftest import Judge, Repo, eventually, running_sync
 
@@ -109,6 +111,38 @@ async def test_one_push_brings_a_kind_and_its_objects_and_the_next_takes_them_aw
 
             await eventually(is_gone)
             assert api.registry.by_gvk("plants.example.org/v1", "Garden") is None
+
+
+async def test_a_plan_from_a_clone_knows_the_kinds_that_the_cluster_serves(
+    repo: Repo, tmp_path: Path
+) -> None:
+    north = GARDEN.replace("south", "north")
+    async with real_api(tmp_path / "store") as api:
+        client = api.client(system_user("gitops"))
+        async with running_sync(client, repo, tmp_path, registry=api.registry):
+            repo.commit({"crd.yaml": DEFINITION, "south.yaml": GARDEN, "north.yaml": north})
+            code, said = await repo.push()
+            assert code == 0, said
+
+            async def is_recorded() -> bool:
+                status = (await client.get(SOURCE, "main")).get("status") or {}
+                return sum(one["kind"] == "Garden" for one in status.get("inventory") or ()) == 2
+
+            await eventually(is_recorded)
+        repo.write({"crd.yaml": None, "north.yaml": None, "south.yaml": GARDEN.replace("3", "4")})
+        tree, _ = working_tree(repo.clone)
+        checked, plan = await plan_of(client, tree, message="", source="main")
+        assert not checked.has_errors and plan is not None
+        assert sorted(f"{change.action} {change.ref}" for change in plan.changes) == [
+            "change Garden default/south",
+            "delete CustomResourceDefinition gardens.plants.example.org",
+            "delete Garden default/north",
+        ]
+
+        repo.write({"south.yaml": GARDEN.replace("beds", "bets")})
+        checked, plan = await plan_of(client, working_tree(repo.clone)[0], message="", source="main")
+        assert [problem.message for problem in checked.problems] == ["unknown field spec.bets"]
+        assert plan is None
 
 
 def test_rules_that_a_controller_fills_in_are_not_gits(judge: Judge) -> None:

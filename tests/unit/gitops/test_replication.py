@@ -13,9 +13,9 @@ import pytest
 
 from gitkube.gitops import packs
 from gitkube.gitops.ledger import Ledger
+from gitkube.gitops.note import NOTE
 from gitkube.gitops.packs import PackError, make_pack, take_pack
 from gitkube.gitops.replication import (
-    NOTE,
     Action,
     Membership,
     PushRefusedError,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from gitkube.objects.cel import Budget, CelSyntaxError, compile_expression
 from gitkube.objects.cel.checker import check_types
 from gitkube.objects.cel.cost import most_units
+from gitkube.objects.cel.parser import parse
 from gitkube.objects.cel.types import DYN, CelType
 from gitkube.objects.cel.values import type_name
 from gitkube.objects.custom.schema import root_schema
@@ -273,6 +274,14 @@ def test_any_expression_is_judged(source: str) -> None:
     checked = check_types(source, {"object": DYN})
     assert all(mistake.startswith("ERROR: <input>:") for mistake in checked.mistakes)
     assert most_units(checked) >= 0
+
+
+def test_a_text_that_is_judged_and_then_compiled_is_read_once() -> None:
+    text = "object.spec.replicas > 271828"
+    before = parse.cache_info().misses
+    check_types(text, {"object": DYN})
+    compile_expression(text, frozenset({"object"}))
+    assert parse.cache_info().misses == before + 1
 
 
 def test_a_monstrous_text_is_not_even_read() -> None:
