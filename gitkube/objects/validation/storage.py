@@ -106,6 +106,8 @@ def check_claim_spec(causes: Causes, spec: Mapping[str, Any], path: str) -> None
     else:
         _check_positive(causes, storage, f"{path}.resources[storage]")
     _check_class_name(causes, spec.get("storageClassName"), f"{path}.storageClassName")
+    if attributes := spec.get("volumeAttributesClassName"):
+        _check_class_name(causes, attributes, f"{path}.volumeAttributesClassName")
     causes.one_of(f"{path}.volumeMode", spec.get("volumeMode"), _VOLUME_MODES, is_required=False)
     for field in ("dataSource", "dataSourceRef"):
         source = spec.get(field)
