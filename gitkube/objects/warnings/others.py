@@ -68,12 +68,20 @@ def of_claim(claim: Object, old: Object | None) -> list[str]:
 
 def of_claim_spec(spec: Mapping[str, Any], path: str) -> list[str]:
     amount = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    try:
-        is_whole = amount is None or Quantity.parse(amount).milli % 1000 == 0
-    except QuantityError:
+    if amount is None or is_whole(amount):
         return []
     why = f'fractional byte value "{amount}" is invalid, must be an integer'
-    return [] if is_whole else [f"{path}.resources.requests[storage]: {why}"]
+    return [f"{path}.resources.requests[storage]: {why}"]
+
+
+def is_whole(amount: Any) -> bool:
+    """Whether an amount of bytes ends with one, and not within."""
+    if isinstance(amount, str) and amount.isalnum() and amount[-1] not in "mun":
+        return True  # as nearly all are: digits, and a unit that is no fraction
+    try:
+        return Quantity.parse(amount).milli % 1000 == 0
+    except QuantityError:
+        return True  # what is no amount at all, validation has refused
 
 
 def of_account(account: Object, old: Object | None) -> list[str]:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gitkube.objects import names
-from gitkube.objects.quantity import Quantity, QuantityError
 from gitkube.objects.types import Object
-from gitkube.objects.warnings.others import of_claim_spec
+from gitkube.objects.warnings.others import is_whole, of_claim_spec
 
 _LABELS = {
     old: f'deprecated since {since}; use "{new}" instead'
@@ -225,15 +224,9 @@ def _fractions(amounts: Mapping[str, Any], path: str) -> list[str]:
     """Amounts of bytes that end within one: `100m` where `100M` was meant."""
     found = []
     for name in ("memory", "ephemeral-storage"):
-        if name in amounts:
-            try:
-                is_whole = Quantity.parse(amounts[name]).milli % 1000 == 0
-            except QuantityError:
-                continue
-            if not is_whole:
-                found.append(
-                    f'{path}[{name}]: fractional byte value "{amounts[name]}" is invalid, must be an integer'
-                )
+        if name in amounts and not is_whole(amounts[name]):
+            why = f'fractional byte value "{amounts[name]}" is invalid, must be an integer'
+            found.append(f"{path}[{name}]: {why}")
     return found
 
 
