@@ -273,12 +273,15 @@ def _hollow_hosts(count: int, delays_ms: dict[str, int], data_dir: Path) -> Holl
 
 
 def _address(listen: str) -> tuple[str, int]:
-    host, separator, port = listen.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:
+    from gitkube.store.addresses import AddressError, split_address
+
+    try:
+        host, port = split_address(listen)
+    except AddressError as error:
         raise click.BadParameter(
             f"{listen!r} is not ADDRESS:PORT, such as 127.0.0.1:6443", param_hint="--listen"
-        )
-    return host.strip("[]") or "0.0.0.0", int(port)
+        ) from error
+    return host or "0.0.0.0", port
 
 
 def _configure_logs(form: str) -> None:

@@ -83,7 +83,9 @@ def make_pack(
             process.kill()
             raise PackTooLargeError(f"the commits are larger than {MAX_PACK_BYTES >> 20} MiB")
         said = process.stderr.read().decode(errors="replace").strip()
-        if process.wait(GIT_TIMEOUT_S) != 0:
+        with _in_time():
+            code = process.wait(GIT_TIMEOUT_S)
+        if code != 0:
             raise PackError(f"{commit[:7]} cannot be packed: {said or 'git failed'}")
     return Pack(data, commit, base)
 
@@ -102,9 +104,7 @@ def take_pack(repository: Path, data: bytes, *, objects: Path | None = None) -> 
         environment["GIT_OBJECT_DIRECTORY"] = str(objects)
         environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(repository / "objects")
     command = ["git", f"--git-dir={repository}", "index-pack", "--strict", "--fix-thin", "--stdin"]
-    done = subprocess.run(
-        command, input=data, env=environment, capture_output=True, timeout=GIT_TIMEOUT_S, check=False
-    )
+    done = _run(command, environment, data)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()
         raise PackError(f"a pack is not sound and was not taken: {said[-500:]}")
@@ -123,9 +123,7 @@ def move_branch(repository: Path, branch: str, commit: CommitId, before: CommitI
         "git", f"--git-dir={repository}", "update-ref", "-m", "gitkube: as the store has it",
         f"refs/heads/{branch}", _checked(commit), _checked(before) if before else "0" * 40,
     ]  # fmt: skip
-    done = subprocess.run(
-        command, env=_environment(), capture_output=True, timeout=GIT_TIMEOUT_S, check=False
-    )
+    done = _run(command, _environment())
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()
         raise PackError(f"the branch {branch} cannot be moved to {commit[:7]}: {said[-500:]}")
@@ -139,9 +137,7 @@ def keep_aside(repository: Path, commit: CommitId) -> str:
     """
     name = f"refs/gitkube/aside/{_checked(commit)}"
     command = ["git", f"--git-dir={repository}", "update-ref", name, commit]
-    done = subprocess.run(
-        command, env=_environment(), capture_output=True, timeout=GIT_TIMEOUT_S, check=False
-    )
+    done = _run(command, _environment())
     if done.returncode != 0:
         raise PackError(f"{commit[:7]} cannot be kept: {done.stderr.decode(errors='replace').strip()}")
     return name
@@ -161,6 +157,26 @@ def quarantine(repository: Path, data: bytes) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _run(
+    command: Sequence[str], environment: dict[str, str], data: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    with _in_time():
+        return subprocess.run(
+            command, input=data, env=environment, capture_output=True, timeout=GIT_TIMEOUT_S, check=False
+        )
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Raises:
+    PackError: git was given up, as on a disk that stands still.
+    """
+    try:
+        yield
+    except subprocess.TimeoutExpired as error:
+        raise PackError(f"git did not end in {GIT_TIMEOUT_S:g} s; the disk may be too slow") from error
 
 
 @contextmanager

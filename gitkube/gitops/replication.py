@@ -47,6 +47,8 @@ POLL_S = 5.0
 RETRY_S = 1.0
 GIT_MOVES_S = 10.0
 """How long git gets to move the branch after a push was accepted, before we do it."""
+_PASSING = (StoreError, SourceError, LedgerError, OSError)
+"""What is tried again in a while: no quorum, commits that are not there yet, a disk that is full."""
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +113,7 @@ class Replica:
                 await self.settle()
                 try:
                     await self._mind_the_others()
-                except (StoreError, SourceError, LedgerError) as error:
+                except _PASSING as error:
                     self._complain("replication_upkeep_failed", str(error))
                 await self._sleep(RETRY_S if self._settled is None else POLL_S)
 
@@ -154,7 +156,7 @@ class Replica:
             before = self._settled
             try:
                 self._settled = await self._settle()
-            except (StoreError, SourceError, LedgerError) as error:
+            except _PASSING as error:
                 self._complain("branch_not_settled", str(error))
                 self._settled = None
             if self._settled != before:

@@ -21,6 +21,7 @@ from aiohttp import web
 from gitkube.api.authorization import MASTERS_GROUP, User
 from gitkube.api.streams import PodStreams
 from gitkube.clock import Clock
+from gitkube.server.authority import PkiError
 from gitkube.server.joining import JoinError, JoinFile, redeem
 from gitkube.server.pod_forwards import FORWARD_PATH, serve_forward
 from gitkube.store.protocol import Revision, Store, StoreAdmin, StoreError
@@ -71,7 +72,11 @@ class ClusterEndpoints:
 
     async def _join(self, request: web.Request) -> web.Response:
         self._check(request)
-        body = await request.content.read(MAX_BODY_BYTES)
+        body = b""
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
         try:
             asked = orjson.loads(body)
             member, token, by = int(asked["member"], 16), str(asked["token"]), str(asked["by"])
@@ -201,15 +206,15 @@ class ClusterClient:
     async def _ask(
         self, method: str, url: str, body: bytes | None = None, *, timeout_s: float = TIMEOUT_S
     ) -> tuple[int, str]:
-        connector = aiohttp.TCPConnector(ssl=self._context())
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
+            connector = aiohttp.TCPConnector(ssl=self._context())
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
                 session.request(method, url, data=body) as answer,
             ):
-                return answer.status, await answer.text()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                return answer.status, await answer.text(errors="replace")
+        except (TimeoutError, aiohttp.ClientError, OSError, PkiError) as error:
             raise ClusterError(
                 f"{url.rsplit('/gitkube', 1)[0]} does not answer: {error or 'in time'}"
             ) from error

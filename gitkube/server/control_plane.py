@@ -15,7 +15,6 @@ and it is the one that is tested most.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Callable
 from importlib import import_module
@@ -24,11 +23,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gitkube.clock import Clock, SystemClock
+from gitkube.server.alone import finish_going_alone, go_on_alone
+from gitkube.server.authority import PkiError
 from gitkube.server.collector import keep_collections_short
-from gitkube.server.joining import JoinFile, check_directory, forget_joining, has_joined, note_joined, prepare
+from gitkube.server.joining import JoinFile, check_directory, has_joined, note_joined, prepare
 from gitkube.server.pki import RENEWAL_CHECK_S, Pki
 from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
-from gitkube.store.protocol import StoreError
 from gitkube.store.remote import RemoteStore, StoreProcess
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlPlane", "ControlPlaneSettings"]
 
-LOCK_WAIT_S = 5.0
 _PIECE_PAUSE_S = 0.01
 """Enough for a connection that is being made to get on by all its steps."""
 _PIECES = (
@@ -89,13 +88,14 @@ class ControlPlane:
         settings = self._settings
         check_settings(settings)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        has_gone_alone = finish_going_alone(settings)
         joining = await self._join()
         name, identity = identity_of(settings.data_dir, settings.name or (joining.name if joining else ""))
         pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
         config = member_config(settings, pki, name, joining)
         tokens = self._tokens()
-        if settings.force_new_cluster:
-            await self._go_on_alone()
+        if settings.force_new_cluster and not has_gone_alone:
+            await go_on_alone(settings, clock=self._clock, rng=self._rng)
         async with asyncio.TaskGroup() as tasks:
             process = StoreProcess(config, clock=self._clock, rng=self._rng)
             tasks.create_task(keep_collections_short(self._clock), name="collector")
@@ -140,36 +140,15 @@ class ControlPlane:
 
         return await prepare(settings.join, settings.data_dir, clock=self._clock, redeem=redeem)
 
-    async def _go_on_alone(self) -> None:
-        """Make a cluster of one out of what is here, when the other members are lost for good."""
-        # A member's whole engine; in this process nothing else needs it.
-        from gitkube.store.backup import force_new_cluster
-        from gitkube.store.directory import lock_directory
-        from gitkube.store.disk import SystemDisk
-        from gitkube.store.membership import lone_parts
-
-        settings = self._settings
-        if not settings.store_dir.is_dir():
-            raise StoreError(f"there is no store in {settings.data_dir} that could go on alone")
-        lock = await lock_directory(settings.store_dir, self._clock, LOCK_WAIT_S)
-        try:
-            made = force_new_cluster(
-                SystemDisk(),
-                settings.store_dir,
-                rng=self._rng,
-                peer_address=settings.peer_address,
-                member_parts=lone_parts,
-            )
-        finally:
-            os.close(lock)
-        forget_joining(settings.data_dir)
-        log.warning("new_cluster_forced", cluster=f"{made.cluster_id:016x}", member=f"{made.member_id:016x}")
-
     async def _renew(self, pki: Pki, name: str) -> None:
         """Keep the member's certificates fresh; it reads them again when they change."""
         while True:
             await self._clock.sleep(RENEWAL_CHECK_S)
-            member_config(self._settings, pki, name, None)
+            try:
+                member_config(self._settings, pki, name, None)
+            except (OSError, PkiError) as error:
+                # There are weeks left, and nobody is served better by an end than by another try.
+                log.error("certificates_not_renewed", error=str(error), again_in_s=RENEWAL_CHECK_S)
 
 
 def _serving_type() -> type[Serving]:

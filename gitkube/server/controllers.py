@@ -11,6 +11,7 @@ Invariant: what is read here may be a moment old, and nothing that must be safe 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from gitkube.store.protocol import MemberInfo, MembershipError, StoreError, Stor
 LOOK_S = 0.2
 UPKEEP_S = 1.0
 PROBE_TIMEOUT_S = 1.5
+ANSWER_TIMEOUT_S = 15.0
+"""Longer than our member's process takes to be started again; one that was stopped answers never."""
 SILENT_PROBES = 4
 """So many in a row make a leader's API silent: some six seconds."""
 
@@ -112,22 +115,30 @@ class Controllers:
             if (self._members, self.leader) != before:
                 self._on_change()
             if self._status is not None and self._clock.monotonic() >= next_upkeep_s:
-                await self._keep_up()
+                await self._keep_up_in_time()
                 next_upkeep_s = self._clock.monotonic() + UPKEEP_S
             await self._clock.sleep(LOOK_S)
 
     async def _look(self) -> None:
         try:
-            status = await self._store.status()
-            members = tuple(sorted(await self._store.members(), key=lambda one: one.name))
-        except UnavailableError as error:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                status = await self._store.status()
+                members = tuple(sorted(await self._store.members(), key=lambda one: one.name))
+        except (UnavailableError, TimeoutError) as error:
             if self._status is not None:
-                log.warning("member_silent", error=str(error))
+                log.warning("member_silent", error=str(error) or f"no answer in {ANSWER_TIMEOUT_S:g} s")
             self._status = None
             return
         if self._status is None or status.leader_id != self._status.leader_id:
             log.info("leader_seen", leader=f"{status.leader_id:016x}", store_term=status.term)
         self._status, self._members = status, members
+
+    async def _keep_up_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await self._keep_up()
+        except TimeoutError:
+            log.warning("membership_upkeep_failed", error=f"no answer in {ANSWER_TIMEOUT_S:g} s")
 
     async def _keep_up(self) -> None:
         try:

@@ -20,6 +20,7 @@ from gitkube.server.key_file import sealed_kinds
 from gitkube.server.networks import CLUSTER_CIDR, SERVICE_CIDR, check_networks
 from gitkube.server.oidc.tokens import OidcSettings
 from gitkube.server.pki import Pki
+from gitkube.store import addresses
 from gitkube.store.config import MemberConfig
 
 MAX_SOCKET_PATH_BYTES = 100
@@ -224,10 +225,13 @@ def split_address(address: str, option: str = "address") -> tuple[str, int]:
     Raises:
         SettingsError: it is something else.
     """
-    host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    try:
+        host, port = addresses.split_address(address)
+    except addresses.AddressError as error:
+        raise SettingsError(f"{option}: {error}, such as 192.0.2.1:2380") from error
+    if not host or not port:
         raise SettingsError(f"{option}: {address!r} is not HOST:PORT, such as 192.0.2.1:2380")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return host, port
 
 
 def _is_everywhere(host: str) -> bool:

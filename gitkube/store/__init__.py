@@ -6,7 +6,7 @@
                   member.py (Store), administration.py (StoreAdmin)
                                          ▼
                   engine.py   the loop: time, threads, sockets; with proposals.py, reads.py, watches.py,
-                  upkeep.py
+                  leadership.py, upkeep.py
                                          ▼                            ▲
                   replica.py  one member, synchronous                 │ transport.py, mutual TLS
                    ├ raft/        consensus without IO                ▼

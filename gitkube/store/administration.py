@@ -58,28 +58,30 @@ class Administration:
         info = MemberInfo(
             self._engine.rng.getrandbits(62) + 1, name, peer_address, tuple(client_urls), is_learner
         )
-        return info_from_list(await self._engine.ask_leader("member_add", [info_to_list(info)]))
+        return info_from_list(await self._engine.leadership.ask("member_add", [info_to_list(info)]))
 
     async def member_update(
         self, member: int, *, peer_address: str = "", client_urls: Sequence[str] | None = None
     ) -> MemberInfo:
         urls = None if client_urls is None else list(client_urls)
-        return info_from_list(await self._engine.ask_leader("member_update", [member, peer_address, urls]))
+        return info_from_list(
+            await self._engine.leadership.ask("member_update", [member, peer_address, urls])
+        )
 
     async def member_promote(self, member: int) -> MemberInfo:
-        return info_from_list(await self._engine.ask_leader("member_promote", [member]))
+        return info_from_list(await self._engine.leadership.ask("member_promote", [member]))
 
     async def member_remove(self, member: int) -> None:
         try:
-            await self._engine.ask_leader("member_remove", [member])
+            await self._engine.leadership.ask("member_remove", [member])
         except UnavailableError:
             # A member that asks for its own removal is hung up on by those who have done it.
             if member != self._replica.identity.member_id or not self._engine.was_refused:
                 raise
 
     async def transfer_leadership(self, member: int = 0) -> int:
-        await self._engine.ask_leader("transfer_leadership", [member])
-        return self._engine.leader_id
+        await self._engine.leadership.ask("transfer_leadership", [member])
+        return self._engine.leadership.leader_id
 
     async def backup(self) -> AsyncIterator[bytes]:
         """The whole state as one file, in pieces, as it was when the first was asked for."""
@@ -239,8 +241,8 @@ class Administration:
         self._engine.wake()
         try:
             async with asyncio.timeout(self._engine.settings.retry_s * 2):
-                while self._engine.leader_id != target:
-                    await self._engine.wait_leader_change()
+                while self._engine.leadership.leader_id != target:
+                    await self._engine.leadership.wait_change()
         except TimeoutError as error:
             raise UnavailableError(
                 f"member {target:x} did not take over; it may be too far behind"
@@ -262,12 +264,14 @@ class Administration:
         peers = self._engine.peers
         while peers is not None:
             own = self._replica.membership.members.get(self._replica.identity.member_id)
-            address = peers.advertise or peers.listen
-            if own is not None and (own.peer_address, tuple(own.client_urls)) == (address, peers.client_urls):
-                return
             if own is not None:
+                # Where its API is, the controller says as soon as it knows a port that it takes.
+                urls = peers.client_urls or tuple(own.client_urls)
+                address = peers.advertise or peers.listen
+                if (own.peer_address, tuple(own.client_urls)) == (address, urls):
+                    return
                 try:
-                    await self.member_update(own.id, peer_address=address, client_urls=peers.client_urls)
+                    await self.member_update(own.id, peer_address=address, client_urls=urls)
                 except (UnavailableError, MembershipError) as error:
                     log.info("store_address_not_announced", error=str(error))
             await self._engine.clock.sleep(self._engine.settings.retry_s)

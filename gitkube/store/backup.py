@@ -240,8 +240,8 @@ def force_new_cluster(
 
     All entries of its log count as committed, as an acknowledged write may be among those that it did not yet
     know to be. The directory as it was stays beside the new
-    one as `<name>.before-new-cluster`, until somebody removes it; a crash on the way is finished by calling
-    this again.
+    one as `<name>.before-new-cluster`, until somebody removes it. After a crash on the way either all is as
+    it was, or `finish_new_cluster` finishes it, and so does calling this again.
 
     Args:
         directory: nobody else may use it meanwhile (`lock_directory`).
@@ -252,13 +252,10 @@ def force_new_cluster(
         CorruptError: its data is damaged.
         OSError: the disk failed or is full. Nothing was changed then.
     """
+    made = finish_new_cluster(disk, directory)
+    if made is not None:
+        return made
     prepared, before = _beside(directory, "new-cluster"), _beside(directory, "before-new-cluster")
-    if read_identity(disk, directory) is None and disk.exists(before):
-        made = read_identity(disk, prepared)
-        if made is not None:  # a crash between the two renames
-            disk.rename(prepared, directory)
-            disk.sync_directory(directory.parent)
-            return made
     old = check_identity(disk, directory)
     if disk.exists(before):
         raise BackupError(f"{before} is there already, from an earlier time. Move it away first.")
@@ -291,6 +288,28 @@ def force_new_cluster(
     disk.rename(prepared, directory)
     disk.sync_directory(directory.parent)
     return identity
+
+
+def finish_new_cluster(disk: Disk, directory: Path) -> Identity | None:
+    """Finish what a crash between the two renames of `force_new_cluster` left: the directory has the name of
+    what was, and the new one not yet its own. Whoever began anew in its place would begin with nothing.
+
+    Returns:
+        Who the new member is; None: there is nothing to finish.
+    """
+    if read_identity(disk, directory) is not None or not disk.exists(
+        _beside(directory, "before-new-cluster")
+    ):
+        return None
+    prepared = _beside(directory, "new-cluster")
+    made = read_identity(disk, prepared)
+    if made is None:
+        return None
+    if disk.exists(directory / LOCK):
+        disk.unlink(directory / LOCK)
+    disk.rename(prepared, directory)
+    disk.sync_directory(directory.parent)
+    return made
 
 
 def _new_identity(rng: random.Random, name: str) -> Identity:

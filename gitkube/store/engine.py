@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -26,6 +27,7 @@ from gitkube.clock import Clock
 from gitkube.store import command
 from gitkube.store.command import Command, LeaseGrant, LeaseRevoke, Origin
 from gitkube.store.disk_work import DiskWork
+from gitkube.store.leadership import Leadership
 from gitkube.store.leases import Lessor, min_ttl_s
 from gitkube.store.metrics import MemberMetrics
 from gitkube.store.mvcc import Result
@@ -38,7 +40,7 @@ from gitkube.store.protocol import (
     StoreError,
     UnavailableError,
 )
-from gitkube.store.raft.types import NOBODY, Message, SoftState
+from gitkube.store.raft.types import Message
 from gitkube.store.reads import Reads
 from gitkube.store.replica import Outcome, Replica, Turn
 from gitkube.store.rounds import Rounds
@@ -88,27 +90,29 @@ class Engine:
             )
         self.peers = peers
         self._origins = Origins(rng)
-        self.proposals = Proposals(retry_s=settings.retry_s, why_not=self.why_not)
+        self.leadership = Leadership(self)
+        why_not = self.leadership.why_not
+        self.proposals = Proposals(retry_s=settings.retry_s, why_not=why_not)
         mark = replica.identity.member_id.to_bytes(8, "big") + rng.randbytes(8)
-        self.reads = Reads(mark=mark, retry_s=settings.retry_s, why_not=self.why_not)
+        self.reads = Reads(mark=mark, retry_s=settings.retry_s, why_not=why_not)
         self.upkeep = Upkeep(self)
         self.ticks = Ticks(self)
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self.rounds = Rounds()
-        self._soft_state = SoftState(NOBODY, replica.node.role)
-        self._leader_changed = asyncio.Event()
-        self._leaderless_since: float | None = clock.monotonic()
         self._failure: BaseException | None = None
         self._has_failed = asyncio.Event()
         self._is_closed = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._spawned: set[asyncio.Task[None]] = set()
-        self._between_turns: list[Callable[[], None]] = []
+        self._between_turns: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
         self.disk_work = DiskWork(clock)
 
     async def start(self) -> None:
-        """Begin to work; a member that is alone leads when this returns."""
+        """Begin to work; a member that is alone leads when this returns.
+
+        Raises:
+            StoreError: it cannot. It is to be closed then.
+        """
         if self.transport is not None:
             await self.transport.start()
         while self.replica.node.applied < self.replica.node.committed:
@@ -127,7 +131,10 @@ class Engine:
             )
         ]
         while self.replica.is_alone and not self.is_leader:
-            await self.wait_leader_change()
+            await self.leadership.wait_change()
+            if isinstance(self._failure, StoreError):
+                raise self._failure
+            self.check_alive()
         log.info("store_opened", member=self.replica.identity.name, revision=self.replica.space.revision)
 
     def _take_turn_at_start(self) -> None:
@@ -160,7 +167,7 @@ class Engine:
         if self.is_leader and self.replica.is_alone:
             ready.set_result(None)  # it acknowledged everything itself, after applying it
             return
-        self._check_hope()
+        self.leadership.check_hope()
         self.reads.add(ready, self.clock.monotonic() + self.settings.deadline_s)
         self._wake.set()
 
@@ -194,7 +201,7 @@ class Engine:
             UnavailableError: it was not even begun.
         """
         self.check_alive()
-        self._check_hope()
+        self.leadership.check_hope()
         now = self.clock.monotonic()
         deadline = now + self.settings.deadline_s
         self.proposals.add(origin, command.encode(asked, origin), answer, now=now, deadline=deadline)
@@ -203,38 +210,6 @@ class Engine:
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
         """Answer what another member asks, or this one itself when it leads."""
         return await self._answer(method, arguments)
-
-    async def ask_leader(self, method: str, arguments: Sequence[Any]) -> Any:
-        """The answer of whoever leads, as soon as somebody does.
-
-        Raises:
-            UnavailableError: nobody does, within the deadline.
-        """
-        deadline = self.clock.monotonic() + self.settings.deadline_s
-        while True:
-            self.check_alive()
-            leader = self._soft_state.leader
-            left_s = deadline - self.clock.monotonic()
-            if left_s <= 0:
-                raise UnavailableError(self.why_not())
-            try:
-                if self.is_leader:
-                    return await self.answer(method, arguments)
-                if leader and self.transport is not None:
-                    return await self.transport.ask(leader, method, arguments, timeout_s=left_s)
-            except UnavailableError as error:
-                log.info("store_leader_did_not_answer", leader=f"{leader:x}", error=str(error))
-            await self._pause()
-
-    async def _pause(self) -> None:
-        """Until something about the leader changes, or a tick has passed."""
-        waiting = asyncio.ensure_future(self.wait_leader_change())
-        alarm = asyncio.ensure_future(self.clock.sleep(self.settings.tick_s))
-        try:
-            await asyncio.wait((waiting, alarm), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-            alarm.cancel()
 
     async def change(self, request: int, begin: Callable[[], None]) -> None:
         """Return when the change of the members that `begin` proposes with this number is in force."""
@@ -245,7 +220,7 @@ class Engine:
             async with asyncio.timeout(self.settings.deadline_s):
                 await self._changes[request]
         except TimeoutError as error:
-            raise UnavailableError(self.why_not()) from error
+            raise UnavailableError(self.leadership.why_not()) from error
         finally:
             self._changes.pop(request, None)
 
@@ -255,42 +230,6 @@ class Engine:
     def is_leader(self) -> bool:
         """Whether this member leads and has applied all that earlier leaders committed."""
         return self.replica.leads
-
-    def _check_hope(self) -> None:
-        """Refuse at once when a whole deadline has passed without a leader: an election is over sooner, so
-        who comes now need not wait for as long again to be told why.
-
-        Raises:
-            UnavailableError: it has.
-        """
-        since = self._leaderless_since
-        if since is not None and self.clock.monotonic() - since > self.settings.deadline_s:
-            raise UnavailableError(self.why_not())
-
-    @property
-    def leader_id(self) -> int:
-        """0: none is known."""
-        return self._soft_state.leader
-
-    def why_not(self) -> str:
-        """Why nothing can be committed now, and what to do."""
-        voters = self.replica.node.conf.voters
-        errors = self.transport.last_error if self.transport is not None else {}
-        members = self.replica.membership.members
-        lost = [
-            f"{members[each].name if each in members else hex(each)}: {errors[each]}"
-            for each in voters
-            if each in errors
-        ]
-        needed = len(voters) // 2 + 1
-        if self._failure is not None or self._is_closed:
-            return str(self._unavailable())
-        if lost:
-            return (
-                f"the store has no quorum: {len(voters) - len(lost)} of {len(voters)} members can be reached "
-                f"and {needed} are needed ({'; '.join(lost)}). Start the others; serializable reads go on."
-            )
-        return "the store has no leader yet, or its disk is too slow to answer in time; try again"
 
     def metrics_text(self) -> str:
         """In Prometheus' text format."""
@@ -308,16 +247,12 @@ class Engine:
             watchers=len(self.watches),
         )
 
-    async def wait_leader_change(self) -> None:
-        """Return when another member leads, or this one begins or ceases to."""
-        await self._leader_changed.wait()
-
     def check_alive(self) -> None:
         """Raises:
         UnavailableError: the member was closed or has failed.
         """
-        if self._failure is not None or self._is_closed:
-            raise self._unavailable()
+        if self.is_over:
+            raise self.unavailable()
 
     @property
     def was_refused(self) -> bool:
@@ -328,7 +263,13 @@ class Engine:
     def is_closed(self) -> bool:
         return self._is_closed
 
-    def _unavailable(self) -> UnavailableError:
+    @property
+    def is_over(self) -> bool:
+        """Whether it is closed or has failed."""
+        return self._failure is not None or self._is_closed
+
+    def unavailable(self) -> UnavailableError:
+        """Why nothing is answered any more: it is closed, or has failed."""
         if self._failure is None:
             return UnavailableError("the store is closed")
         return UnavailableError(f"the store has stopped: {self._failure}")
@@ -338,23 +279,30 @@ class Engine:
         if self._failure is None and self.replica.is_alone:
             await self.proposals.wait_empty()
         self._is_closed = True
-        self.reads.fail(self._unavailable())
-        self.proposals.fail(self._unavailable())
-        self.watches.fail(self._unavailable())
-        tasks = [*self._tasks, *self._spawned]
-        for task in tasks:
+        self._refuse_all()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upkeep.finish()
         await self.disk_work.close()
         if self.transport is not None:
             await self.transport.close()
         self.replica.close()
 
+    def _refuse_all(self) -> None:
+        error = self.unavailable()
+        self.reads.fail(error)
+        self.proposals.fail(error)
+        self.watches.fail(error)
+        while self._between_turns:
+            done, _ = self._between_turns.popleft()
+            if not done.done():
+                done.set_exception(error)
+
     async def wait_failed(self) -> BaseException:
         """Return when the member cannot go on, with the reason. Its process should end then."""
         await self._has_failed.wait()
-        return self._failure or self._unavailable()
+        return self._failure or self.unavailable()
 
     # ------------------------------------------------------------------ the driver
 
@@ -366,7 +314,7 @@ class Engine:
                 self.proposals.flush(self.replica.node)
                 self.reads.flush(self.replica.node, self.clock.monotonic())
                 while self._between_turns:
-                    self._between_turns.pop()()
+                    _do(*self._between_turns.popleft())
                 turn = self.replica.ready()
                 if turn is None:
                     break
@@ -385,16 +333,16 @@ class Engine:
         self.metrics.synced(took_s, len(turn.ready.entries))
 
     async def between_turns(self, work: Callable[[], T]) -> T:
-        """The result of work that needs the state between two turns, when it is whole."""
+        """The result of work that needs the state between two turns, when it is whole.
+
+        Raises:
+            UnavailableError: the member was closed or has failed.
+        """
+        self.check_alive()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._between_turns.append(lambda: done.set_result(work()) if not done.done() else None)
+        self._between_turns.append((done, work))
         self._wake.set()
         return await done
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._spawned.add(task)
-        task.add_done_callback(self._spawned.discard)
 
     def _give_out(self, outcome: Outcome) -> None:
         if outcome.replaced:
@@ -421,34 +369,8 @@ class Engine:
         for read in outcome.reads:
             if self.reads.confirmed(read.context):
                 self._wake.set()
-        self._follow_leader(outcome)
+        self.leadership.follow(outcome)
         self.upkeep.after_turn()
-
-    def _follow_leader(self, outcome: Outcome) -> None:
-        is_leader = self.is_leader
-        if is_leader and not self.lessor.is_primary:
-            self.lessor.promote(self.replica.space.leases, self.clock.monotonic())
-            self._announce()
-        elif not self.replica.is_leader and self.lessor.is_primary:
-            self.lessor.demote()
-            self._announce()
-        if outcome.soft_state is not None and outcome.soft_state != self._soft_state:
-            before, self._soft_state = self._soft_state, outcome.soft_state
-            if outcome.soft_state.leader != before.leader:
-                self._leaderless_since = None if outcome.soft_state.leader else self.clock.monotonic()
-                self.metrics.leader_changed(
-                    has_leader=bool(outcome.soft_state.leader), is_leader=self.replica.is_leader
-                )
-                log.info("store_leader", leader=f"{outcome.soft_state.leader:x}", term=self.replica.node.term)
-                if outcome.soft_state.leader:
-                    self.proposals.send_again()
-                    self.reads.ask_again()
-                    self._wake.set()
-            self._announce()
-
-    def _announce(self) -> None:
-        changed, self._leader_changed = self._leader_changed, asyncio.Event()
-        changed.set()
 
     def _send_early(self, messages: Sequence[Message]) -> None:
         if self.transport is not None and messages:
@@ -484,10 +406,18 @@ class Engine:
         self._failure = error
         self._has_failed.set()
         log.critical("store_failed", error=str(error), member=self.replica.identity.name)
-        self.reads.fail(self._unavailable())
-        self.proposals.fail(self._unavailable())
-        self.watches.fail(self._unavailable())
-        self._announce()
+        self._refuse_all()
+        self.leadership.announce()
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
+
+
+def _do(done: asyncio.Future[T], work: Callable[[], T]) -> None:
+    """What fails here is theirs who asked for it, and not the driver's."""
+    if done.done():
+        return
+    try:
+        done.set_result(work())
+    except Exception as error:
+        done.set_exception(error)

@@ -11,6 +11,7 @@ Invariant: frames are given out in order, each once, and none after `ended` is d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from gitkube.store.protocol import UnavailableError
 
 MAX_QUEUED_BYTES: Final = 1024 * 1024
 """Arrived and not read: beyond it the sender waits."""
+FAREWELL_S: Final = 1.0
+"""How long a connection that is ended waits for what was written to be taken."""
 
 LENGTH = struct.Struct("!I")
 
@@ -160,6 +163,19 @@ class FrameConnection(asyncio.Protocol):
         self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    async def finish(self) -> None:
+        """End the connection, and return when it has ended. What the other end has not taken by
+        `FAREWELL_S` is dropped: it may be stopped, and take it never.
+        """
+        self.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await self.wait_ended()
+                return
+        if self._transport is not None:
+            self._transport.abort()
+            await self.wait_ended()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's

@@ -97,6 +97,7 @@ class Member:
             CorruptError: what is on the disk is damaged or of a newer format; nothing is changed then.
             IdentityError: the directory is another member's.
             StoreError: another process has the directory.
+            UnavailableError: the address for other members cannot be listened on, or the disk failed.
         """
         settings, clock, rng = (
             settings or MemberSettings(),
@@ -122,7 +123,11 @@ class Member:
             os.close(lock)
             raise
         member = cls(replica, lock, settings=settings, clock=clock, rng=rng, peers=peers)
-        await member.engine.start()
+        try:
+            await member.engine.start()
+        except BaseException:
+            await member.close()
+            raise
         return member
 
     # ------------------------------------------------------------------ the Store protocol: reading
@@ -242,10 +247,10 @@ class Member:
         await self.engine.propose(LeaseRevoke(lease), origin)
 
     async def lease_keep_alive(self, lease: LeaseId) -> Lease:
-        return rpc.lease_from_list(await self.engine.ask_leader("lease_keep_alive", [lease]))
+        return rpc.lease_from_list(await self.engine.leadership.ask("lease_keep_alive", [lease]))
 
     async def lease_time_to_live(self, lease: LeaseId) -> Lease:
-        return rpc.lease_from_list(await self.engine.ask_leader("lease_time_to_live", [lease]))
+        return rpc.lease_from_list(await self.engine.leadership.ask("lease_time_to_live", [lease]))
 
     async def leases(self) -> Sequence[LeaseId]:
         await self.engine.current()
@@ -280,7 +285,7 @@ class Member:
             size_bytes=replica.disk_bytes,
             cluster_id=identity.cluster_id,
             member_id=identity.member_id,
-            leader_id=self.engine.leader_id,
+            leader_id=self.engine.leadership.leader_id,
             last_index=node.last_index,
             applied_index=node.applied,
             live_bytes=space.live_bytes,

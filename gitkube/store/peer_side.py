@@ -10,17 +10,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gitkube.store.peer_local import StateReceiver
 from gitkube.store.protocol import IdentityError, RemovedError, StoreError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message, MessageKind
 from gitkube.store.snapshot import SnapshotReceiver
-from gitkube.store.transport import StateReceiver
 
 if TYPE_CHECKING:
     from gitkube.store.engine import Engine
 
 
 class PeerSide:
-    """See the module's text; it is a `transport.Local`."""
+    """See the module's text; it is a `peer_local.Local`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -2,7 +2,7 @@
 
 Both ends show a certificate of the store's own authority with the organization `gitkube:store`; a
 certificate of a person or a controller, even from the same authority, opens nothing here. The files are read
-again for each connection, so that rotated certificates need no restart.
+again when they have changed, so that rotated certificates need no restart.
 """
 
 from __future__ import annotations
@@ -51,20 +51,36 @@ class PeerTls:
         self.refresh(context)
         return context
 
+    def stamp(self) -> tuple[tuple[int, int, int], ...]:
+        """What changes when one of the files is replaced; to look at it costs much less than to read them."""
+        return tuple(map(_stamp_of, (self.ca, self.certificate, self.key)))
+
     def refresh(self, context: ssl.SSLContext) -> None:
         """Read the files into a context.
 
         Raises:
-            IdentityError: a file is missing or is no certificate.
+            IdentityError: a file is missing or is no certificate, or they do not fit together; the context is
+                as it was.
         """
+        # One into which files were read that do not fit together has lost the key that it had.
+        scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            context.load_verify_locations(self.ca)
-            context.load_cert_chain(self.certificate, self.key)
+            for each in (scratch, context):
+                each.load_verify_locations(self.ca)
+                each.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
             raise IdentityError(
                 f"the member's certificate is of no use ({self.ca}, {self.certificate}, {self.key}): "
                 f"{error}. `gitkube serve` makes them anew when they are removed."
             ) from error
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0  # whoever reads it is told why
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def check_peer(certificate: Any) -> None:

@@ -147,6 +147,7 @@ def main() -> int:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -166,6 +167,9 @@ def main() -> int:
         return EXIT_REFUSED
     except StoreError as error:
         print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        print(f"the store in {config.data_dir} cannot be used: {error}", file=sys.stderr)
         return EXIT_FAILED
     return 0
 

@@ -17,12 +17,15 @@ from dataclasses import dataclass, field
 
 from gitkube.store.command import Origin
 from gitkube.store.mvcc import Result
-from gitkube.store.protocol import StoreError, UnavailableError
+from gitkube.store.protocol import InvalidRequestError, StoreError, UnavailableError
 from gitkube.store.raft import ProposalDropped, RaftNode
 from gitkube.store.waiting import Waiter
 
 MAX_WAITING = 8192
 """More writers than this are sent away: a queue without an end only hides that the disk is too slow."""
+MAX_COMMAND_BYTES = 32 * 1024 * 1024
+"""Of one write. A larger one fits into no frame between members in the end: it would be sent again and again,
+and all that follow it would wait."""
 MAX_TURN_BYTES = 16 * 1024 * 1024
 """Of proposals that go into the log together, and so into one record and one fsync."""
 
@@ -51,7 +54,8 @@ class Proposals:
         self._retry_s = retry_s
         self._why_not = why_not
         self._waiting: dict[_Key, _Proposal] = {}
-        self._unsent: list[_Key] = []
+        self._unsent: dict[_Key, None] = {}
+        """In the order in which they came."""
 
     def add(
         self, origin: Origin, data: bytes, answer: Waiter[Result], *, now: float, deadline: float
@@ -63,15 +67,20 @@ class Proposals:
             now, deadline: of the monotonic clock, in seconds.
 
         Raises:
+            InvalidRequestError: it is too large.
             UnavailableError: too many wait already.
         """
+        if len(data) > MAX_COMMAND_BYTES:
+            raise InvalidRequestError(
+                f"{len(data)} bytes in one transaction; the limit is {MAX_COMMAND_BYTES}. Divide it."
+            )
         key = (origin.session, origin.sequence)
         proposal = self._waiting.get(key)
         if proposal is None:
             if len(self._waiting) >= MAX_WAITING:
                 raise UnavailableError(f"{MAX_WAITING} writes are waiting for the log; try again")
             proposal = self._waiting[key] = _Proposal(data, now, deadline, now + self._retry_s)
-            self._unsent.append(key)
+            self._unsent[key] = None
         proposal.deadline = max(proposal.deadline, deadline)
         proposal.answers.append(answer)
 
@@ -79,7 +88,8 @@ class Proposals:
         """Hand to the core what has not been sent yet, or stays until there is a leader."""
         while self._unsent:
             datas: list[bytes] = []
-            size_bytes = count = 0
+            taken: list[_Key] = []
+            size_bytes = 0
             for key in self._unsent:
                 proposal = self._waiting.get(key)
                 if proposal is not None:
@@ -87,17 +97,18 @@ class Proposals:
                     if datas and size_bytes > MAX_TURN_BYTES:
                         break
                     datas.append(proposal.data)
-                count += 1
+                taken.append(key)
             if datas:
                 try:
                     node.propose(datas)
                 except ProposalDropped:
                     return
-            del self._unsent[:count]
+            for key in taken:
+                del self._unsent[key]
 
     def send_again(self) -> None:
         """A new leader may not have what the old one was given."""
-        self._unsent = list(self._waiting)
+        self._unsent = dict.fromkeys(self._waiting)
 
     def applied(self, origin: Origin, result: Result) -> float | None:
         """The entry of a write was applied, perhaps for the second time.
@@ -122,8 +133,7 @@ class Proposals:
                 given_up += _refuse(proposal, UnavailableError(self._why_not()))
             elif proposal.again_at <= now:
                 proposal.again_at = now + self._retry_s
-                if key not in self._unsent:
-                    self._unsent.append(key)
+                self._unsent[key] = None
         return given_up
 
     def fail(self, error: StoreError) -> None:

@@ -23,6 +23,7 @@ from gitkube.clock import Clock
 from gitkube.store import results, rpc
 from gitkube.store.command import compare_to_list, operation_to_list
 from gitkube.store.config import EXIT_REFUSED, MemberConfig
+from gitkube.store.directory import IDENTITY
 from gitkube.store.frames import FrameConnection
 from gitkube.store.membership import info_from_list
 from gitkube.store.mvcc import NOW
@@ -53,6 +54,8 @@ CONNECT_TIMEOUT_S = 10.0
 """How long a request waits for a member that is just being restarted."""
 _CONNECT_PAUSE_S = 0.02
 _RESTART_PAUSES_S = (0.0, 0.2, 1.0, 5.0)
+_MAX_LINE_BYTES = 256 * 1024
+"""Of the process's log. A longer one is left out."""
 _STABLE_S = 30.0
 """A member that ran this long is restarted at once again."""
 
@@ -121,16 +124,18 @@ class RemoteStore:
         progress_s: float = 0.0,
     ) -> AsyncIterator[WatchBatch]:
         at = start_revision
+        has_begun = False
         while True:
             arguments = [key, end, at, previous, sorted(kind.value for kind in without), progress_s]
+            is_news = not has_begun  # where it goes on, its reader need not be told again
             try:
                 async with contextlib.aclosing(self._stream("watch", arguments)) as bodies:
                     async for body in bodies:
                         batch = rpc.batch_from_list(body)
-                        is_known = batch.revision < at and not batch.events
                         at = Revision(max(at, batch.revision + 1))
-                        if not is_known or start_revision == NOW:
+                        if is_news or batch.events:
                             yield batch
+                        is_news = has_begun = True
             except UnavailableError:
                 if not at or self._is_closed:
                     raise
@@ -201,8 +206,7 @@ class RemoteStore:
     async def close(self) -> None:
         self._is_closed = True
         if self._frames is not None:
-            self._frames.close()
-            await self._frames.wait_ended()
+            await self._frames.finish()
 
     # ------------------------------------------------------------------ requests
 
@@ -211,11 +215,11 @@ class RemoteStore:
         origin = self._origins.new()
         try:
             answer = await self._call(method, *arguments, list(origin))
-        except (UnavailableError, asyncio.CancelledError):
-            self._origins.lost(origin)
-            raise
-        except StoreError:
-            self._origins.done(origin)
+        except BaseException as error:
+            if isinstance(error, StoreError) and not isinstance(error, UnavailableError):
+                self._origins.done(origin)  # that is the answer
+            else:
+                self._origins.lost(origin)
             raise
         self._origins.done(origin)
         return answer
@@ -272,10 +276,10 @@ class RemoteStore:
     async def _connected(self) -> FrameConnection:
         if self._frames is not None and not self._frames.is_closing:
             return self._frames
+        deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S  # with the time in the queue
         async with self._connecting:
             if self._frames is not None and not self._frames.is_closing:
                 return self._frames
-            deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
             while not self._is_closed:
                 try:
                     _, frames = await asyncio.get_running_loop().create_unix_connection(
@@ -329,23 +333,44 @@ class StoreProcess:
         self.begun = asyncio.Event()
         """Set once the process has been made, the first time."""
         self.pid = 0
+        self._has_store = False
+        """Whether its directory has been seen to be a member's."""
 
     async def run(self) -> None:
         """Until cancelled.
 
         Raises:
-            CorruptError: the member cannot be started, and another try would not help; it says why.
+            CorruptError: the member cannot be started, and another try would not help; it says why. Or its
+                directory was taken away under it: it would begin an empty store, which is not what watchers
+                and writers of the old one go on with.
+            OSError: the first process cannot be made.
         """
         failures = 0
         while True:
             started = self._clock.monotonic()
-            code, said = await self._run_once()
+            self._check_directory()
+            try:
+                code, said = await self._run_once()
+            except OSError as error:
+                if not self.begun.is_set():
+                    raise
+                code, said = None, f"it cannot be made: {error}"  # the machine or its disk is full just now
             if code == EXIT_REFUSED:
                 raise CorruptError(said or f"the store in {self._config.data_dir} cannot be opened")
             log.error("store_process_ended", exit_code=code, said=said)
             failures = 0 if self._clock.monotonic() - started > _STABLE_S else failures + 1
             pause_s = _RESTART_PAUSES_S[min(failures, len(_RESTART_PAUSES_S) - 1)]
             await self._clock.sleep(pause_s * self._rng.uniform(0.8, 1.2))
+
+    def _check_directory(self) -> None:
+        directory = self._config.data_dir
+        is_store = (directory / IDENTITY).exists()
+        if self._has_store and not is_store:
+            raise CorruptError(
+                f"the store in {directory} was taken away while it ran. Put it back and start again; or "
+                "restore a backup (gitkube store restore), or start with what is there now: a new store."
+            )
+        self._has_store = is_store
 
     async def _run_once(self) -> tuple[int, str]:
         path = self._config.data_dir.with_name(f"{self._config.data_dir.name}.json")
@@ -355,13 +380,21 @@ class StoreProcess:
             sys.executable, "-m", "gitkube.store.process", "--config", str(path),
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            limit=_MAX_LINE_BYTES,
         )  # fmt: skip
         self.pid = process.pid
         self.begun.set()
         assert process.stderr is not None
         said = ""
         try:
-            while line := await process.stderr.readline():
+            while True:
+                try:
+                    line = await process.stderr.readline()
+                except ValueError:
+                    log.warning("store_process_line_left_out", longer_than_bytes=_MAX_LINE_BYTES)
+                    continue
+                if not line:
+                    break
                 said = line.decode(errors="replace").strip()
                 sys.stderr.write(said + "\n")
             return await process.wait(), said

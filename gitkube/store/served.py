@@ -34,12 +34,16 @@ from gitkube.store.protocol import (
     Revision,
     StoreError,
     TxnResult,
+    UnavailableError,
 )
 from gitkube.store.results import Result
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+_OF_ANOTHER_VERSION = (TypeError, ValueError, KeyError, IndexError)
+"""What arguments that are not those which this version expects lead to."""
 
 
 class StoreServer:
@@ -68,7 +72,7 @@ class StoreServer:
         connections = list(self._connections)
         for connection in connections:
             connection.end()
-        await asyncio.gather(*(connection.frames.wait_ended() for connection in connections))
+        await asyncio.gather(*(connection.frames.finish() for connection in connections))
 
     def _opened(self, frames: FrameConnection) -> None:
         if peer_uid(frames) not in (os.geteuid(), 0):
@@ -205,17 +209,12 @@ class _Connection:
 
     def _begin(self, number: int, method: str, arguments: list[Any]) -> bool:
         """Whether the request is answered, or will be without a task."""
-        error: StoreError
         try:
             return self._short[method](number, *arguments)
-        except StoreError as refusal:
-            error = refusal
-        except (TypeError, ValueError, KeyError, IndexError) as failure:
-            error = InvalidRequestError(f"the request {method!r} is of another version: {failure!r}")
-        if number in self.requests:
-            self.requests[number].set_exception(error)
-        else:
-            self.write(number, rpc.ERROR, results.error_to_list(error))
+        except Exception as error:
+            if number in self.requests:
+                self.requests[number].leave()
+            self._refuse(number, method, error)
         return True
 
     def end(self) -> None:
@@ -239,8 +238,8 @@ class _Connection:
                 )
             body = await self._methods[method](*arguments)
             self.write(number, rpc.ANSWER, body)
-        except StoreError as error:
-            self.write(number, rpc.ERROR, results.error_to_list(error))
+        except Exception as error:
+            self._refuse(number, method, error)
 
     async def _stream(self, number: int, method: str, arguments: list[Any]) -> None:
         credit = self._credits[number] = asyncio.Semaphore(rpc.WATCH_WINDOW)
@@ -250,10 +249,21 @@ class _Connection:
                 self.write(number, rpc.BATCH, batch)
                 await self.frames.drain()
             self.write(number, rpc.END, None)
-        except StoreError as error:
-            self.write(number, rpc.ERROR, results.error_to_list(error))
         except ConnectionError:
             return  # the reader is gone, and with it the stream
+        except Exception as error:
+            self._refuse(number, method, error)
+
+    def _refuse(self, number: int, method: str, error: Exception) -> None:
+        """Answer with an error, whatever it is: who asked waits without a limit."""
+        told = error if isinstance(error, StoreError) else None
+        if told is None:
+            log.error("store_request_failed", method=method, exc_info=error)
+            if isinstance(error, _OF_ANOTHER_VERSION):
+                told = InvalidRequestError(f"the request {method!r} is of another version: {error!r}")
+            else:
+                told = UnavailableError(f"the store failed at {method!r}: {error!r}; its log says where")
+        self.write(number, rpc.ERROR, results.error_to_list(told))
 
     def write(self, number: int, kind: int, body: Any) -> None:
         self.frames.write(rpc.encode_frame([number, kind, body]))

@@ -6,19 +6,17 @@ by itself. A state of some hundred megabytes has a connection of its own, so tha
 behind it.
 
 Each direction has its own connection, opened by the sender; a message's answer travels on the one that its
-sender opened. Questions (`ask`) are the exception: their answers come back on the same connection.
+sender opened. Questions (`ask`) are the exception: their answers come back on the same connection. What
+others have dialled is in `listening.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import socket
-import ssl
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -27,69 +25,26 @@ from gitkube.store import peer_wire as wire
 from gitkube.store import results
 from gitkube.store.directory import Identity
 from gitkube.store.frames import FrameConnection
+from gitkube.store.listening import Listener
+from gitkube.store.peer_link import (
+    CONNECT_TIMEOUT_S,
+    STATE_TIMEOUT_S,
+    end_when_silent,
+    host_and_port,
+    read_frame,
+)
+from gitkube.store.peer_local import Local
 from gitkube.store.peer_tls import PeerTls, check_peer
-from gitkube.store.protocol import IdentityError, RemovedError, StoreError, UnavailableError
+from gitkube.store.protocol import IdentityError, StoreError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message, MessageKind
 
 log = structlog.get_logger()
 
-CONNECT_TIMEOUT_S = 3.0
 BACKOFF_S = (0.05, 1.0)
 """Pause before dialling again, first and largest; a quarter of it at random."""
 MAX_UNSENT_BYTES = 32 * 1024 * 1024
 """Written to a peer's connection and not taken yet; more is dropped, as if the network had lost it."""
-UNACKNOWLEDGED_TIMEOUT_S = 5.0
-"""A machine that is switched off says no farewell: after so long without a sign of it the connection ends, so
-that whoever waits for a quorum is told whom to start (TCP_USER_TIMEOUT, RFC 5482)."""
 PIECE_BYTES = 256 * 1024
-STATE_TIMEOUT_S = 60.0
-"""Without a sign of progress on the connection of a state."""
-
-
-class StateReceiver(Protocol):
-    """Takes the bytes of a state; see `snapshot.SnapshotReceiver`."""
-
-    received_bytes: int
-
-    def add(self, offset: int, data: bytes) -> None: ...
-
-    def complete(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class Local(Protocol):
-    """What the transport needs of the member that it serves."""
-
-    def addresses(self) -> Mapping[int, str]:
-        """Where the other members are reached, by id: `HOST:PORT`."""
-        ...
-
-    def is_removed(self, member: int) -> bool: ...
-
-    def on_messages(self, messages: Iterable[Message]) -> None: ...
-
-    def on_unreachable(self, member: MemberId) -> None: ...
-
-    def on_state_sent(self, member: MemberId, *, ok: bool) -> None: ...
-
-    def on_refused(self, error: IdentityError) -> None:
-        """Another member says that this one has no place in its cluster."""
-        ...
-
-    def state_pieces(self, message: Message, piece_bytes: int) -> AsyncIterator[bytes]:
-        """The bytes of the state that a SNAPSHOT message announces."""
-        ...
-
-    def receiver_of(self, message: Message) -> StateReceiver: ...
-
-    async def on_state(self, message: Message) -> None:
-        """The state of the receiver made last has arrived whole."""
-        ...
-
-    async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
-        """Answer another member's question; `StoreError`s travel."""
-        ...
 
 
 @dataclass(slots=True)
@@ -125,16 +80,12 @@ class Transport:
     ) -> None:
         self._local = local
         self._identity = identity
-        self._listen = listen
         self._tls = tls
         self._clock = clock
         self._rng = rng
-        self._server: asyncio.Server | None = None
-        self._server_context: ssl.SSLContext | None = None
+        self._listener = Listener(local, identity, listen=listen, tls=tls)
         self._dialling: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, _Open] = {}
-        self._callers: dict[FrameConnection, int] = {}
-        """Who has dialled us."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
         self.last_error: dict[int, str] = {}
@@ -149,15 +100,7 @@ class Transport:
             IdentityError: the certificates cannot be used.
             UnavailableError: the address is taken or none of this machine's.
         """
-        host, port = split_address(self._listen)
-        self._server_context = self._tls.server_context()
-        try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: FrameConnection(wire.MAX_FRAME_BYTES, self._accepted), host, port,
-                ssl=self._server_context, ssl_handshake_timeout=CONNECT_TIMEOUT_S,
-            )  # fmt: skip
-        except OSError as error:
-            raise UnavailableError(f"cannot listen for other members on {self._listen}: {error}") from error
+        await self._listener.start()
         self.refresh()
 
     def refresh(self) -> None:
@@ -169,17 +112,14 @@ class Transport:
             )
         for member in set(self._dialling) - set(wanted):
             self._dialling.pop(member).cancel()
-        for frames, sender in self._callers.items():
-            if self._local.is_removed(sender):
-                frames.close()  # it calls again, and is told
+        self._listener.leave_removed()
 
     async def close(self) -> None:
         tasks = [*self._dialling.values(), *self._tasks]
         for task in tasks:
             task.cancel()
-        if self._server is not None:
-            self._server.close()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._listener.close()
 
     # ------------------------------------------------------------------ sending
 
@@ -234,7 +174,7 @@ class Transport:
         while True:
             try:
                 frames = await self._dial(member, "messages")
-            except (OSError, StoreError, TimeoutError) as error:
+            except (OSError, StoreError, TimeoutError, UnicodeError) as error:  # UnicodeError: can be no host
                 self.last_error[member] = str(error) or type(error).__name__
                 if isinstance(error, IdentityError):
                     self._local.on_refused(error)
@@ -265,14 +205,14 @@ class Transport:
         address = self._local.addresses().get(member)
         if not address:
             raise UnavailableError(f"no address of member {member:x} is known")
-        host, port = split_address(address)
+        host, port = host_and_port(address)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, frames = await asyncio.get_running_loop().create_connection(
                 lambda: FrameConnection(wire.MAX_FRAME_BYTES), host, port,
                 ssl=self._tls.client_context(), server_hostname="",
             )  # fmt: skip
             try:
-                _end_when_silent(frames)
+                end_when_silent(frames)
                 check_peer(frames.extra("peercert"))
                 identity = self._identity
                 frames.write(
@@ -313,138 +253,7 @@ class Transport:
         finally:
             self._local.on_state_sent(message.to, ok=ok)
 
-    # ------------------------------------------------------------------ listening
-
-    def _accepted(self, frames: FrameConnection) -> None:
-        self._spawn(self._serve(frames))
-
-    async def _serve(self, frames: FrameConnection) -> None:
-        if self._server_context is not None:
-            with contextlib.suppress(IdentityError):  # the old certificate stays; dialling says what is wrong
-                self._tls.refresh(self._server_context)
-        try:
-            _end_when_silent(frames)
-            check_peer(frames.extra("peercert"))
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                purpose = await self._welcome(frames)
-            if purpose == "state":
-                await self._take_state(frames)
-            elif purpose == "messages":
-                frames.deliver(lambda content: self._on_frame(frames, content))
-                await frames.wait_ended()
-                if frames.error is not None:
-                    raise frames.error
-        except (OSError, StoreError, TimeoutError) as error:
-            log.warning("store_peer_connection_ended", error=str(error) or type(error).__name__)
-        finally:
-            self._callers.pop(frames, None)
-            frames.close()
-
-    async def _welcome(self, frames: FrameConnection) -> str:
-        frame = await read_frame(frames)
-        if frame is None or frame[0] != wire.HELLO or len(frame) != 6:
-            raise wire.PeerFrameError("a greeting was expected between members")
-        _, version, cluster_id, sender, to, purpose = frame
-        error: StoreError | None = None
-        if version != wire.VERSION:
-            error = UnavailableError(
-                f"member {sender:x} speaks version {version}, this one {wire.VERSION}: upgrade"
-            )
-        elif cluster_id != self._identity.cluster_id:
-            error = IdentityError(
-                f"this member belongs to cluster {self._identity.cluster_id:x}, the caller to "
-                f"{cluster_id:x}: an address or a data directory is another cluster's"
-            )
-        elif to != self._identity.member_id:
-            error = UnavailableError(f"this is member {self._identity.member_id:x}, not {to:x}")
-        elif self._local.is_removed(sender):
-            error = RemovedError(
-                f"member {sender:x} was removed from the cluster. To take part again it must be added anew "
-                "(gitkube store add) and start with an empty data directory."
-            )
-        frames.write(wire.encode_frame(wire.WELCOME, None if error is None else results.error_to_list(error)))
-        if error is not None:
-            await frames.drain()
-            raise error
-        self._callers[frames] = sender
-        return str(purpose)
-
-    def _on_frame(self, frames: FrameConnection, content: bytes) -> None:
-        frame = wire.decode_frame(content)
-        if frame[0] == wire.MESSAGES:
-            messages = wire.messages_from_list(frame[1])
-            self._local.on_messages(
-                message for message in messages if message.kind is not MessageKind.SNAPSHOT
-            )
-        elif frame[0] == wire.ASK and len(frame) == 4:
-            self._spawn(self._answer(frames, *frame[1:]))
-        else:
-            raise wire.PeerFrameError(f"frame type {frame[0]} among messages")
-
-    async def _answer(self, frames: FrameConnection, number: int, method: str, arguments: list[Any]) -> None:
-        error, body = None, None
-        try:
-            body = await self._local.answer(method, arguments)
-        except StoreError as failure:
-            error = results.error_to_list(failure)
-        frames.write(wire.encode_frame(wire.ANSWER, number, error, body))
-
-    async def _take_state(self, frames: FrameConnection) -> None:
-        frame = await read_frame(frames)
-        if frame is None or frame[0] != wire.STATE:
-            raise wire.PeerFrameError("a state was expected between members")
-        (message,) = wire.messages_from_list(frame[1])
-        if message.kind is not MessageKind.SNAPSHOT or message.snapshot is None:
-            raise wire.PeerFrameError("a state without its message")
-        receiver = self._local.receiver_of(message)
-        try:
-            while True:
-                async with asyncio.timeout(STATE_TIMEOUT_S):
-                    frame = await read_frame(frames)
-                if frame is None:
-                    raise UnavailableError("the connection was lost before the state was whole")
-                if frame[0] == wire.END:
-                    break
-                if frame[0] != wire.PIECE or type(frame[1]) is not bytes:
-                    raise wire.PeerFrameError(f"frame type {frame[0]} in a state")
-                receiver.add(receiver.received_bytes, frame[1])
-            await asyncio.to_thread(receiver.complete)
-        except BaseException:
-            receiver.abort()
-            raise
-        await self._local.on_state(message)
-        frames.write(wire.encode_frame(wire.END))
-        await frames.drain()
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _end_when_silent(frames: FrameConnection) -> None:
-    connected: socket.socket = frames.extra("socket")
-    timeout_ms = int(UNACKNOWLEDGED_TIMEOUT_S * 1000)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
-
-
-async def read_frame(frames: FrameConnection) -> list[Any] | None:
-    """The next frame between members, or None at the end.
-
-    Raises:
-        FrameError: the other end sent something else.
-    """
-    content = await frames.read()
-    return None if content is None else wire.decode_frame(content)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`HOST:PORT`, the host perhaps in brackets.
-
-    Raises:
-        UnavailableError: it is something else.
-    """
-    host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise UnavailableError(f"{address!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)

@@ -79,9 +79,15 @@ class Upkeep:
             await engine.disk_work.in_thread(engine.replica.write_own, own)
             engine.replica.snapshot_written(own.meta)
             log.info("store_snapshot_written", index=own.meta.index)
-        except OSError as error:
+        except Exception as error:
             self._snapshot_again_at = engine.clock.monotonic() + SNAPSHOT_RETRY_S
-            log.error("store_snapshot_failed", error=str(error), member=engine.replica.identity.name)
+            unforeseen = None if isinstance(error, OSError) else error
+            log.error(
+                "store_snapshot_failed",
+                error=str(error),
+                member=engine.replica.identity.name,
+                exc_info=unforeseen,
+            )
         finally:
             self._snapshot = None
 

@@ -122,6 +122,8 @@ def restore(file: Path, name: str, yes: bool, data_dir: Path) -> None:
         backups.restore(disk, store_dir, file, name=own_name, rng=rng, member_parts=lone_parts)
     except (StoreError, SettingsError) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{store_dir} cannot be written: {error}; run this again") from error
     click.echo(f"restored as {own_name}; start it: gitkube serve --data-dir {data_dir} …")
 
 

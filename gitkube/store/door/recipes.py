@@ -141,14 +141,14 @@ class RecipeService:
         try:
             while (before := await self._one_before(name + b"/", place)) is not None:
                 await self._wait_until_gone(before)
+            await self._store.lease_time_to_live(place.lease)
+            kept = await self._store.range(place.key)
+            if not kept.kvs or kept.kvs[0].create_revision != place.create_revision:
+                raise EtcdError(SESSION_EXPIRED)
         except BaseException:
             # Whoever asked is gone, or the store is: a key left behind would stop all who come after.
             await self._store.txn([_created_at(place.key, place.create_revision)], [Delete(place.key)])
             raise
-        await self._store.lease_time_to_live(place.lease)
-        kept = await self._store.range(place.key)
-        if not kept.kvs or kept.kvs[0].create_revision != place.create_revision:
-            raise EtcdError(SESSION_EXPIRED)
         return place
 
     async def _take_place(self, prefix: bytes, lease: LeaseId, value: bytes) -> _Place:

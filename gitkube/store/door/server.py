@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from gitkube.clock import Clock
+from gitkube.store.addresses import split_address
 from gitkube.store.door import watches
 from gitkube.store.door.certificates import DoorTls, server_credentials
 from gitkube.store.door.headers import Headers
@@ -112,10 +113,10 @@ async def serve_door(
 
 
 def _listen(server: Any, listen: str, tls: DoorTls | None) -> int:
-    host, _, port = listen.rpartition(":")
+    host, port = split_address(listen)
     if not host:
-        raise ValueError("it is not HOST:PORT")
-    _try_address(host.removeprefix("[").removesuffix("]"), int(port))
+        raise ValueError("it names no host")
+    _try_address(host, port)
     if tls is None:
         return int(server.add_insecure_port(listen))
     return int(server.add_secure_port(listen, server_credentials(tls)))

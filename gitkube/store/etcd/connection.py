@@ -254,14 +254,19 @@ class Connection:
             refused = self.refused(endpoint, error)
             if not isinstance(refused, CompactedError):
                 raise refused from error
-        async with self.stream("Watch", "Watch") as stream, asyncio.timeout(REQUEST_TIMEOUT_S):
-            await stream.write(
-                rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=b"\x00", start_revision=1))
-            )
-            while True:
-                answer = await stream.read()
-                if answer.compact_revision:
-                    return Revision(answer.compact_revision)
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S), self.stream("Watch", "Watch") as stream:
+                await stream.write(
+                    rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=b"\x00", start_revision=1))
+                )
+                while True:
+                    answer = await stream.read()
+                    if answer.compact_revision:
+                        return Revision(answer.compact_revision)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"etcd at {endpoint.address} did not tell its compaction in time"
+            ) from error
 
     def refused(self, endpoint: _Endpoint, error: Any) -> StoreError:
         refused = from_etcd(error.code(), error.details() or "", place=endpoint.address)

@@ -124,7 +124,10 @@ class Feed:
         except StoreError as error:
             log.warning("etcd_feed_ended", error=str(error), revision=self._seen)
             self._failure = error
-            self._notify()
+        except Exception as error:  # whatever it is: a watch that stands still without a word is worse
+            log.error("etcd_feed_failed", exc_info=error, revision=self._seen)
+            self._failure = StoreError(f"the watch of etcd failed: {error!r}")
+        self._notify()
 
     def _holds(self, revision: Revision) -> bool:
         return bool(self._revisions) and self._revisions[0][0] <= revision

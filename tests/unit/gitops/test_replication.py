@@ -408,6 +408,21 @@ async def test_without_a_quorum_nothing_is_settled_and_nothing_is_lost(site: Sit
     assert await first.replica.settle() == first.head
 
 
+async def test_a_repository_whose_disk_is_full_is_tried_again_and_ends_nothing(
+    site: Site, monkeypatch: Any
+) -> None:
+    first, new = site.controllers[0], site.commit("one")
+    site.work.git("push", "-q", str(first.repository), "main")
+    with monkeypatch.context() as full:
+
+        def no_space(path: Path, data: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        full.setattr("gitkube.gitops.note.replace_durably", no_space)
+        assert await first.replica.settle() is None
+    assert await first.replica.settle() == new
+
+
 async def test_the_loop_follows_by_itself(site: Site) -> None:
     loops = [asyncio.ensure_future(one.replica.run()) for one in site.controllers]
     await site.clock.advance(1)
@@ -512,6 +527,31 @@ def test_what_is_no_commit_id_never_reaches_git(tmp_path: Path, commit: str) -> 
     work = Repo(tmp_path)
     with pytest.raises(PackError, match="is no commit id"):
         make_pack(work.bare, CommitId(commit), None)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        pytest.param(lambda at, commit: make_pack(at, commit, None), id="pack"),
+        pytest.param(lambda at, commit: take_pack(at, b"PACK"), id="take"),
+        pytest.param(lambda at, commit: packs.move_branch(at, "main", commit, None), id="move"),
+        pytest.param(lambda at, commit: packs.keep_aside(at, commit), id="keep"),
+    ],
+)
+def test_a_git_that_does_not_end_on_a_slow_disk_is_an_error_like_any_other(
+    tmp_path: Path, monkeypatch: Any, work: Any
+) -> None:
+    """Whoever waits for it tries again; nothing else ends."""
+    repo = Repo(tmp_path)
+    commit = CommitId(repo.commit({"a": "1"}))
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec 1>&- 2>&-\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(packs, "GIT_TIMEOUT_S", 0.1)
+    with pytest.raises(PackError, match="git did not end in"):
+        work(repo.bare, commit)
 
 
 def test_the_quarantine_of_a_forwarded_push_is_gone_afterwards(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 
@@ -18,7 +19,14 @@ from gitkube.gitops.forwarding import LeaderUnreachableError
 from gitkube.gitops.hook_socket import Answer, Line, PushRequest, Storing, Verdict
 from gitkube.server import pushes
 from gitkube.server.app import HttpServer
-from gitkube.server.cluster import PUSH_PATH, STORE_PATH, ClusterClient, ClusterEndpoints, ClusterError
+from gitkube.server.cluster import (
+    JOIN_PATH,
+    PUSH_PATH,
+    STORE_PATH,
+    ClusterClient,
+    ClusterEndpoints,
+    ClusterError,
+)
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.joining import JoinError, JoinFile, invite
 from gitkube.server.pki import Pki
@@ -99,6 +107,22 @@ async def test_a_join_file_is_redeemed_once(site: Site) -> None:
         await site.client.redeem(join, "second")
 
 
+async def test_a_request_to_join_may_arrive_in_pieces_but_not_without_an_end(site: Site) -> None:
+    join = await invited(site)
+    body = orjson.dumps({"member": f"{join.member_id:016x}", "token": join.token, "by": "first"})
+
+    async def in_pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+            await asyncio.sleep(0.05)  # so that it leaves by itself
+
+    connector = aiohttp.TCPConnector(ssl=site.pki.controller_context())
+    async with aiohttp.ClientSession(connector=connector) as session:
+        for pieces, code in (((body[:20], body[20:]), 200), ((b" " * 4000, b" " * 4000), 413)):
+            async with session.post(site.url + JOIN_PATH, data=in_pieces(*pieces)) as answer:
+                assert answer.status == code, await answer.text()
+
+
 async def test_controllers_that_do_not_answer_are_passed_over(site: Site) -> None:
     from dataclasses import replace
 
@@ -106,6 +130,22 @@ async def test_controllers_that_do_not_answer_are_passed_over(site: Site) -> Non
     await site.client.redeem(join, "by")
     with pytest.raises(JoinError, match=r"no controller .* could be asked.*127\.0\.0\.1:1 does not answer"):
         await site.client.redeem(replace(join, apis=["https://127.0.0.1:1"]), "by")
+
+
+async def test_an_api_whose_words_cannot_be_read_is_no_reason_to_end(site: Site) -> None:
+    """Another program may have taken the address that a controller had."""
+
+    async def words(request: web.Request) -> web.Response:
+        return web.Response(status=500, body=b"\xff\xfe\xff", content_type="text/plain", charset="utf-8")
+
+    app = web.Application()
+    app.router.add_get("/livez", words)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    assert not await site.client.is_alive(f"http://{host}:{port}", 30.0)
+    await runner.cleanup()
 
 
 async def test_members_are_compared_at_a_revision(site: Site) -> None:

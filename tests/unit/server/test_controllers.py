@@ -67,6 +67,30 @@ async def test_who_leads_and_where_is_known_and_changes_are_told(
     assert eye.it.is_leader is None
 
 
+async def test_a_member_that_stands_still_is_soon_one_that_does_not_answer(
+    cluster: MemoryCluster, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What acts must not go on for ever on the last word of a leader that was stopped."""
+    monkeypatch.setattr("gitkube.server.controllers.ANSWER_TIMEOUT_S", 0.05)
+    eye = Eye(cluster, "ctl-1", clock)
+    await clock.advance(1)
+    assert eye.it.is_leader
+
+    async def stand_still() -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(eye.store, "status", stand_still)
+        async with asyncio.timeout(30):
+            while eye.it.is_leader is not None:
+                await clock.advance(1)
+                await asyncio.sleep(0.02)
+    async with asyncio.timeout(30):
+        while not eye.it.is_leader:
+            await clock.advance(1)
+            await asyncio.sleep(0.02)
+
+
 async def test_a_changed_address_is_recorded_and_a_missing_one_is_not(
     cluster: MemoryCluster, clock: FakeClock
 ) -> None:

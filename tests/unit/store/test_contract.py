@@ -188,6 +188,16 @@ async def test_a_watch_tells_that_time_goes_on_even_when_nothing_matches(store: 
     assert (batch.revision, list(batch.events)) == (revision, [])
 
 
+async def test_an_idle_watch_is_told_again_and_again_up_to_where_all_was_seen(store: Store) -> None:
+    """From whichever revision it began: whoever waits for a sign of life gets one."""
+    revision = await put(store, b"other", b"x")
+    for start in (0, revision + 1):
+        watch = store.watch(b"mine", start_revision=Revision(start), progress_s=0.01)
+        async with asyncio.timeout(30):
+            batches = [await anext(watch) for _ in range(4)]
+        assert [(batch.revision, list(batch.events)) for batch in batches] == [(revision, [])] * 4
+
+
 async def test_a_watch_from_before_the_compaction_is_refused(store: Store) -> None:
     start = await put(store, b"a", b"1")
     await put(store, b"a", b"2")

@@ -14,7 +14,7 @@ from gitkube.clock import SystemClock
 from gitkube.store.door import serve_door
 from gitkube.store.etcd.wire import election, grpc, rpc
 from gitkube.store.member import Member
-from gitkube.store.protocol import Delete, LeaseId, Put, Revision
+from gitkube.store.protocol import Delete, LeaseId, Put, Revision, UnavailableError
 from gitkube.store.watching import MAX_MATCHED
 from tests.support.door_client import DEADLINE_S, Client
 from tests.support.real_api import SMALL_STORE
@@ -207,6 +207,24 @@ async def test_a_lease_that_ended_while_waiting_gets_no_lock(member: Member, cli
     await client.call("/v3lockpb.Lock/Unlock", key=first.key)
     with pytest.raises(grpc.aio.AioRpcError, match="lease not found"):
         await waiting
+
+
+async def test_a_lock_that_was_not_given_out_after_all_is_not_held(
+    member: Member, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its turn had come, and then the store could not say whether the lease still lives."""
+
+    asked: list[int] = []
+
+    async def fail(lease: int) -> None:
+        asked.append(lease)
+        raise UnavailableError("no quorum")
+
+    with monkeypatch.context() as failing, pytest.raises(grpc.aio.AioRpcError):
+        failing.setattr(member, "lease_time_to_live", fail)
+        await client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xA))
+    assert asked == [0xA]
+    assert not (await member.range(b"m/a")).kvs
 
 
 async def test_a_lock_without_a_lease_gets_one_that_ends(member: Member, client: Client) -> None:

@@ -18,6 +18,7 @@ from gitkube.store.member import Member
 from gitkube.store.protocol import CorruptError, Put, StoreError, UnavailableError, prefix_end
 from gitkube.store.raft.types import Entry, HardState, MemberId
 from gitkube.store.remote import RemoteStore, StoreProcess
+from gitkube.store.replica import Replica, Turn
 from gitkube.store.settings import MemberSettings
 from gitkube.store.snapshot import newest_snapshot
 from gitkube.store.wal import Wal
@@ -314,3 +315,19 @@ async def test_a_process_whose_data_is_damaged_is_not_started_again(tmp_path: Pa
     )
     with pytest.raises(CorruptError, match="damaged at offset"):
         await process.run()
+
+
+async def test_a_disk_that_fails_while_a_member_starts_is_told_and_lets_the_directory_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lone member waits for its own election, which needs the disk."""
+    await (await Member.open(tmp_path)).close()
+    with monkeypatch.context() as failing, pytest.raises(UnavailableError, match="No space left"):
+
+        def full(replica: Replica, turn: Turn) -> None:
+            raise OSError(28, "No space left on device")
+
+        failing.setattr(Replica, "persist", full)
+        async with asyncio.timeout(30):
+            await Member.open(tmp_path)
+    await (await Member.open(tmp_path)).close()

@@ -22,6 +22,7 @@ from gitkube.store.protocol import (
     Put,
     Revision,
     Store,
+    StoreError,
     UnavailableError,
     WatchBatch,
 )
@@ -129,6 +130,44 @@ async def test_a_watch_that_was_away_during_a_compaction_is_told_so(member: Memb
         again = store.watch(b"w/", b"w0")
         await anext(again)
         assert await keys_until(again, await put(store, b"w/new")) == [b"w/new"]
+    await door.close()
+
+
+async def test_an_event_that_cannot_be_read_is_told_to_every_watch_and_the_next_one_goes_on(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = await open_door(member)
+    async with store_on(door.address) as store:
+        watch = store.watch(b"w/", b"w0")
+        await anext(watch)
+
+        def fail(message: object) -> None:
+            raise ValueError("no event")
+
+        with monkeypatch.context() as failing, pytest.raises(StoreError, match="no event"):
+            failing.setattr("gitkube.store.etcd.feed.convert.event", fail)
+            await keys_until(watch, await put(store, b"w/1"))
+        again = store.watch(b"w/", b"w0")
+        await anext(again)
+        assert await keys_until(again, await put(store, b"w/2")) == [b"w/2"]
+    await door.close()
+
+
+async def test_a_compaction_that_is_not_told_in_time_is_an_error_of_the_store(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = await open_door(member)
+    async with store_on(door.address) as store:
+        await put(store, b"a")
+        await member.compact(await put(store, b"a"))
+
+        async def silent(stream: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(connection, "REQUEST_TIMEOUT_S", 0.5)
+        monkeypatch.setattr(connection.Stream, "read", silent)
+        with pytest.raises(UnavailableError, match="in time"):
+            await store.range(b"a", revision=Revision(1))
     await door.close()
 
 

@@ -206,7 +206,7 @@ async def test_without_a_quorum_serializable_reads_go_on_and_writes_say_why_not(
     assert await keys(survivor, b"", serializable=True) == [b"kept"]
     with pytest.raises(UnavailableError):
         await keys(survivor, b"")
-    await until(lambda: "1 of 3 members can be reached" in survivor.engine.why_not())
+    await until(lambda: "1 of 3 members can be reached" in survivor.engine.leadership.why_not())
     with pytest.raises(UnavailableError, match="no quorum"):
         await put(survivor, b"lost")
 
@@ -311,6 +311,33 @@ async def test_a_member_of_another_cluster_is_refused_by_name(cluster: Cluster, 
     await cluster.stop("b")
     with pytest.raises(IdentityError, match="was told to join cluster"):
         await cluster.start("b", join=cluster.join_info(info))
+
+
+async def test_a_member_that_does_not_know_its_apis_address_leaves_the_recorded_one(cluster: Cluster) -> None:
+    """A controller that takes a free port tells it once it has one; its member must not take it back."""
+    member = cluster.members["a"]
+    own = member.engine.replica.identity.member_id
+    await member.administration.member_update(own, client_urls=["https://a:6443"])
+    peers = member.engine.peers
+    assert peers is not None
+    member.engine.peers = replace(peers, advertise="a.test:2380", client_urls=())
+    async with asyncio.timeout(30):
+        await member.administration.announce_address()
+    (info,) = await member.administration.members()
+    assert (info.peer_address, info.client_urls) == ("a.test:2380", ("https://a:6443",))
+
+
+async def test_a_member_that_cannot_listen_says_so_and_lets_its_directory_go(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UnavailableError, match="cannot listen for other members"):
+            await Member.open(tmp_path / "b", peers=replace(cluster.peers("b"), listen=address))
+    member = await Member.open(tmp_path / "b", settings=replace(SETTINGS, lock_wait_s=0.0))
+    await member.close()
 
 
 async def test_what_would_pass_the_quota_is_refused_until_there_is_space_again(tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ async def test_a_read_sees_what_was_acknowledged_before_it(tmp_path: Path) -> No
         pytest.param([9, "txn", [[], [[99, b"a"]], [], [1, 1, 1]]], "InvalidRequestError", id="no operation"),
         pytest.param([9, "range", [b"a"]], "InvalidRequestError", id="too few arguments"),
         pytest.param([9, "nothing", []], "InvalidRequestError", id="an unknown method"),
+        pytest.param([9, "lease_grant", []], "InvalidRequestError", id="too few arguments of a rarer method"),
+        pytest.param([9, "watch", [b"a"]], "InvalidRequestError", id="too few arguments of a stream"),
+        pytest.param(
+            [9, "watch", [b"a", None, 0, False, ["NEVER"], 0.0]], "InvalidRequestError", id="no such event"
+        ),
     ],
 )
 async def test_a_request_that_is_wrong_is_told_so_and_its_neighbours_are_served(
@@ -194,6 +199,36 @@ async def test_an_answer_that_cannot_be_made_ends_its_connection_and_nothing_els
         async with calling(tmp_path) as caller:
             caller.send(put(2, b"b"))
             assert (await caller.answer())[:2] == [2, rpc.ANSWER]
+
+
+async def test_a_request_that_fails_in_a_way_that_nobody_thought_of_is_answered_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other end waits without a limit: whoever gets no answer would wait for ever."""
+    async with served(tmp_path) as (member, _), calling(tmp_path) as caller:
+
+        def fail(revision: int) -> None:
+            raise RuntimeError("a mistake of ours")
+
+        monkeypatch.setattr(member.engine.replica.space, "hash_at", fail)
+        caller.send([9, "hash", [0]], put(1, b"a"))
+        answers = {number: (kind, body) for number, kind, body in await caller.answers(2)}
+        kind, (name, text, _) = answers[9]
+        assert (kind, name) == (rpc.ERROR, "UnavailableError")
+        assert "a mistake of ours" in text
+        assert answers[1][0] == rpc.ANSWER
+
+
+async def test_a_server_ends_though_somebody_does_not_take_his_answers(tmp_path: Path) -> None:
+    """A client may be stopped in its terminal; the member must be able to end, or it cannot be restarted."""
+    async with served(tmp_path) as (_, server), calling(tmp_path) as caller:
+        caller.send(put(1, b"a", bytes(1024 * 1024)))
+        await caller.answer()
+        caller.send(*(get(number, b"a", serializable=True) for number in range(2, 30)))
+        async with asyncio.timeout(30):
+            while not any(each.frames.unsent_bytes for each in server._connections):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await server.close()
 
 
 async def test_a_connection_that_has_ended_leaves_nothing_to_the_collector(tmp_path: Path) -> None:
