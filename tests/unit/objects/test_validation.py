@@ -210,3 +210,17 @@ def test_the_class_of_a_claims_attributes_has_a_name() -> None:
     }
     (line,) = wrong(kinds.PERSISTENT_VOLUME_CLAIM, claim)
     assert line.startswith('spec.volumeAttributesClassName: Invalid value: "A B": a lowercase RFC 1123')
+
+
+def test_a_spec_that_was_taken_by_earlier_rules_stands_in_no_status_reports_way() -> None:
+    stored = pod(hostUsers=False, hostNetwork=True)  # refused in a new pod
+    assert wrong(kinds.POD, stored)
+    changed = clone(stored)
+    changed["metadata"]["finalizers"] = []
+    changed["status"] = {"phase": "Running"}
+    assert wrong(kinds.POD, changed, stored) == []
+    changed["metadata"]["labels"] = {"no key": "x"}
+    assert wrong(kinds.POD, changed, stored), "the rest is checked as ever"
+    changed = clone(stored)
+    changed["spec"]["activeDeadlineSeconds"] = 5
+    assert any("spec" in one for one in wrong(kinds.POD, changed, stored)), "who changes it makes it right"
