@@ -19,7 +19,7 @@ from gitkube.api.admission.request import AdmissionRequest, Extensions, Verb
 from gitkube.api.cache import WatchCache
 from gitkube.api.custom.identity import check_definition_lives
 from gitkube.api.custom.views import KindView
-from gitkube.api.decoding import validated
+from gitkube.api.decoding import validated, warn
 from gitkube.api.deletion import decide_deletion, ends_with_update
 from gitkube.api.rbac.escalation import Escalation
 from gitkube.api.reads import parse_version
@@ -44,6 +44,7 @@ from gitkube.objects.patch.errors import ConflictError, PatchError
 from gitkube.objects.schema import schema_of
 from gitkube.objects.types import Object
 from gitkube.objects.uids import new_uid
+from gitkube.objects.warnings import warnings_of
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """As Kubernetes: no vowels, so that no generated name is a word; no 0, 1, 3, which look like letters."""
@@ -110,6 +111,7 @@ class Decisions:
         self._escalation.check(context.user, kind, namespace, obj, None)
         allocate(request)
         validated(kind, obj, None)
+        warn(context, warnings_of(kind, obj, None))
         judge(request)
         await self._validate(request)
         if (present := self._cache.of(kind).get(name, namespace)) is not None:
@@ -169,6 +171,8 @@ class Decisions:
         if has_changed:
             validated(kind, obj, old)
             check_part(kind, obj, old, subresource)
+            if not subresource:
+                warn(context, warnings_of(kind, obj, old))
             judge(request)
         await self._validate(request)
         if not has_changed:

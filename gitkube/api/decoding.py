@@ -26,6 +26,10 @@ from gitkube.objects.validation.shape import decode_error
 from gitkube.objects.validation.validate import validate
 
 MAX_WARNINGS = 20
+_REPEATED_OWNERS = (
+    "metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and "
+    "may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
+)
 MAX_SHOWN_PATCH = 300
 """Characters of a wrong patch that are shown with the error."""
 
@@ -87,7 +91,31 @@ def accept(
         accepted["metadata"] = {}
     unknown = unknown_fields(kind, accepted)
     _handle_unknown(kind, accepted, unknown, context, is_apply)
-    return prune(kind, accepted) if unknown or kind.custom is not None else clone(accepted)
+    known = prune(kind, accepted) if unknown or kind.custom is not None else clone(accepted)
+    if len(known["metadata"].get("ownerReferences") or ()) > 1 and not is_apply:
+        _drop_repeated_owners(known["metadata"], context)
+    return known
+
+
+def _drop_repeated_owners(metadata: dict[str, Any], context: Context) -> None:
+    """What stands twice among the owners counts once; in place."""
+    kept: list[Any] = []
+    repeated: list[str] = []
+    for reference in metadata["ownerReferences"]:
+        if reference in kept:
+            repeated.append(str(reference.get("uid") or ""))
+        else:
+            kept.append(reference)
+    if repeated:
+        metadata["ownerReferences"] = kept
+        warn(context, [f"{_REPEATED_OWNERS}{', '.join(repeated)}"])
+
+
+def warn(context: Context, sentences: Sequence[str]) -> None:
+    """Tell the client, in the order in which things were found, and nothing twice or without end."""
+    for sentence in sentences:
+        if sentence not in context.warnings and len(context.warnings) < MAX_WARNINGS:
+            context.warnings.append(sentence)
 
 
 def _handle_unknown(kind: Kind, obj: Object, paths: Sequence[str], context: Context, is_apply: bool) -> None:

@@ -59,6 +59,16 @@ _GENERATION_OF_ANNOTATIONS = frozenset({DEPLOYMENT})
 _LABELS_STAY_ON_STATUS = frozenset({DEPLOYMENT, kinds.VOLUME_ATTACHMENT})
 _APPROVALS = ("Approved", "Denied")
 """Conditions of a CertificateSigningRequest that only the approval subresource sets."""
+_OLDER_SOURCES = frozenset({("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")})
+"""What the older of the two fields for a claim's source may name."""
+_GATED = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+    "lastProbeTime": None,
+    "lastTransitionTime": None,
+}
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
@@ -90,6 +100,8 @@ def prepare_for_create(kind: Kind, obj: Object, *, uid: str, now: str) -> None:
         obj["spec"] = {**(obj.get("spec") or {})}
         finalizers = list(obj["spec"].get("finalizers") or [])
         obj["spec"]["finalizers"] = finalizers if "kubernetes" in finalizers else [*finalizers, "kubernetes"]
+    if kind is PERSISTENT_VOLUME_CLAIM:
+        _say_source_twice(obj)
     if kind is JOB:
         obj.update(with_generated_selector(obj))
     normalise(kind, obj)
@@ -142,6 +154,8 @@ def prepare_for_update(kind: Kind, obj: Object, old: Object, subresource: str) -
         if kind is NAMESPACE:
             _restore(obj, old, "spec")  # its finalizers go through the finalize subresource only
     normalise(kind, obj)
+    if kind is PERSISTENT_VOLUME_CLAIM and "dataSourceRef" in old["spec"]:
+        _say_source_twice(obj)
     if kind is CUSTOM_RESOURCE_DEFINITION:
         _note_stored_version(obj, is_of_status=subresource == "status")
     if kind is DAEMON_SET:
@@ -170,6 +184,21 @@ def normalise(kind: Kind, obj: Object) -> None:
             del metadata[field]
 
 
+def _say_source_twice(claim: Object) -> None:
+    """What a claim is filled from stands in two fields, one for those who know only the older one. In place.
+
+    Source: k8s.io/kubernetes/pkg/api/persistentvolumeclaim.
+    """
+    spec = claim.get("spec") or {}
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    if source is not None and reference is None:
+        spec["dataSourceRef"] = dict(source)
+    elif reference is not None and source is None and not reference.get("namespace"):
+        group, word = reference.get("apiGroup") or "", reference.get("kind")
+        if (group, word) in _OLDER_SOURCES:
+            spec["dataSource"] = {key: value for key, value in reference.items() if key != "namespace"}
+
+
 def _prepare_custom(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
     """Of a custom resource, the status subresource changes the status and nothing else."""
     if subresource == "status":
@@ -186,7 +215,9 @@ def _prepare_custom(kind: Kind, obj: Object, old: Object, subresource: str) -> N
 def _first_status(kind: Kind, obj: Object, now: str) -> dict[str, Any]:
     status: dict[str, Any] = normal_form(kind, {}).get("status") or {}
     if kind is POD:
-        return {"phase": "Pending", "qosClass": qos_class(obj.get("spec") or {})}
+        spec = obj.get("spec") or {}
+        gated = {"conditions": [dict(_GATED)]} if spec.get("schedulingGates") else {}
+        return {"phase": "Pending", **gated, "qosClass": qos_class(spec)}
     if kind is NAMESPACE:
         return {"phase": "Active"}
     if kind is PERSISTENT_VOLUME_CLAIM:

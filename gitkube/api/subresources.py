@@ -137,6 +137,8 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
     host = (pod.get("spec") or {}).get("nodeName")
     if host:
         raise errors.conflict("", "pods/binding", name, f'pod {name} is already assigned to node "{host}"')
+    if (pod.get("spec") or {}).get("schedulingGates"):
+        raise errors.conflict("", "pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
     status = pod.get("status") or {}
     scheduled = {
         "type": "PodScheduled",

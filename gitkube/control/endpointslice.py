@@ -100,6 +100,8 @@ def wanted_endpoints(
     Args:
         zones: host -> zone, where it has one.
     """
+    if service["spec"].get("type") == "ExternalName":
+        return {}  # it is another name, and has no endpoints whatever its selector selects
     groups: dict[Group, list[Object]] = defaultdict(list)
     families = service["spec"].get("ipFamilies") or ["IPv4"]
     for pod in matching:

@@ -22,7 +22,8 @@ def auth_of(pod: Object, references: References, reference: str) -> dict[str, An
     auths: dict[str, Any] = {}
     registry = registry_of(reference)
     for entry in pod["spec"].get("imagePullSecrets") or []:
-        secret = references.secret(namespace_of(pod), str(entry.get("name") or ""))
+        name = str(entry.get("name") or "")  # charts write empty ones, and nobody refuses them
+        secret = references.secret(namespace_of(pod), name) if name else None
         if secret is None:
             continue
         key = _KEYS.get(str(secret.get("type")), ".dockerconfigjson")

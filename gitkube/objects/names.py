@@ -62,6 +62,8 @@ def dns_label(text: str) -> list[str]:
     """RFC 1123 label: namespaces, containers, volumes."""
     wrong = _too_long(text, LABEL_MAX)
     if not _label_re.fullmatch(text):
+        if _subdomain_re.fullmatch(text):
+            return [*wrong, "must not contain dots"]
         wrong.append(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
             "start and end with an alphanumeric character "

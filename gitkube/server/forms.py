@@ -7,6 +7,7 @@ JSON that they are already, so what comes out can be encoded, and is not meant t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from gitkube.api.stored import document_of, metadata_document_of
 from gitkube.clock import Clock
 from gitkube.objects import tables
 from gitkube.objects.kinds import Kind
+from gitkube.objects.tables.workloads import SCALE_TABLE
 from gitkube.objects.types import Object
 from gitkube.server.negotiation import WHOLE, As, Form, not_acceptable
 from gitkube.server.rows import row_document
@@ -45,6 +47,22 @@ class Shaper:
         if form.form is As.PARTIAL:
             return self.partial(obj, form)
         raise not_acceptable()
+
+    def scale(self, scale: Object, form: Form = WHOLE, include: str = "") -> Object:
+        """A workload's Scale, which has columns of its own.
+
+        Raises:
+            StatusError: 400, 406.
+        """
+        if form.form is As.TABLE:
+            version = str(scale["metadata"].get("resourceVersion", ""))
+            cells = SCALE_TABLE.cells(scale, self._clock.now())
+            row = orjson.dumps({"cells": cells})[:-1]
+            metadata = {"resourceVersion": version}
+            return self._filled(SCALE_TABLE.columns, [(scale, row)], form, include, metadata)
+        if form.form is As.PARTIAL:
+            return self.partial(scale, form)
+        return scale
 
     def many(self, kind: Kind, found: ObjectList, form: Form = WHOLE, include: str = "") -> Object:
         """A list.
@@ -98,12 +116,22 @@ class Shaper:
     def _table(
         self, kind: Kind, objects: list[Object], form: Form, include: str, metadata: dict[str, Any]
     ) -> Object:
+        now = self._clock.now()
+        rows = [(obj, row_document(kind, obj, now)) for obj in objects]
+        return self._filled(tables.columns(kind), rows, form, include, metadata)
+
+    def _filled(
+        self,
+        columns: Sequence[tables.Column],
+        cells: list[tuple[Object, bytes]],
+        form: Form,
+        include: str,
+        metadata: dict[str, Any],
+    ) -> Object:
         if include not in _INCLUDES:
             raise bad_request(f'unrecognized includeObject value: "{include}"')
-        now = self._clock.now()
         rows = []
-        for obj in objects:
-            row = row_document(kind, obj, now)
+        for obj, row in cells:
             if include == "Object":
                 row += b',"object":' + document_of(obj)
             elif include != "None":
@@ -122,7 +150,7 @@ class Shaper:
                     "description": column.description,
                     "priority": column.priority,
                 }
-                for column in tables.columns(kind)
+                for column in columns
             ],
             "rows": rows,
         }

@@ -103,8 +103,11 @@ def list_options(query: Query) -> ListOptions:
     """Options of a list.
 
     Raises:
-        StatusError: 400.
+        StatusError: 400, 422.
     """
+    if "sendInitialEvents" in query:
+        text = "Forbidden: sendInitialEvents is forbidden for list"
+        raise _invalid_option("sendInitialEvents", text, "ListOptions", reason="FieldValueForbidden")
     return ListOptions(
         label_selector=query.get("labelSelector", ""),
         field_selector=query.get("fieldSelector", ""),

@@ -66,6 +66,7 @@ _DELETED_OBJECT_IS_RETURNED = frozenset(
 )  # fmt: skip
 """For these the answer to a finished DELETE is the object; for others a Status that names it."""
 
+_OLD_ENDPOINTS = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 _MADE_BY_PUT = frozenset(
     {ENDPOINTS, EVENT, LEASE, LIMIT_RANGE, ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING}
 )
@@ -95,6 +96,8 @@ class Resources:
         )
         if target.kind.custom is not None and target.kind.custom.deprecation:
             context.warnings.append(target.kind.custom.deprecation)
+        elif target.kind is ENDPOINTS:
+            context.warnings.append(_OLD_ENDPOINTS)
         note_admission(request, context.audit_annotations)
         handler = self._handler(request, target)
         try:
@@ -190,7 +193,7 @@ class Resources:
             context, target.kind, target.namespace, target.name, target.subresource
         )
         if target.subresource == "scale":
-            return json_answer(request, obj)
+            return json_answer(request, self._shaper.scale(obj, form, _include(request)))
         return json_answer(request, self._shaper.one(target.kind, obj, form, _include(request)))
 
     # ------------------------------------------------------------------ writing

@@ -29,8 +29,9 @@ SUCCESSORS = {
 _NEWER_DEFAULTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "Service": {
         "internalTrafficPolicy": ("Cluster",),
-        "ipFamilies": (["IPv4"],),
-        "ipFamilyPolicy": ("SingleStack",),
+        "ipFamilies": (["IPv4"], ["IPv4", "IPv6"]),
+        "ipFamilyPolicy": ("SingleStack", "RequireDualStack"),
+        "ipMode": ("VIP",),
         "allocateLoadBalancerNodePorts": (True,),
     },
     "Job": {

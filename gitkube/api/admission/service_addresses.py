@@ -19,12 +19,15 @@ from gitkube.api.admission.request import AdmissionRequest, Verb
 from gitkube.api.keys import range_key
 from gitkube.objects.kinds import SERVICE
 from gitkube.objects.types import Object
+from gitkube.objects.validation.causes import Causes
 from gitkube.store.protocol import Compare, Delete, Op, Put, Target
 
 CLUSTER_IP_RANGE = "serviceips"
 NODE_PORT_RANGE = "servicenodeports"
 _RANDOM_TRIES = 64
 """Picks at random first, so that an address just freed is not reused at once; then the first free one."""
+_FAMILY = "IPv4"
+"""Of the addresses that the cluster gives out."""
 _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 
@@ -37,6 +40,7 @@ def service_addresses(request: AdmissionRequest) -> None:
         return
     if request.old is not None:
         _carry_over(request.obj, request.old)
+    _choose_families(request)
     _choose_cluster_ip(request)
     _choose_node_ports(request)
     _choose_health_port(request)
@@ -54,11 +58,17 @@ def _carry_over(obj: Object, old: Object) -> None:
         if spec.get("clusterIP") == before.get("clusterIP"):
             for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
                 spec.pop(field, None)
-    elif before.get("type") != "ExternalName" and not spec.get("clusterIP"):
-        for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            if field in before:
+    elif before.get("type") != "ExternalName":
+        if not spec.get("clusterIP"):
+            for field in ("clusterIP", "clusterIPs"):
+                if field in before:
+                    spec[field] = before[field]
+        for field in ("ipFamilies", "ipFamilyPolicy"):
+            if field in before and not spec.get(field):
                 spec[field] = before[field]
     _give_up(spec, before)
+    if _is_balanced(before) and not _is_balanced(spec):
+        obj["status"] = {**(obj.get("status") or {}), "loadBalancer": {}}
     ports = spec.get("ports") or []
     if spec.get("type") in _WITH_NODE_PORTS:
         known = {
@@ -101,6 +111,42 @@ def _has_health_port(spec: Object) -> bool:
     return _is_balanced(spec) and spec.get("externalTrafficPolicy") == "Local"
 
 
+def _choose_families(request: AdmissionRequest) -> None:
+    """One family, which is all that the cluster has; but a Service without addresses of its own and without
+    pods to select is about somebody else's addresses, and may have both.
+
+    Raises:
+        StatusError: 422, it asks for a family that is not there.
+    """
+    spec = request.obj["spec"]
+    if spec.get("type") == "ExternalName":
+        return
+    before = request.old["spec"] if request.old is not None else {}
+    families, policy = spec.get("ipFamilies") or [], spec.get("ipFamilyPolicy")
+    if spec.get("clusterIP") == "None" and not spec.get("selector"):
+        policy = spec["ipFamilyPolicy"] = policy or "RequireDualStack"
+        families = families or [_FAMILY]
+        if policy != "SingleStack" and len(families) == 1:
+            families = [*families, "IPv6" if families[0] == "IPv4" else "IPv4"]
+        spec["ipFamilies"] = families
+        return
+    causes = Causes()
+    if families != before.get("ipFamilies"):
+        for index, family in enumerate(families):
+            if family != _FAMILY:
+                causes.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
+    if policy == "RequireDualStack" != before.get("ipFamilyPolicy"):
+        why = "this cluster is not configured for dual-stack services"
+        causes.invalid("spec.ipFamilyPolicy", policy, why)
+    if causes.list:
+        listed = [
+            {"reason": one["reason"], "message": one["message"], "field": one["field"]} for one in causes.list
+        ]
+        raise errors.invalid("", "Service", request.name, listed)
+    spec["ipFamilies"] = families or [_FAMILY]
+    spec["ipFamilyPolicy"] = policy or "SingleStack"
+
+
 def _choose_cluster_ip(request: AdmissionRequest) -> None:
     spec = request.obj["spec"]
     if spec.get("type") == "ExternalName":
@@ -112,8 +158,6 @@ def _choose_cluster_ip(request: AdmissionRequest) -> None:
         _check_address(request, address)
     spec["clusterIP"] = address
     spec["clusterIPs"] = [address]
-    spec.setdefault("ipFamilies", ["IPv4"])
-    spec.setdefault("ipFamilyPolicy", "SingleStack")
 
 
 def _free_address(request: AdmissionRequest) -> str:

@@ -49,8 +49,8 @@ class CustomSchema(Schema):
         if raw.get(EMBEDDED):
             raw = _with_type_meta(raw)
         super().__init__(raw, name=name, base=base)
-        # Of built-in kinds this word means a value that is owned as one; here declared fields are owned one
-        # by one, and what is kept without being declared as one each.
+        # Of built-in kinds this word means a value that is owned as one; here fields are owned one by one,
+        # those that are kept without being declared, too; only lists among them are owned as one.
         self.preserve_unknown = False
         self.keeps_unknown: bool = raw.get(PRESERVE) is True
         """Whether fields that are not declared are kept."""
@@ -67,8 +67,6 @@ class CustomSchema(Schema):
         self.rules: tuple[Mapping[str, Any], ...] = tuple(raw.get(RULES) or ())
         if not self.list_type and "array" in self.types:
             self.list_type = "atomic"
-        if not self.types:
-            self.map_type = self.map_type or "atomic"
 
     @property
     def keeps_all(self) -> bool:

@@ -30,6 +30,9 @@ def default_service(service: Object) -> None:
         fill(spec, internalTrafficPolicy="Cluster")
     if spec["type"] == "LoadBalancer":
         fill(spec, allocateLoadBalancerNodePorts=True)
+        for place in parts(part(part(service, "status"), "loadBalancer"), "ingress"):
+            if place.get("ip"):
+                fill(place, ipMode="VIP")
 
 
 def default_endpoint_slice(endpoint_slice: Object) -> None:

@@ -35,6 +35,16 @@ def _deployment(deployment: Object, now_s: float) -> Cells:
     ]
 
 
+def _scale(obj: Object, now_s: float) -> Cells:
+    wanted, present = (obj.get("spec") or {}).get("replicas"), (obj.get("status") or {}).get("replicas")
+    return [
+        meta.name(obj),
+        wanted or 0,
+        present or 0,
+        age(meta.metadata(obj).get("creationTimestamp"), now_s),
+    ]
+
+
 def _replica_set(replica_set: Object, now_s: float) -> Cells:
     spec, status = replica_set.get("spec") or {}, replica_set.get("status") or {}
     return [
@@ -192,6 +202,15 @@ REPLICA_SET_TABLE = Table(
         SELECTOR,
     ),
     _replica_set,
+)
+SCALE_TABLE = Table(
+    (
+        NAME,
+        Column("Desired", "integer", "Pods that there should be."),
+        Column("Available", "integer", "Pods that there are."),
+        AGE,
+    ),
+    _scale,
 )
 JOB_TABLE = Table(
     (

@@ -82,9 +82,11 @@ def check_metadata_update(causes: Causes, obj: Object, old: Object) -> None:
         present = before.get("finalizers") or ()
         added = [item for item in metadata.get("finalizers") or () if item not in present]
         if added:
+            listed = ", ".join(f'"{name}"' for name in sorted(set(added)))
             causes.forbidden(
                 "metadata.finalizers",
-                f"no new finalizers can be added if the object is being deleted, found new ones: {added}",
+                "no new finalizers can be added if the object is being deleted, "
+                f"found new finalizers []string{{{listed}}}",
             )
 
 

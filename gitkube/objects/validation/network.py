@@ -14,6 +14,7 @@ from gitkube.objects.validation.metadata import check_labels
 from gitkube.objects.validation.pods import ADDRESS_MESSAGE, is_address
 
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+_DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
 _MAX_AFFINITY_S = 86_400
 _ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 _MAX_ENDPOINTS = 1000
@@ -46,6 +47,12 @@ def check_service(causes: Causes, service: Object) -> None:
 
 def check_service_update(causes: Causes, service: Object, old: Object) -> None:
     spec, before = service.get("spec") or {}, old.get("spec") or {}
+    if spec.get("type") == before.get("type") == "LoadBalancer":
+        balancer = spec.get("loadBalancerClass")
+        if balancer != before.get("loadBalancerClass"):
+            causes.invalid("spec.loadBalancerClass", balancer, "may not change once set")
+    if service.get("status") != old.get("status"):
+        _check_balancer(causes, service, spec)
     if "ExternalName" in (spec.get("type"), before.get("type")):
         return  # it may gain or lose its address
     address, previous = spec.get("clusterIP") or "", before.get("clusterIP") or ""
@@ -54,6 +61,27 @@ def check_service_update(causes: Causes, service: Object, old: Object) -> None:
             causes.invalid("spec.clusterIPs[0]", [address], "may not change once set")
         else:
             causes.invalid("spec.clusterIPs[0]", None, "primary clusterIP can not be unset")
+
+
+def _check_balancer(causes: Causes, service: Object, spec: Mapping[str, Any]) -> None:
+    """Where a load balancer says that it is reached."""
+    path = "status.loadBalancer.ingress"
+    places = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    if places and spec.get("type") != "LoadBalancer":
+        causes.forbidden(path, 'may only be used when `spec.type` is "LoadBalancer"')
+        return
+    for index, place in enumerate(places):
+        address, name, mode = place.get("ip"), place.get("hostname"), place.get("ipMode")
+        if address and not is_address(address):
+            causes.invalid(f"{path}[{index}].ip", address, ADDRESS_MESSAGE)
+        if mode is not None and not address:
+            causes.forbidden(f"{path}[{index}].ipMode", "may not be specified when `ip` is not set")
+        causes.one_of(f"{path}[{index}].ipMode", mode, ("Proxy", "VIP"), is_required=bool(address))
+        if name:
+            causes.invalids(f"{path}[{index}].hostname", name, names.dns_subdomain(name))
+            if is_address(name):
+                why = "must be a DNS name, not an IP address"
+                causes.invalid(f"{path}[{index}].hostname", name, why)
 
 
 def _check_service_ports(causes: Causes, ports: Any) -> None:
@@ -141,6 +169,12 @@ def _check_traffic(causes: Causes, spec: Mapping[str, Any], kind: str) -> None:
     if kind in _TYPES and kind != "ExternalName":
         internal = spec.get("internalTrafficPolicy")
         causes.one_of("spec.internalTrafficPolicy", internal, ("Cluster", "Local"))
+    distribution = spec.get("trafficDistribution")
+    causes.one_of("spec.trafficDistribution", distribution, _DISTRIBUTIONS, is_required=False)
+    for index, family in enumerate(spec.get("ipFamilies") or ()):
+        causes.one_of(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
+    policies = ("PreferDualStack", "RequireDualStack", "SingleStack")
+    causes.one_of("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), policies, is_required=False)
     health_port = spec.get("healthCheckNodePort") or 0
     if health_port and not (kind == "LoadBalancer" and external == "Local"):
         causes.invalid(

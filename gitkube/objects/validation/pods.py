@@ -11,7 +11,14 @@ from gitkube.objects.patch.copying import clone
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
 from gitkube.objects.validation.containers import check_containers
+from gitkube.objects.validation.gates import (
+    check_gated_create,
+    check_gates,
+    check_gates_update,
+    with_free_fields_restored,
+)
 from gitkube.objects.validation.metadata import check_annotations, check_labels
+from gitkube.objects.validation.pod_rules import check_pod_rules
 from gitkube.objects.validation.resources import check_resources
 from gitkube.objects.validation.scheduling import check_scheduling
 from gitkube.objects.validation.security import check_security_context
@@ -39,8 +46,10 @@ def check_pod(causes: Causes, pod: Object) -> None:
 
 def check_pod_create(causes: Causes, pod: Object) -> None:
     """What may come to a pod only later."""
-    if (pod.get("spec") or {}).get("ephemeralContainers"):
+    spec = pod.get("spec") or {}
+    if spec.get("ephemeralContainers"):
         causes.forbidden("spec.ephemeralContainers", "cannot be set on create")
+    check_gated_create(causes, spec)
 
 
 def check_template(causes: Causes, template: Mapping[str, Any] | None, path: str) -> None:
@@ -90,9 +99,8 @@ def check_pod_spec(causes: Causes, spec: Mapping[str, Any], path: str) -> None:
         causes.invalids(
             f"{path}.readinessGates[{index}].conditionType", condition, names.qualified_name(condition)
         )
-    for index, reference in enumerate(spec.get("imagePullSecrets") or ()):
-        if not reference.get("name"):
-            causes.required(f"{path}.imagePullSecrets[{index}].name")
+    check_gates(causes, spec, path)
+    check_pod_rules(causes, spec, path)
     causes.one_of(
         f"{path}.preemptionPolicy",
         spec.get("preemptionPolicy"),
@@ -165,6 +173,7 @@ def check_pod_update(causes: Causes, pod: Object, old: Object) -> None:
             else "must not update from a positive integer to nil value",
         )
     _check_tolerations_added(causes, spec, before)
+    check_gates_update(causes, spec, before)
     if _fixed_part(spec, before) != before:
         changed = sorted(_changed(_fixed_part(spec, before), before, ""))
         causes.forbidden("spec", f"{_UPDATE_MESSAGE}; changed: {', '.join(changed)}")
@@ -201,10 +210,7 @@ def _fixed_part(spec: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str,
         and (before.get("terminationGracePeriodSeconds") or 0) < 0
     ):
         fixed["terminationGracePeriodSeconds"] = before["terminationGracePeriodSeconds"]
-    if before.get("schedulingGates"):
-        gates = [gate for gate in fixed.get("schedulingGates") or () if gate in before["schedulingGates"]]
-        if len(gates) == len(fixed.get("schedulingGates") or ()):
-            fixed["schedulingGates"] = before["schedulingGates"]
+    with_free_fields_restored(fixed, before)
     return fixed
 
 

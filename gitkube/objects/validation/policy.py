@@ -338,6 +338,9 @@ def _check_rules(causes: Causes, rules: Mapping[str, Any], path: str) -> None:
     causes.not_negative(f"{path}.stabilizationWindowSeconds", window_s)
     if window_s is not None and window_s > 3600:
         causes.invalid(f"{path}.stabilizationWindowSeconds", window_s, "must be less than or equal to 3600")
+    tolerance = rules.get("tolerance")
+    if tolerance is not None and Quantity.parse(tolerance).nanos < 0:
+        causes.invalid(f"{path}.tolerance", tolerance, "must be greater or equal to zero")
     words = ("Disabled", "Max", "Min")
     causes.one_of(f"{path}.selectPolicy", rules.get("selectPolicy"), words, is_required=False)
     policies = rules.get("policies") or ()

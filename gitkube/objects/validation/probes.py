@@ -70,10 +70,6 @@ def _check_one(causes: Causes, kind: str, handler: Mapping[str, Any], path: str)
             check_port(causes, handler.get("port"), f"{path}.port")
         case "grpc":
             check_port(causes, handler.get("port"), f"{path}.port")
-        case "sleep":
-            seconds = handler.get("seconds")
-            if isinstance(seconds, int) and seconds < 0:
-                causes.invalid(f"{path}.seconds", seconds, "must be greater than or equal to 0")
 
 
 def check_port(causes: Causes, port: Any, path: str) -> None:

@@ -164,3 +164,18 @@ def _check_spread(causes: Causes, constraints: Any, path: str) -> None:
         for field in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
             causes.one_of(f"{where}.{field}", constraint.get(field), _POLICIES, is_required=False)
         check_label_selector(causes, constraint.get("labelSelector"), f"{where}.labelSelector")
+        if constraint.get("matchLabelKeys"):
+            _check_match_label_keys(causes, constraint, f"{where}.matchLabelKeys")
+
+
+def _check_match_label_keys(causes: Causes, constraint: Mapping[str, Any], path: str) -> None:
+    """Keys of labels that a pod brings to the selector; none of them may stand there already."""
+    selector = constraint.get("labelSelector")
+    if selector is None:
+        causes.forbidden(path, "must not be specified when labelSelector is not set")
+    present = {*((selector or {}).get("matchLabels") or ())}
+    present |= {one.get("key") for one in (selector or {}).get("matchExpressions") or ()}
+    for index, key in enumerate(constraint["matchLabelKeys"]):
+        causes.invalids(f"{path}[{index}]", key, names.qualified_name(key))
+        if key in present:
+            causes.invalid(f"{path}[{index}]", key, "exists in both matchLabelKeys and labelSelector")

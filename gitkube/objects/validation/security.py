@@ -24,6 +24,8 @@ def check_security_context(causes: Causes, context: Mapping[str, Any], path: str
                 f"{path}.supplementalGroups[{index}]", group, f"must be between 0 and {_MAX_ID}, inclusive"
             )
     causes.one_of(f"{path}.procMount", context.get("procMount"), ("Default", "Unmasked"), is_required=False)
+    policy = context.get("supplementalGroupsPolicy")
+    causes.one_of(f"{path}.supplementalGroupsPolicy", policy, ("Merge", "Strict"), is_required=False)
     if context.get("allowPrivilegeEscalation") is False:
         if context.get("privileged"):
             causes.invalid(

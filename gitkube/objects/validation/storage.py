@@ -106,12 +106,19 @@ def check_claim_spec(causes: Causes, spec: Mapping[str, Any], path: str) -> None
     else:
         _check_positive(causes, storage, f"{path}.resources[storage]")
     _check_class_name(causes, spec.get("storageClassName"), f"{path}.storageClassName")
+    if attributes := spec.get("volumeAttributesClassName"):
+        _check_class_name(causes, attributes, f"{path}.volumeAttributesClassName")
     causes.one_of(f"{path}.volumeMode", spec.get("volumeMode"), _VOLUME_MODES, is_required=False)
     for field in ("dataSource", "dataSourceRef"):
         source = spec.get(field)
         for part in ("name", "kind"):
             if source is not None and not source.get(part):
                 causes.required(f"{path}.{field}.{part}")
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef") or {}
+    if source is not None and reference and not reference.get("namespace"):
+        parts = ("apiGroup", "kind", "name")
+        if [source.get(part) or "" for part in parts] != [reference.get(part) or "" for part in parts]:
+            causes.invalid(path, dict(source), "must match dataSourceRef")
 
 
 def check_claim_update(causes: Causes, claim: Object, old: Object) -> None:

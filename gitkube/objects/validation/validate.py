@@ -153,6 +153,9 @@ Kubernetes words it in another way there, or looks at the zero that a missing nu
 def validate(kind: Kind, obj: Object, old: Object | None = None) -> list[Cause]:
     """Everything that is wrong with an object, empty when nothing is.
 
+    A spec that stays as it is stored is not blamed: it was taken by the rules of its time, and under stricter
+    ones nobody could report its status or take off its finalizers any more.
+
     Args:
         obj: with its defaults.
         old: the object as it is stored, when this is an update: then what may not change is checked, too.
@@ -163,7 +166,7 @@ def validate(kind: Kind, obj: Object, old: Object | None = None) -> list[Cause]:
         return causes.list
     check_types(causes, kind, obj)
     if causes.list:
-        return causes.list
+        return _of_what_changed(causes.list, obj, old)
     check_metadata(causes, kind, obj)
     if kind in _REQUIRED_BY_SCHEMA:
         check_required(causes, kind, obj)
@@ -178,4 +181,10 @@ def validate(kind: Kind, obj: Object, old: Object | None = None) -> list[Cause]:
         check_update = _UPDATE_CHECKS.get(kind)
         if check_update is not None:
             check_update(causes, obj, old)
-    return causes.list
+    return _of_what_changed(causes.list, obj, old)
+
+
+def _of_what_changed(causes: list[Cause], obj: Object, old: Object | None) -> list[Cause]:
+    if not causes or old is None or obj.get("spec") != old.get("spec"):
+        return causes
+    return [one for one in causes if one["field"].split(".")[0].split("[")[0] != "spec"]

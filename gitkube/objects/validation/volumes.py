@@ -14,6 +14,7 @@ from gitkube.objects.validation.containers import (
     check_no_way_up,
     check_resource_ref,
 )
+from gitkube.objects.validation.storage import check_claim_spec
 
 _MAX_MODE = 0o777
 _MODE_MESSAGE = "must be a number between 0 and 0777 (octal), both inclusive"
@@ -103,6 +104,15 @@ def _check_source(causes: Causes, kind: str, source: Mapping[str, Any], path: st
         case "downwardAPI":
             _check_mode(causes, source.get("defaultMode"), f"{path}.defaultMode")
             _check_downward_items(causes, source.get("items") or (), path)
+        case "image":
+            policies = ("Always", "IfNotPresent", "Never")
+            causes.one_of(f"{path}.pullPolicy", source.get("pullPolicy"), policies, is_required=False)
+        case "ephemeral":
+            if source.get("volumeClaimTemplate") is None:
+                causes.required(f"{path}.volumeClaimTemplate")
+            else:
+                claim = source["volumeClaimTemplate"].get("spec") or {}
+                check_claim_spec(causes, claim, f"{path}.volumeClaimTemplate.spec")
         case "projected":
             _check_mode(causes, source.get("defaultMode"), f"{path}.defaultMode")
             _check_projections(causes, source.get("sources") or (), path)

@@ -115,14 +115,49 @@ def check_job_update(causes: Causes, job: Object, old: Object) -> None:
         "successPolicy",
         "managedBy",
     ):
-        if field == "template" and before.get("suspend") and not (old.get("status") or {}).get("startTime"):
-            continue  # a suspended Job that never ran may still learn where to run
-        causes.immutable(f"spec.{field}", spec.get(field), before.get(field))
+        value, previous = spec.get(field), before.get(field)
+        if field == "template" and _waits(old):
+            previous = _with_place_of(previous or {}, value or {})
+        if value != previous:
+            causes.invalid(f"spec.{field}", value, "field is immutable")
     is_elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get(
         "parallelism"
     )
     if not is_elastic:
         causes.immutable("spec.completions", spec.get("completions"), before.get("completions"))
+
+
+def _waits(job: Object) -> bool:
+    """Whether a Job is suspended and has no pods: who queues it may still say where it shall run."""
+    status = job.get("status") or {}
+    if not (job.get("spec") or {}).get("suspend"):
+        return False
+    is_suspended = any(
+        one.get("type") == "Suspended" and one.get("status") == "True"
+        for one in status.get("conditions") or ()
+    )
+    return not status.get("startTime") or (is_suspended and not status.get("active"))
+
+
+def _with_place_of(previous: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
+    """The former template, with what tells the scheduler where to, and how much, of the new one."""
+    spec, before = template.get("spec") or {}, previous.get("spec") or {}
+    moved = _carried(before, spec, ("affinity", "nodeSelector", "tolerations", "schedulingGates"))
+    for field in ("containers", "initContainers"):
+        if len(spec.get(field) or ()) == len(before.get(field) or ()) and field in before:
+            pairs = zip(before[field], spec[field], strict=True)
+            moved[field] = [_carried(was, one, ("resources",)) for was, one in pairs]
+    former = previous.get("metadata") or {}
+    metadata = _carried(former, template.get("metadata") or {}, ("labels", "annotations"))
+    whole = {**previous, "metadata": metadata, "spec": moved}
+    if not metadata and "metadata" not in template:
+        del whole["metadata"]
+    return whole
+
+
+def _carried(before: Mapping[str, Any], now: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    kept = {key: value for key, value in before.items() if key not in fields}
+    return {**kept, **{field: now[field] for field in fields if field in now}}
 
 
 def _check_job_selector(causes: Causes, job: Object, spec: Mapping[str, Any]) -> None:

@@ -140,3 +140,21 @@ async def test_a_resize_that_cannot_be_is_refused(
 async def test_an_init_container_that_ends_is_not_resized(client: LocalClient) -> None:
     with pytest.raises(StatusError, match="resources for non-sidecar init containers are immutable"):
         await resize(client, "setup", requests={"cpu": "500m"})
+
+
+async def test_a_gated_pod_says_so_and_is_bound_to_no_host(client: LocalClient) -> None:
+    gated = {
+        "metadata": {"name": "g", "namespace": "default"},
+        "spec": {"schedulingGates": [{"name": "queue"}], "containers": [{"name": "c", "image": "app:1"}]},
+    }
+    pod = await client.create(POD, {"apiVersion": "v1", "kind": "Pod", **gated})
+    (condition,) = pod["status"]["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == (
+        "PodScheduled", "False", "SchedulingGated",
+    )  # fmt: skip
+    with pytest.raises(StatusError) as caught:
+        await client.create_subresource(
+            POD, "g", "default", "binding", {"metadata": {"name": "g"}, "target": {"name": "ant"}}
+        )
+    assert caught.value.code == 409
+    assert "pod g has non-empty .spec.schedulingGates" in caught.value.message

@@ -22,6 +22,7 @@ from gitkube.objects.kinds import (
     ENDPOINT_SLICE,
     EVENT,
     NAMESPACE,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
     SECRET,
     SERVICE,
@@ -268,6 +269,50 @@ async def test_unknown_fields_are_refused_warned_of_or_dropped(api: Api, client:
     made = await api.verbs.create(context, CONFIG_MAP, "default", odd)
     assert "dta" not in made
     assert context.warnings == ['unknown field "dta"']
+
+
+async def test_an_owner_that_stands_twice_counts_once_with_a_warning(api: Api) -> None:
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "ant", "uid": "u1"}
+    context, owned = Context(ADMIN), config()
+    owned["metadata"]["ownerReferences"] = [owner, dict(owner)]
+    made = await api.verbs.create(context, CONFIG_MAP, "default", owned)
+    assert made["metadata"]["ownerReferences"] == [owner]
+    (warning,) = context.warnings
+    assert warning.startswith("metadata.ownerReferences contains duplicate entries;")
+    assert warning.endswith("duplicate UID(s) observed: u1")
+
+
+async def test_what_a_claim_is_filled_from_stands_in_the_newer_field_too(client: LocalClient) -> None:
+    source = {"kind": "PersistentVolumeClaim", "name": "other"}
+    spec = {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "dataSource": source,
+    }  # fmt: skip
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "a", "namespace": "default"},
+        "spec": spec,
+    }
+    made = await client.create(PERSISTENT_VOLUME_CLAIM, claim)
+    assert made["spec"]["dataSourceRef"] == source
+    again = await client.update(PERSISTENT_VOLUME_CLAIM, claim)
+    assert again["spec"] == made["spec"]
+    other = {**spec, "dataSourceRef": {"kind": "Volume", "name": "x"}}
+    error = await refused(
+        client.create(
+            PERSISTENT_VOLUME_CLAIM,
+            {**claim, "metadata": {"name": "b", "namespace": "default"}, "spec": other},
+        ),
+        422,
+        "Invalid",
+    )
+    assert error.message.endswith("must match dataSourceRef")
+
+
+async def test_a_writer_hears_once_what_kubernetes_warns_of(api: Api) -> None:
+    context = Context(ADMIN)
+    await api.verbs.create(context, POD, "default", pod(imagePullSecrets=[{"name": ""}]))
+    assert context.warnings == ['spec.imagePullSecrets[0].name: invalid empty name ""']
 
 
 async def test_who_is_nobody_may_nothing(api: Api) -> None:

@@ -77,6 +77,12 @@ def test_the_last_slice_stays_and_says_nobody() -> None:
     assert plan(kept, []) == SlicePlan()
 
 
+def test_a_name_for_somewhere_else_has_no_slices() -> None:
+    assert plan([], [pod(1)], type="ExternalName", externalName="a.example") == SlicePlan()
+    present = stored(plan([], [pod(1)]).create)
+    assert len(plan(present, [pod(1)], type="ExternalName", externalName="a.example").delete) == 1
+
+
 def test_pods_with_different_numbers_of_a_named_port_get_slices_of_their_own() -> None:
     found = plan([], [pod(1, port=8080), pod(2, port=9090)])
     assert sorted(one["ports"][0]["port"] for one in found.create) == [8080, 9090]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitkube.objects.custom.schema import root_schema
 from gitkube.objects.kinds import CONFIG_MAP, DEPLOYMENT, Kind
 from gitkube.objects.normalise import normalise
 from gitkube.objects.patch import fieldset
@@ -73,6 +74,24 @@ def test_changing_what_another_owns_is_a_conflict_that_names_both() -> None:
         applied(live, config(x="2"), "bob")
     (conflict,) = caught.value.conflicts
     assert (conflict.manager, conflict.field) == ('"alice"', ".data.x")
+
+
+@pytest.mark.parametrize("kind", [{}, {"type": "object"}])
+def test_in_what_a_definition_leaves_open_two_may_own_fields_side_by_side(kind: dict[str, Any]) -> None:
+    values = {**kind, "x-kubernetes-preserve-unknown-fields": True}
+    spec = {"type": "object", "properties": {"values": values}}
+    schema = root_schema({"type": "object", "properties": {"spec": spec}})
+
+    def release(live: Any, values: Any, manager: str) -> dict[str, Any]:
+        obj = {**config(), "spec": {"values": values}}
+        return server_side_apply(live, obj, schema, kind=CONFIG_MAP, manager=manager, now=NOW)
+
+    live = release(None, {"image": {"tag": "1"}, "hosts": ["a"]}, "flux")
+    live = release(live, {"image": {"pullPolicy": "Never"}}, "ada")
+    assert live["spec"]["values"] == {"image": {"tag": "1", "pullPolicy": "Never"}, "hosts": ["a"]}
+    with pytest.raises(ConflictError) as caught:
+        release(live, {"image": {"tag": "2"}, "hosts": ["b"]}, "ada")
+    assert [one.field for one in caught.value.conflicts] == [".spec.values.hosts", ".spec.values.image.tag"]
 
 
 def test_force_takes_the_field_over() -> None:

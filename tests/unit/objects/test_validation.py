@@ -198,3 +198,29 @@ def test_of_two_sources_of_a_volume_the_later_in_order_is_one_too_many() -> None
     for volume in (volumes[0], dict(reversed(volumes[0].items()))):
         (line,) = wrong(kinds.POD, pod(volumes=[volume]))
         assert line.startswith("spec.volumes[0].configMap: ")
+
+
+def test_the_class_of_a_claims_attributes_has_a_name() -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "a", "namespace": "shop"},
+        "spec": {**spec, "volumeAttributesClassName": "A B"},
+    }
+    (line,) = wrong(kinds.PERSISTENT_VOLUME_CLAIM, claim)
+    assert line.startswith('spec.volumeAttributesClassName: Invalid value: "A B": a lowercase RFC 1123')
+
+
+def test_a_spec_that_was_taken_by_earlier_rules_stands_in_no_status_reports_way() -> None:
+    stored = pod(hostUsers=False, hostNetwork=True)  # refused in a new pod
+    assert wrong(kinds.POD, stored)
+    changed = clone(stored)
+    changed["metadata"]["finalizers"] = []
+    changed["status"] = {"phase": "Running"}
+    assert wrong(kinds.POD, changed, stored) == []
+    changed["metadata"]["labels"] = {"no key": "x"}
+    assert wrong(kinds.POD, changed, stored), "the rest is checked as ever"
+    changed = clone(stored)
+    changed["spec"]["activeDeadlineSeconds"] = 5
+    assert any("spec" in one for one in wrong(kinds.POD, changed, stored)), "who changes it makes it right"

@@ -47,6 +47,15 @@ def test_a_path_names_what_kubernetes_means_by_it(path: str, target: object) -> 
     assert parse_path(path) == target
 
 
+def test_a_list_sends_no_initial_events() -> None:
+    with pytest.raises(StatusError) as caught:
+        queries.list_options({"sendInitialEvents": "true"})
+    assert caught.value.code == 422
+    assert caught.value.message.endswith(
+        "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"
+    )
+
+
 @pytest.mark.parametrize(
     "path",
     [

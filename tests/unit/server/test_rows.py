@@ -10,7 +10,10 @@ import pytest
 from gitkube.api.stored import StoredObject
 from gitkube.objects import tables
 from gitkube.objects.kinds import CONFIG_MAP, POD, SECRET, Kind
+from gitkube.server.forms import Shaper
+from gitkube.server.negotiation import As, Form
 from gitkube.server.rows import row_document
+from tests.support.fake_clock import FakeClock
 
 BORN_S = 1_700_000_000.0
 METADATA = {"name": "a", "namespace": "shop", "creationTimestamp": "2023-11-14T22:13:20Z"}
@@ -54,3 +57,17 @@ def test_a_kept_row_is_the_row(kind: Kind, obj: dict[str, Any], is_kept: bool) -
 
 def test_an_object_that_is_not_stored_has_a_row_all_the_same() -> None:
     assert orjson.loads(row_document(POD, pod(), BORN_S) + b"}")["cells"][0] == "a"
+
+
+def test_a_scale_shows_how_many_there_should_be_and_how_many_there_are() -> None:
+    scale = {"kind": "Scale", "metadata": METADATA, "spec": {"replicas": 3}, "status": {"replicas": 2}}
+    shaper = Shaper(FakeClock(start_s=BORN_S + 65.0))
+    table = orjson.loads(orjson.dumps(shaper.scale(scale, Form(As.TABLE, "v1"))))
+    assert [column["name"] for column in table["columnDefinitions"]] == [
+        "Name",
+        "Desired",
+        "Available",
+        "Age",
+    ]
+    assert [row["cells"] for row in table["rows"]] == [["a", 3, 2, "65s"]]
+    assert shaper.scale(scale) == scale
