@@ -5,8 +5,10 @@ shell around it (`member.py`) only decides when, and on which thread. The order 
 durability argument:
 
     ready()    what the core wants done; its early messages may leave now
-    persist()  blocks on the disk: a received snapshot, entries and hard state, one sync
-    finish()   applies what is committed, and only then gives out answers and the messages that need the disk
+    persist()  blocks on the disk: a received snapshot, entries and hard state, one sync; the messages that
+               need the disk may leave after it
+    finish()   applies what is committed, and only then gives out answers (and those messages, once more, for
+               who has not sent them)
 
 Between `ready` and `finish` messages may be stepped and ticks may pass; a second `ready` may not be taken.
 
