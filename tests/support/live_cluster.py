@@ -167,7 +167,7 @@ class LiveCluster:
         clock, rng = SystemClock(), random.Random(1)
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         store = await Member.open(self.directory / "store", clock=clock, rng=rng, settings=SMALL_STORE)
-        settings = ApiSettings(watch_ring_events=RING_EVENTS)
+        settings = ApiSettings(watch_ring_events=RING_EVENTS, watch_ring_events_max=RING_EVENTS)
         api = Api(store, clock=clock, rng=rng, settings=settings, fixed_tokens={ADMIN_TOKEN: ADMIN})
         running = asyncio.ensure_future(api.run())
         await asyncio.wait(
