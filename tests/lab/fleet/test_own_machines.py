@@ -237,16 +237,6 @@ def test_pods_and_services_have_addresses_of_the_networks_that_were_chosen(own: 
         assert "404 Not Found" in said, f"the web server of some pod answers at {url}: {said}"
 
 
-def test_another_network_for_services_is_refused_where_there_are_some(own: OwnMachines) -> None:
-    assert own.stop() == 0
-    own.kubeconfig.unlink()
-    own.start("10.43.0.0/16")
-    assert own.serving is not None and own.serving.wait(30) == 1
-    assert f"start it with --service-cidr {SERVICES}" in own.log.read_text()
-    own.start()
-    until(lambda: own.ready_nodes() == {"ant", "bee"})
-
-
 def test_a_push_that_is_refused_says_so_to_that_user_too(own: OwnMachines) -> None:
     until(lambda: own.ready_nodes() == {"ant", "bee"})
     own.person.write("repo/apps/more.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {nam: x}\n")
@@ -267,6 +257,16 @@ def test_serve_ends_when_told_and_its_return_restarts_no_pod(own: OwnMachines) -
     pods = own.pods()
     assert {pod["metadata"]["uid"] for pod in pods} == before
     assert [status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]] == [0, 0]
+
+
+def test_another_network_for_services_is_refused_where_there_are_some(own: OwnMachines) -> None:
+    assert own.stop() == 0
+    own.kubeconfig.unlink()
+    own.start("10.43.0.0/16")
+    assert own.serving is not None and own.serving.wait(30) == 1
+    assert f"start it with --service-cidr {SERVICES}" in own.log.read_text()
+    own.start()
+    until(lambda: own.ready_nodes() == {"ant", "bee"})
 
 
 @pytest.mark.parametrize(
