@@ -12,6 +12,7 @@ from typing import Any
 
 from gitkube.objects import names
 from gitkube.objects.validation.causes import Causes
+from gitkube.objects.validation.volumes import check_item_name
 
 _SYSTEMS = ("linux", "windows")
 _NOT_ON_WINDOWS = ("hostPID", "hostIPC", "shareProcessNamespace")
@@ -87,14 +88,8 @@ def _check_claims(causes: Causes, claims: Any, path: str) -> set[str]:
     """Claims of devices by themselves; the names that containers may use."""
     seen: set[str] = set()
     for index, claim in enumerate(claims):
-        where, name = f"{path}[{index}]", claim.get("name") or ""
-        if not name:
-            causes.required(f"{where}.name")
-        elif name in seen:
-            causes.duplicate(f"{where}.name", name)
-        else:
-            causes.invalids(f"{where}.name", name, names.dns_label(name))
-            seen.add(name)
+        where = f"{path}[{index}]"
+        check_item_name(causes, claim, where, seen)
         sources = [
             claim.get(field) is not None for field in ("resourceClaimName", "resourceClaimTemplateName")
         ]

@@ -187,4 +187,4 @@ def validate(kind: Kind, obj: Object, old: Object | None = None) -> list[Cause]:
 def _of_what_changed(causes: list[Cause], obj: Object, old: Object | None) -> list[Cause]:
     if not causes or old is None or obj.get("spec") != old.get("spec"):
         return causes
-    return [one for one in causes if one["field"].split(".")[0].split("[")[0] != "spec"]
+    return [one for one in causes if one["field"].split(".")[0] != "spec"]

@@ -52,18 +52,23 @@ def _rank(source: str) -> int:
     return _SOURCES_IN_ORDER.index(source) if source in _SOURCES_IN_ORDER else len(_SOURCES_IN_ORDER)
 
 
+def check_item_name(causes: Causes, item: Mapping[str, Any], where: str, seen: set[str]) -> None:
+    """The name of one in a list: a DNS label that stands there once. It is added to those that were seen."""
+    name = item.get("name") or ""
+    if not name:
+        causes.required(f"{where}.name")
+    elif name in seen:
+        causes.duplicate(f"{where}.name", name)
+    else:
+        causes.invalids(f"{where}.name", name, names.dns_label(name))
+        seen.add(name)
+
+
 def check_volumes(causes: Causes, volumes: Any, path: str) -> None:
     seen: set[str] = set()
     for index, volume in enumerate(volumes):
         where = f"{path}[{index}]"
-        name = volume.get("name") or ""
-        if not name:
-            causes.required(f"{where}.name")
-        elif name in seen:
-            causes.duplicate(f"{where}.name", name)
-        else:
-            causes.invalids(f"{where}.name", name, names.dns_label(name))
-        seen.add(name)
+        check_item_name(causes, volume, where, seen)
         given = (field for field, value in volume.items() if field != "name" and value is not None)
         sources = sorted(given, key=_rank)
         if not sources:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -25,34 +27,36 @@ def written(directory: Path, *contexts: Context) -> Path:
     return path
 
 
-async def test_the_next_controller_is_asked_when_the_current_one_is_dead(tmp_path: Path) -> None:
-    async def ready(request: web.Request) -> web.Response:
-        return web.Response(text="ok")
+@asynccontextmanager
+async def answering(tmp_path: Path, status: int, text: str) -> AsyncIterator[str]:
+    """The URL of a controller that says this of itself."""
+
+    async def readyz(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
 
     app = web.Application()
-    app.router.add_get("/readyz", ready)
+    app.router.add_get("/readyz", readyz)
     pki = Pki.open(tmp_path / "pki", clock=SystemClock())
     server = HttpServer(app, host="127.0.0.1", port=0, pki=pki, clock=SystemClock())
     await server.start()
-    path = written(tmp_path, DEAD, Context("ctl-2", "https://127.0.0.1:2"), Context("ctl-3", server.url))
-    async with open_client(path) as client:
-        assert client.server == server.url
-    await server.stop()
+    try:
+        yield server.url
+    finally:
+        await server.stop()
+
+
+async def test_the_next_controller_is_asked_when_the_current_one_is_dead(tmp_path: Path) -> None:
+    async with answering(tmp_path, 200, "ok") as url:
+        path = written(tmp_path, DEAD, Context("ctl-2", "https://127.0.0.1:2"), Context("ctl-3", url))
+        async with open_client(path) as client:
+            assert client.server == url
 
 
 async def test_when_nobody_is_ready_the_one_that_can_say_why_is_asked(tmp_path: Path) -> None:
-    async def not_ready(request: web.Request) -> web.Response:
-        return web.Response(status=500, text="[-]etcd failed: reason withheld")
-
-    app = web.Application()
-    app.router.add_get("/readyz", not_ready)
-    pki = Pki.open(tmp_path / "pki", clock=SystemClock())
-    server = HttpServer(app, host="127.0.0.1", port=0, pki=pki, clock=SystemClock())
-    await server.start()
-    path = written(tmp_path, DEAD, Context("ctl-2", "https://127.0.0.1:2"), Context("ctl-3", server.url))
-    async with open_client(path) as client:
-        assert client.server == server.url
-    await server.stop()
+    async with answering(tmp_path, 500, "[-]etcd failed: reason withheld") as url:
+        path = written(tmp_path, DEAD, Context("ctl-2", "https://127.0.0.1:2"), Context("ctl-3", url))
+        async with open_client(path) as client:
+            assert client.server == url
 
 
 @pytest.mark.parametrize("names", [["ctl-1"], ["ctl-1", "ctl-2"]])
