@@ -21,7 +21,6 @@ from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.types import Object
 from gitkube.objects.unknown import prune, unknown_fields
-from gitkube.objects.validation.causes import Cause
 from gitkube.objects.validation.shape import decode_error
 from gitkube.objects.validation.validate import validate
 
@@ -185,10 +184,4 @@ def validated(kind: Kind, obj: Object, old: Object | None) -> None:
     """Raises `StatusError` 422 with one cause for each mistake."""
     causes = validate(kind, obj, old)
     if causes:
-        raise errors.invalid(
-            kind.group, kind.kind, str(obj["metadata"].get("name") or ""), [_plain(cause) for cause in causes]
-        )
-
-
-def _plain(cause: Cause) -> dict[str, str]:
-    return {"reason": cause["reason"], "message": cause["message"], "field": cause["field"]}
+        raise errors.invalid(kind.group, kind.kind, str(obj["metadata"].get("name") or ""), causes)

@@ -6,7 +6,7 @@ client turns answers back into the same exceptions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -125,7 +125,7 @@ def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
     return StatusError(403, "Forbidden", f"{subject} is forbidden: {why}", details=details)
 
 
-def invalid(group: str, kind: str, name: str, causes: Sequence[dict[str, str]]) -> StatusError:
+def invalid(group: str, kind: str, name: str, causes: Sequence[Mapping[str, object]]) -> StatusError:
     """422 with one cause a mistake; a cause is `{"reason", "message", "field"}`."""
     texts = [f"{cause['field']}: {cause['message']}" for cause in causes]
     joined = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"

@@ -170,10 +170,7 @@ def check_part(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
     causes = Causes()
     check_pod_part(causes, obj, old, subresource)
     if causes.list:
-        plain = [
-            {"reason": one["reason"], "message": one["message"], "field": one["field"]} for one in causes.list
-        ]
-        raise errors.invalid("", POD.kind, meta.name(old), plain)
+        raise errors.invalid("", POD.kind, meta.name(old), causes.list)
 
 
 def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptions:

@@ -139,10 +139,7 @@ def _choose_families(request: AdmissionRequest) -> None:
         why = "this cluster is not configured for dual-stack services"
         causes.invalid("spec.ipFamilyPolicy", policy, why)
     if causes.list:
-        listed = [
-            {"reason": one["reason"], "message": one["message"], "field": one["field"]} for one in causes.list
-        ]
-        raise errors.invalid("", "Service", request.name, listed)
+        raise errors.invalid("", "Service", request.name, causes.list)
     spec["ipFamilies"] = families or [_FAMILY]
     spec["ipFamilyPolicy"] = policy or "SingleStack"
 

@@ -20,13 +20,14 @@ def of_service(service: Object, old: Object | None) -> list[str]:
     spec, found = service.get("spec") or {}, []
     if old is not None and old.get("spec") == spec:
         return []
-    kind, is_headless = spec.get("type"), spec.get("clusterIP") == "None" and spec.get("type") == "ClusterIP"
+    kind = spec.get("type")
+    is_headless = kind == "ClusterIP" and spec.get("clusterIP") == "None"
     if _TOPOLOGY_HINTS in _annotations(service):
         found.append(f"annotation {_TOPOLOGY_HINTS} is deprecated, please use {_TOPOLOGY_MODE} instead")
     if is_headless:
-        for field, name in (("loadBalancerIP", "loadBalancerIP"), ("externalIPs", "externalIPs")):
+        for field in ("loadBalancerIP", "externalIPs"):
             if spec.get(field):
-                found.append(f"spec.{name} is ignored for headless services")
+                found.append(f"spec.{field} is ignored for headless services")
         if spec.get("sessionAffinity") not in (None, "None"):
             found.append("spec.SessionAffinity is ignored for headless services")
     if spec.get("externalIPs") and not is_headless:
