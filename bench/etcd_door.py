@@ -1,9 +1,10 @@
 """The door that speaks etcd's API beside etcd itself, with one gRPC client, on the same disk in the same run.
 
-Both are one member with fsync on, in a process of its own on loopback without TLS; the client is one process
-in Python, so a good part of each figure is the client's own cost, the same for both. Puts are of 1 KB, gets
-of one such key. The 1,000 watches of one prefix share ten streams; their figure is from the put of a key
-until the last of them was told. Rounds alternate; the median of the rounds is shown.
+Both are clusters of real members with fsync on and mutual TLS, among each other and with the client, which
+asks the leader. The client is one process in Python, so a good part of each figure is the client's own cost,
+the same for both. Puts are of 1 KB, gets of one such key. The 1,000 watches of one prefix share ten streams;
+their figure is from the put of a key until the last of them was told. Rounds alternate; the median of the
+rounds is shown.
 """
 
 from __future__ import annotations
@@ -12,23 +13,18 @@ import argparse
 import asyncio
 import random
 import shutil
-import socket
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from gitkube.clock import SystemClock
-from gitkube.store.door import serve_door
 from gitkube.store.etcd.wire import grpc, rpc
-from gitkube.store.member import Member
 from harness import Row, against, options, percentile, report
+from store_sides import Cluster, EtcdCluster, OurCluster, answers
 
 VALUE = random.Random(1).randbytes(1024)
 CLIENTS = (1, 16, 64)
@@ -39,8 +35,8 @@ WATCHED_PUTS = 20
 class Client:
     """etcd's API over one channel."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(address)
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
         self.put = self._unary("Put", rpc.PutRequest, rpc.PutResponse)
         self.range = self._unary("Range", rpc.RangeRequest, rpc.RangeResponse)
         self.watch = self._channel.stream_stream(
@@ -55,12 +51,6 @@ class Client:
             request_serializer=request.SerializeToString,
             response_deserializer=response.FromString,
         )
-
-    async def wait_until_up(self) -> None:
-        await self.put(rpc.PutRequest(key=b"up", value=VALUE), timeout=60, wait_for_ready=True)
-
-    async def close(self) -> None:
-        await self._channel.close()
 
 
 async def load(request: Callable[[int], Awaitable[Any]], clients: int, seconds: float) -> list[float]:
@@ -118,7 +108,7 @@ async def measure(client: Client, seconds: float) -> dict[str, list[float]]:
 
     found = {f"puts, {clients} clients": await load(put, clients, seconds) for clients in CLIENTS}
     for name, serializable in (("linearizable", False), ("serializable", True)):
-        request = rpc.RangeRequest(key=b"up", serializable=serializable)
+        request = rpc.RangeRequest(key=b"bench/0/1", serializable=serializable)
         for clients in CLIENTS:
             found[f"{name} gets, {clients} clients"] = await load(
                 lambda _, request=request: client.range(request), clients, seconds
@@ -127,71 +117,43 @@ async def measure(client: Client, seconds: float) -> dict[str, list[float]]:
     return found
 
 
-# ---------------------------------------------------------------------- the servers
-
-
-@asynccontextmanager
-async def serving(*command: str) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+async def main(arguments: argparse.Namespace) -> None:
+    seconds, rounds = (0.5, 3) if arguments.quick else (2.0, 5)
+    results: dict[str, dict[str, list[list[float]]]] = {"gitkube": {}, "etcd": {}}
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
+        directory = Path(name)
+        clusters: list[Cluster] = [OurCluster(directory / "ours", arguments.members, has_door=True)]
+        if shutil.which("etcd") is not None:
+            clusters.append(EtcdCluster(directory / "etcd", arguments.members))
+        try:
+            for cluster in clusters:
+                await cluster.start()
+            for _ in range(rounds):
+                for cluster in clusters:
+                    for measured, values in (await one_round(cluster, seconds)).items():
+                        results[cluster.name].setdefault(measured, []).append(values)
+        finally:
+            for cluster in clusters:
+                await cluster.close()
+    how = (
+        f"{arguments.members} members each, mutual TLS; one client process, grpc.aio, on the leader; median "
+        f"of {rounds} alternating rounds of {seconds:g} s each"
     )
+    report(list(rows(results, seconds)), how, arguments.json)
+
+
+async def one_round(cluster: Cluster, seconds: float) -> dict[str, list[float]]:
+    door = cluster.door(await cluster.leader())
     try:
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
-def etcd_command(directory: Path, address: str) -> list[str]:
-    client, peer = f"http://{address}", f"http://{free_address()}"
-    return [
-        "etcd", "--data-dir", str(directory),
-        "--listen-client-urls", client, "--advertise-client-urls", client,
-        "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-        "--initial-cluster", f"default={peer}",
-    ]  # fmt: skip
-
-
-async def serve(directory: Path, address: str) -> None:
-    member = await Member.open(directory)
-    door = await serve_door(member, member.administration, address, clock=SystemClock())
-    try:
-        await asyncio.Event().wait()
+        await answers(door)
+        return await measure(Client(door.channel), seconds)
     finally:
         await door.close()
 
 
-async def main(arguments: argparse.Namespace) -> None:
-    seconds, rounds = (0.5, 3) if arguments.quick else (2.0, 5)
-    results: dict[str, dict[str, list[list[float]]]] = {"ours": {}, "etcd": {}}
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
-        directory = Path(name)
-        addresses = {"ours": free_address(), "etcd": free_address()}
-        ours = [sys.executable, __file__, "--serve", str(directory / "ours"), addresses["ours"]]
-        commands = {"ours": ours, "etcd": etcd_command(directory / "etcd", addresses["etcd"])}
-        if shutil.which("etcd") is None:
-            del commands["etcd"]
-        for _ in range(rounds):
-            for which, command in commands.items():
-                async with serving(*command):
-                    client = Client(addresses[which])
-                    await client.wait_until_up()
-                    for measured, values in (await measure(client, seconds)).items():
-                        results[which].setdefault(measured, []).append(values)
-                    await client.close()
-    how = f"median of {rounds} rounds of {seconds:g} s each, alternating; one client process, grpc.aio"
-    report(list(rows(results, seconds)), how, arguments.json)
-
-
 def rows(results: dict[str, dict[str, list[list[float]]]], seconds: float) -> list[Row]:
     found = []
-    for measured, each_round in results["ours"].items():
+    for measured, each_round in results["gitkube"].items():
         kinds = [("p50", "ms", lambda values: percentile(values, 0.5))]
         if measured != "watch":
             kinds = [
@@ -210,8 +172,9 @@ def rows(results: dict[str, dict[str, list[list[float]]]], seconds: float) -> li
     return found
 
 
+def _more_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--members", type=int, default=3, help="of each cluster")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--serve"]:
-        uvloop.run(serve(Path(sys.argv[2]), sys.argv[3]))
-    else:
-        asyncio.run(main(options(__doc__ or "")))
+    uvloop.run(main(options(__doc__ or "", _more_options)))

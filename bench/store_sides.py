@@ -63,8 +63,8 @@ class Cluster(Protocol):
 
     def client(self, number: int) -> Client: ...
 
-    def door(self, number: int) -> Client:
-        """Over gRPC with mutual TLS."""
+    def door(self, number: int) -> GrpcClient:
+        """With mutual TLS."""
         ...
 
     def pids(self) -> list[int]: ...
@@ -180,7 +180,7 @@ class OurCluster:
     def client(self, number: int) -> Client:
         return SocketClient(self.cluster.store(number))
 
-    def door(self, number: int) -> Client:
+    def door(self, number: int) -> GrpcClient:
         return GrpcClient(self._doors[number], self._authority.issue("bench", organization="system:masters"))
 
     def pids(self) -> list[int]:
@@ -290,7 +290,7 @@ class EtcdCluster:
     def client(self, number: int) -> Client:
         return GrpcClient(f"127.0.0.1:{self._ports[number][1]}")
 
-    def door(self, number: int) -> Client:
+    def door(self, number: int) -> GrpcClient:
         return GrpcClient(
             f"127.0.0.1:{self._ports[number][2]}",
             self._authority.issue("bench", organization="system:masters"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from gitkube.store.door.gathering import Gathering
 from gitkube.store.door.headers import Headers
 from gitkube.store.etcd import convert, errors
 from gitkube.store.etcd.errors import EtcdError, EtcdStatus
@@ -39,16 +40,24 @@ class KeyService:
     def __init__(self, store: Store, headers: Headers) -> None:
         self._store = store
         self._headers = headers
+        self._writes = Gathering()
+        self._reads = Gathering()
 
     async def range(self, request: Any) -> Any:
         check_range(request)
-        result = await self._store.read(convert.get(request), serializable=request.serializable)
+        get = convert.get(request)
+        if request.serializable:
+            result = await self._store.read(get, serializable=True)
+        else:
+            async with self._reads:
+                result = await self._store.read(get)
         return _range_answer(result, self._headers.at(result.revision))
 
     async def put(self, request: Any) -> Any:
         check_put(request)
         try:
-            result = await self._store.txn((), (convert.put(request),))
+            async with self._writes:
+                result = await self._store.txn((), (convert.put(request),))
         except KeyNotFoundError:
             if request.lease:
                 # A put by itself looks at the lease first; one in a transaction at the key, as our store.
@@ -62,7 +71,8 @@ class KeyService:
 
     async def delete_range(self, request: Any) -> Any:
         check_delete(request)
-        result = await self._store.txn((), (convert.delete(request),))
+        async with self._writes:
+            result = await self._store.txn((), (convert.delete(request),))
         (done,) = result.results
         assert isinstance(done, DeleteResult)
         return _delete_answer(done, self._headers.at(result.revision), with_previous=request.prev_kv)
@@ -76,7 +86,8 @@ class KeyService:
         except convert.UnsupportedError as error:
             unsupported = EtcdStatus(grpc.StatusCode.UNIMPLEMENTED, f"etcdserver: {error}")
             raise EtcdError(unsupported) from error
-        result = await self._store.txn(compares, success, failure)
+        async with self._writes:
+            result = await self._store.txn(compares, success, failure)
         chosen = request.success if result.succeeded else request.failure
         return rpc.TxnResponse(
             header=self._headers.at(result.revision),
