@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gitkube.clock import Clock, SystemClock
+from gitkube.collector import keep_collections_short
 from gitkube.server.alone import finish_going_alone, go_on_alone
 from gitkube.server.authority import PkiError
-from gitkube.server.collector import keep_collections_short
 from gitkube.server.data_directory import held
 from gitkube.server.joining import JoinFile, check_directory, has_joined, note_joined, prepare
 from gitkube.server.pki import RENEWAL_CHECK_S, Pki
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlPlane", "ControlPlaneSettings"]
 
+FREEZE_EVERY_S = 5.0
+FULL_COLLECTION_EVERY_S = 6 * 3600.0
 _PIECE_PAUSE_S = 0.01
 """Enough for a connection that is being made to get on by all its steps."""
 _PIECES = (
@@ -104,7 +106,10 @@ class ControlPlane:
             await go_on_alone(settings, clock=self._clock, rng=self._rng)
         async with asyncio.TaskGroup() as tasks:
             process = StoreProcess(config, clock=self._clock, rng=self._rng)
-            tasks.create_task(keep_collections_short(self._clock), name="collector")
+            collector = keep_collections_short(
+                self._clock, freeze_every_s=FREEZE_EVERY_S, full_every_s=FULL_COLLECTION_EVERY_S
+            )
+            tasks.create_task(collector, name="collector")
             tasks.create_task(process.run(), name="store")
             store = RemoteStore(config.socket, clock=self._clock)
             try:

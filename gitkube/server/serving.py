@@ -22,12 +22,12 @@ from gitkube.api.machinery import Api
 from gitkube.api.sealing import Sealing
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import Clock
+from gitkube.collector import no_collections
 from gitkube.server.app import HttpServer, create_app
 from gitkube.server.audit.log import AuditLog
 from gitkube.server.audit.policy import default_policy, read_policy
 from gitkube.server.audit.trail import Auditor
 from gitkube.server.cluster import ClusterClient, ClusterEndpoints
-from gitkube.server.collector import no_collections
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.key_file import KeyFile, sealed_kinds

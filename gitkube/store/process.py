@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
-import gc
 import os
 import random
 import signal
@@ -23,6 +22,7 @@ from pathlib import Path
 import uvloop
 
 from gitkube.clock import SystemClock
+from gitkube.collector import keep_collections_short
 from gitkube.logs import structlog
 from gitkube.store.config import EXIT_FAILED, EXIT_REFUSED, ConfigError, MemberConfig
 from gitkube.store.listening import PeerListenError
@@ -32,10 +32,10 @@ from gitkube.store.protocol import CorruptError, IdentityError, StoreError, Unav
 from gitkube.store.served import StoreServer
 from gitkube.store.settings import MemberSettings, PeerSettings
 
-GARBAGE_PERIOD_S = 1.0
+FREEZE_EVERY_S = 1.0
 """Longer, and the collector walks again and again over what the writes meanwhile have left: with 20,000 of
-them a pause of 60 ms. What is alive at such a moment and a cycle later stays; so what comes and goes while a
-member runs must not be one.
+them a pause of 60 ms. There is never a full collection, whose pause could cost the leadership; so what comes
+and goes while a member runs must not be a cycle.
 """
 
 
@@ -96,12 +96,13 @@ async def serve(config: MemberConfig) -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
             told = asyncio.create_task(stopped.wait())
             failed = asyncio.create_task(member.wait_failed())
-            frozen = asyncio.create_task(_freeze_garbage())
+            collector = keep_collections_short(SystemClock(), freeze_every_s=FREEZE_EVERY_S)
+            collecting = asyncio.create_task(collector)
             announced = asyncio.create_task(member.administration.announce_address())
             await asyncio.wait({parent, told, failed}, return_when=asyncio.FIRST_COMPLETED)
             told.cancel()
             announced.cancel()
-            frozen.cancel()
+            collecting.cancel()
             if failed.done():
                 raise _as_store_error(failed.result(), config.data_dir)
             failed.cancel()
@@ -124,14 +125,6 @@ async def _keep_door(config: MemberConfig, member: Member) -> None:
         return serve_door(member, member.administration, config.door_listen, clock=clock, tls=tls)
 
     await keep_door(open_door, clock)
-
-
-async def _freeze_garbage() -> None:
-    """Take what stays out of the collector's sight: a walk over 100,000 keys is a pause of 0.15 s."""
-    while True:
-        gc.collect(1)
-        gc.freeze()
-        await asyncio.sleep(GARBAGE_PERIOD_S)
 
 
 def _as_store_error(error: BaseException, data_dir: Path) -> StoreError:
