@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.error
 import urllib.request
 
 import pytest
@@ -17,14 +18,18 @@ pytestmark = [
 
 
 def guestbook(cluster: DemoCluster, host: str) -> dict[str, object]:
-    """What it answers. A pod that is just being told to end may reset what it has taken, as in every rollout;
-    clients try again."""
+    """What it answers. A pod that is just being told to end may reset or refuse what still comes to it, as in
+    every rollout; clients try again."""
 
     def ask() -> dict[str, object] | None:
         try:
             with urllib.request.urlopen(f"http://{cluster.address(host)}:30080/api", timeout=5) as answer:
                 found = json.load(answer)
         except ConnectionResetError:
+            return None
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError):
+                raise
             return None
         assert isinstance(found, dict)
         return found
@@ -79,7 +84,7 @@ def test_a_changed_tag_is_rolled_out_and_told_live(cluster: DemoCluster) -> None
     assert "~ Deployment guestbook/web" in said
     assert "web 2/2" in said
     assert "healthy" in said
-    assert guestbook(cluster, "ant")["version"] == "2"
+    until(lambda: guestbook(cluster, "ant")["version"] == "2")
 
 
 def test_a_refused_push_leaves_branch_and_pods_as_they_were(cluster: DemoCluster) -> None:
