@@ -3,8 +3,8 @@
 
 Installed into a bare repository as pre-receive and post-receive. Standard library only, any Python 3.6+.
 It decides nothing: an answer of pre-receive other than success refuses the push, and without an answer the
-push is refused too, since nobody has looked at it. A control plane that goes away in the middle is asked
-again for some seconds: it may be restarted, and another controller may lead now.
+push is refused too, since nobody has looked at it. A control plane that does not answer, or goes away in the
+middle, is asked again for some seconds: it may be restarted, and another controller may lead now.
 """
 
 import json
@@ -18,6 +18,7 @@ import typing
 MARKER = "gitkube-hook-v1"
 SOCKET = ""
 SILENCE_S = 180
+START_S = 5
 AGAIN_S = 15
 
 
@@ -33,7 +34,7 @@ def main() -> int:
     try:
         # A socket's path may have 107 bytes at most: a name relative to its directory always fits.
         os.chdir(os.path.dirname(SOCKET))
-        connection = connect()
+        connection = connect(START_S, "the control plane does not answer")
         while True:
             code, is_storing, lost = ask(connection, request)
             was_storing = was_storing or is_storing
@@ -42,17 +43,15 @@ def main() -> int:
             if name != "pre-receive":
                 raise OSError(lost)
             # To ask again is safe, and git keeps the commits for us meanwhile.
-            try:
-                connection = connect(1.0)
-            except OSError:
-                print(f"waiting  the control plane went away ({lost}); trying again", flush=True)
-                connection = connect(AGAIN_S)
+            connection = connect(AGAIN_S, f"the control plane went away ({lost})")
     except (OSError, ValueError) as error:
         return away(name, error, was_storing)
 
 
-def connect(patience_s: float = 0.0) -> socket.socket:
-    deadline = time.monotonic() + patience_s
+def connect(patience_s: float, trouble: str) -> socket.socket:
+    """A connection; the trouble is told when the first second has not brought one."""
+    began = time.monotonic()
+    was_told = False
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(SILENCE_S)
@@ -61,8 +60,12 @@ def connect(patience_s: float = 0.0) -> socket.socket:
             return connection
         except OSError:
             connection.close()
-            if time.monotonic() >= deadline:
+            waited_s = time.monotonic() - began
+            if waited_s >= patience_s:
                 raise
+            if waited_s >= 1.0 and not was_told:
+                was_told = True
+                print(f"waiting  {trouble}; trying again", flush=True)
             time.sleep(0.2)
 
 

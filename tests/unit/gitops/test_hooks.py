@@ -9,7 +9,7 @@ import pytest
 
 from gitkube.gitops.hook_socket import HookError, install_hooks
 from gitkube.objects import kinds
-from tests.unit.gitops.conftest import eventually, stop
+from tests.unit.gitops.conftest import eventually, running_sync, stop
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {value: x}\n"
 
@@ -52,6 +52,17 @@ async def test_without_a_control_plane_a_push_is_refused_with_a_clear_sentence(r
     assert code == 1 and repo.head() == ""
     assert "refused  nothing was changed: the control plane does not answer" in text
     assert "start it with: gitkube serve" in text
+
+
+async def test_a_push_waits_for_a_control_plane_that_is_about_to_run(repo, api_client, tmp_path):
+    install_hooks(repo.bare, tmp_path / "gitops.sock")
+    repo.commit({"a.yaml": CONFIG})
+    push = asyncio.ensure_future(repo.push())
+    await asyncio.sleep(2.0)
+    async with running_sync(api_client, repo, tmp_path):
+        code, text = await push
+    assert code == 0 and "waiting  the control plane does not answer; trying again" in text
+    assert (await api_client.get(kinds.CONFIG_MAP, "a", "default"))["data"] == {"value": "x"}
 
 
 async def test_a_watcher_that_goes_away_stops_nothing(repo, sync, api_client):
