@@ -33,6 +33,23 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+async def soon_waits_for_nobody(calls: Calls) -> bool:
+    """Whether, after some calls that were alone, one is let through at once."""
+    for number in range(10):
+        call = calls.begin(number)
+        await turns(20)
+        calls.answer()
+        await call
+    calls.let_through.clear()
+    call = calls.begin(99)
+    await turns(1)
+    has_waited = not calls.let_through
+    await turns(20)
+    calls.answer()
+    await call
+    return not has_waited
+
+
 async def test_a_call_that_is_alone_waits_for_nobody() -> None:
     calls = Calls()
     for number in range(3):
@@ -80,17 +97,7 @@ async def test_one_that_stays_alone_is_soon_taken_for_it() -> None:
     await turns(20)
     calls.answer()
     await asyncio.gather(*begun)
-    for number in range(10):
-        call = calls.begin(number)
-        await turns(20)
-        calls.answer()
-        await call
-    calls.let_through.clear()
-    call = calls.begin(99)
-    await turns(1)
-    assert calls.let_through == [99]
-    calls.answer()
-    await call
+    assert await soon_waits_for_nobody(calls)
 
 
 async def test_a_stream_of_newcomers_holds_nobody_up_for_ever() -> None:
@@ -116,14 +123,4 @@ async def test_a_client_that_goes_away_while_it_waits_takes_nobody_with_it() -> 
     assert calls.let_through == [0, 1, 3]
     calls.answer()
     await asyncio.gather(*begun, return_exceptions=True)
-    for number in range(10):  # and it is forgotten: who is alone now is known to be
-        call = calls.begin(number)
-        await turns(20)
-        calls.answer()
-        await call
-    calls.let_through.clear()
-    call = calls.begin(5)
-    await turns(1)
-    assert calls.let_through == [5]
-    calls.answer()
-    await call
+    assert await soon_waits_for_nobody(calls)
