@@ -31,7 +31,9 @@ from gitkube.store.protocol import (
     TxnResult,
 )
 
-_LAST_SORT_TARGET = 4
+# etcd's enumerations as far as they go; protobuf lets any number through.
+_SORT_TARGETS, _SORT_ORDERS = range(5), range(3)
+_COMPARE_TARGETS, _COMPARE_RESULTS = range(5), range(4)
 
 
 class KeyService:
@@ -154,7 +156,7 @@ def check_range(request: Any) -> None:
     """
     if not request.key:
         raise EtcdError(errors.EMPTY_KEY)
-    if request.sort_target > _LAST_SORT_TARGET or request.sort_order > 2:
+    if request.sort_target not in _SORT_TARGETS or request.sort_order not in _SORT_ORDERS:
         raise EtcdError(errors.INVALID_SORT)
 
 
@@ -182,13 +184,17 @@ def check_delete(request: Any) -> None:
 
 def check_txn(request: Any) -> None:
     """Raises:
-    EtcdError: as etcd's checkTxnRequest and checkIntervals.
+    EtcdError: as etcd's checkTxnRequest and checkIntervals; and for a comparison of a kind that there is not,
+        which etcd takes for a true one.
     """
     operations = max(len(request.compare), len(request.success), len(request.failure))
     if operations > MAX_TXN_OPERATIONS:
         raise EtcdError(errors.TOO_MANY_OPERATIONS)
     if any(not compare.key for compare in request.compare):
         raise EtcdError(errors.EMPTY_KEY)
+    for compare in request.compare:
+        if compare.target not in _COMPARE_TARGETS or compare.result not in _COMPARE_RESULTS:
+            raise EtcdError(errors.UNKNOWN_COMPARISON)
     for branch in (request.success, request.failure):
         for operation in branch:
             match operation.WhichOneof("request"):

@@ -13,7 +13,7 @@ them on their side, and those of this service queue up with each other.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from gitkube.store.etcd.errors import EtcdError, EtcdStatus
 from gitkube.store.etcd.wire import election, grpc, lock
 from gitkube.store.protocol import (
     NO_LEASE,
+    CompactedError,
     Compare,
     Delete,
     EventType,
@@ -140,7 +141,7 @@ class RecipeService:
         place = await self._take_place(name + b"/", lease, value)
         try:
             while (before := await self._one_before(name + b"/", place)) is not None:
-                await self._wait_until_gone(before)
+                await self._wait_until_gone(*before)
             await self._store.lease_time_to_live(place.lease)
             kept = await self._store.range(place.key)
             if not kept.kvs or kept.kvs[0].create_revision != place.create_revision:
@@ -164,7 +165,8 @@ class RecipeService:
             await self._store.txn([_created_at(key, kv.create_revision)], [Put(key, value, lease)])
         return _Place(key, kv.create_revision, lease, value)
 
-    async def _one_before(self, prefix: bytes, place: _Place) -> KeyValue | None:
+    async def _one_before(self, prefix: bytes, place: _Place) -> tuple[bytes, Revision] | None:
+        """The key of the one before, and the revision at which it was there."""
         result = await self._store.read(
             Get(
                 prefix,
@@ -176,17 +178,20 @@ class RecipeService:
                 max_create_revision=place.create_revision - 1,
             )
         )
-        return result.kvs[0] if result.kvs else None
+        return (result.kvs[0].key, result.revision) if result.kvs else None
 
-    async def _wait_until_gone(self, kv: KeyValue) -> None:
-        without = frozenset({EventType.PUT})
-        start = Revision(kv.mod_revision + 1)
-        async with aclosing(
-            cast(Any, self._store.watch(kv.key, start_revision=start, without=without))
-        ) as seen:
-            async for batch in seen:
-                if batch.events:
-                    return
+    async def _wait_until_gone(self, key: bytes, seen: Revision) -> None:
+        """Return when a key is gone that was there at a revision, or may be.
+
+        Its own revision is no place to watch from: whoever holds a lock for longer than history is kept has
+        a key that is older than all that can be read.
+        """
+        watch = self._store.watch(key, start_revision=Revision(seen + 1), without=frozenset({EventType.PUT}))
+        with suppress(CompactedError):  # overtaken all the same: whoever asked looks again
+            async with aclosing(cast(Any, watch)) as batches:
+                async for batch in batches:
+                    if batch.events:
+                        return
 
     async def _first(self, name: bytes) -> RangeResult:
         prefix = name + b"/"

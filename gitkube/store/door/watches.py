@@ -50,7 +50,8 @@ PROGRESS_S = 600.0
 """How often a watch without events is told the revision, if it asked for that; as etcd."""
 CACHE_BYTES = 16 * 1024 * 1024
 
-_FILTERS = (EventType.PUT, EventType.DELETE)
+_FILTERS = {0: EventType.PUT, 1: EventType.DELETE}
+"""By etcd's numbers; others are left out, as etcd does."""
 _NO_WATCH = -1
 _NEVER = Revision(0)
 _REMEMBERED_BATCHES = 8
@@ -279,7 +280,7 @@ class WatchStream:
             request.range_end or None,
             start_revision=start,
             previous=request.prev_kv,
-            without=frozenset(_FILTERS[each] for each in request.filters),
+            without=frozenset(_FILTERS[each] for each in request.filters if each in _FILTERS),
             progress_s=progress_s,
         )
 

@@ -61,6 +61,9 @@ TOO_MANY_OPERATIONS = EtcdStatus(_INVALID, "etcdserver: too many operations in t
 DUPLICATE_KEY = EtcdStatus(_INVALID, "etcdserver: duplicate key given in txn request")
 REQUEST_TOO_LARGE = EtcdStatus(_INVALID, "etcdserver: request is too large")
 INVALID_SORT = EtcdStatus(_INVALID, "etcdserver: invalid sort option")
+UNKNOWN_COMPARISON = EtcdStatus(
+    _INVALID, "etcdserver: a comparison has a target or a result that etcd's API does not know"
+)
 COMPACTED = EtcdStatus(_OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted")
 FUTURE_REVISION = EtcdStatus(_OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")
 NO_SPACE = EtcdStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded")

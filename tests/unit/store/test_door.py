@@ -119,6 +119,34 @@ async def test_a_large_revision_is_divided_only_for_who_can_put_it_together(
     watch.close()
 
 
+async def test_a_filter_of_a_number_that_etcd_does_not_know_is_left_out(
+    member: Member, client: Client
+) -> None:
+    watch = client.watch()
+    await watch.create(b"a", filters=[7, -1, 1])
+    await put(member, b"a")
+    assert keys(await watch.read()) == [b"a"]
+    watch.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "sentence"),
+    [
+        ("Range", {"key": b"a", "sort_target": -1}, "invalid sort option"),
+        ("Range", {"key": b"a", "sort_target": 5}, "invalid sort option"),
+        ("Range", {"key": b"a", "sort_order": -2}, "invalid sort option"),
+        ("Txn", {"compare": [rpc.Compare(key=b"a", target=9)]}, "a comparison has a target"),
+        ("Txn", {"compare": [rpc.Compare(key=b"a", result=-1)]}, "a comparison has a target"),
+    ],
+)
+async def test_a_number_that_etcd_has_no_word_for_is_refused(
+    client: Client, method: str, fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match=sentence) as caught:
+        await client.call(f"/etcdserverpb.KV/{method}", **fields)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_client_that_does_not_read_holds_up_nobody_and_loses_nothing(
     member: Member, client: Client
 ) -> None:
@@ -184,6 +212,23 @@ async def test_a_lock_goes_from_one_to_the_next_with_a_growing_token(member: Mem
     await client.call("/v3lockpb.Lock/Unlock", key=first.key)
     assert (await second).key == b"m/b"
     assert await create_revision(member, b"m/b") > token
+
+
+async def test_a_lock_that_is_held_for_longer_than_history_is_kept_is_waited_for(
+    member: Member, client: Client
+) -> None:
+    first = await client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xA))
+    for _ in range(3):
+        revision = await put(member, b"other")
+    await member.compact(revision)
+    second = asyncio.create_task(
+        client.call("/v3lockpb.Lock/Lock", name=b"m", lease=await lease(member, 0xB))
+    )
+    queued = asyncio.create_task(waiting_places(member, b"m/", 2))
+    await asyncio.wait({queued, second}, return_when=asyncio.FIRST_COMPLETED)
+    assert not second.done(), second
+    await client.call("/v3lockpb.Lock/Unlock", key=first.key)
+    assert (await second).key == b"m/b"
 
 
 async def test_who_stops_waiting_leaves_the_queue(member: Member, client: Client) -> None:
