@@ -84,7 +84,8 @@ class Leadership:
     # ------------------------------------------------------------------ for those who need a leader
 
     async def ask(self, method: str, arguments: Sequence[Any]) -> Any:
-        """The answer of whoever leads, as soon as somebody does.
+        """The answer of whoever leads, as soon as somebody does, and has applied what leaders before him have
+        committed.
 
         Raises:
             UnavailableError: nobody does, within the deadline.
@@ -100,7 +101,8 @@ class Leadership:
             try:
                 if engine.is_leader:
                     return await engine.answer(method, arguments)
-                if leader and engine.transport is not None:
+                is_other = leader not in (NOBODY, engine.replica.node.id)
+                if is_other and engine.transport is not None:
                     asking = engine.transport.ask(leader, method, arguments, timeout_s=left_s)
                     return await self._unless_replaced(leader, asking)
             except UnavailableError as error:
@@ -126,9 +128,10 @@ class Leadership:
                 if self.leader_id not in (NOBODY, leader):
                     raise UnavailableError(f"{self.leader_id:x} leads now")
         finally:
-            if not answer.done():
-                answer.cancel()
-                await asyncio.gather(answer, return_exceptions=True)
+            answer.cancel()
+            # Also when it has come just as whoever asked went away: a refusal that nobody takes would be
+            # logged as a failure of ours.
+            await asyncio.gather(answer, return_exceptions=True)
 
     async def _pause(self) -> None:
         """Until something about the leader changes, or a tick has passed."""

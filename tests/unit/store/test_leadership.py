@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from gitkube.store.protocol import MembershipError
 from gitkube.store.raft.types import NOBODY, MemberId, Role, SoftState
 from gitkube.store.replica import Outcome
 
-FROZEN, NEXT = MemberId(2), MemberId(3)
+OWN, FROZEN, NEXT = MemberId(1), MemberId(2), MemberId(3)
 
 
 class Engine:
@@ -24,7 +25,9 @@ class Engine:
     def __init__(self) -> None:
         self.clock = SystemClock()
         self.settings = SimpleNamespace(deadline_s=30.0, tick_s=0.01)
-        self.replica = SimpleNamespace(is_leader=False, node=SimpleNamespace(role=Role.FOLLOWER, term=2))
+        self.replica = SimpleNamespace(
+            is_leader=False, node=SimpleNamespace(id=OWN, role=Role.FOLLOWER, term=2)
+        )
         self.lessor = SimpleNamespace(is_primary=False)
         self.metrics = SimpleNamespace(leader_changed=lambda **facts: None)
         self.proposals = SimpleNamespace(send_again=lambda: None)
@@ -39,6 +42,9 @@ class Engine:
 
     def check_alive(self) -> None:
         pass
+
+    async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
+        return [OWN, method, *arguments]
 
     async def ask(self, member: int, method: str, arguments: Sequence[Any], *, timeout_s: float) -> Any:
         self.asked.append(member)
@@ -97,3 +103,34 @@ async def test_whoever_gives_up_asking_leaves_nothing_under_way(
 async def test_what_the_leader_refuses_is_refused(engine: Engine, leadership: Leadership) -> None:
     with pytest.raises(MembershipError, match="no"):
         await leadership.ask("refuse", [])
+
+
+async def test_a_refusal_that_comes_as_its_asker_goes_away_is_nobodys_failure(
+    engine: Engine, leadership: Leadership
+) -> None:
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    leads(leadership, NEXT)
+    for turns in range(6):
+        asking = asyncio.create_task(leadership.ask("refuse", []))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        del asking
+    gc.collect()
+    await asyncio.sleep(0)
+    assert failures == []
+
+
+async def test_a_member_that_has_yet_to_apply_what_it_leads_with_asks_nobody(
+    engine: Engine, leadership: Leadership
+) -> None:
+    leads(leadership, OWN)
+    asking = asyncio.create_task(leadership.ask("lease_keep_alive", [7]))
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    engine.is_leader = True
+    async with asyncio.timeout(20):
+        assert await asking == [OWN, "lease_keep_alive", 7]
+    assert engine.asked == []
