@@ -349,15 +349,38 @@ def _run(settings: ControlPlaneSettings, hosts: HollowHosts | None) -> int:
         return 0
     except BaseExceptionGroup as group:
         for error in _leaves(group):
-            log.critical("failed", error=str(error), kind=type(error).__name__, exc_info=error)
-            click.echo(f"gitkube serve: {error}", err=True)
+            _tell_failed(log, error)
         return 1
     except Exception as error:
-        # The one place where what stops the control plane becomes a sentence and an exit code.
-        log.critical("failed", error=str(error), kind=type(error).__name__, exc_info=error)
-        click.echo(f"gitkube serve: {error}", err=True)
+        _tell_failed(log, error)
         return 1
     return 0
+
+
+def _tell_failed(log: Any, error: BaseException) -> None:
+    """The one place where what stops the control plane becomes a sentence. An error of ours says what, where
+    and what to do, and needs no stack; what nobody foresaw has one.
+    """
+    is_foreseen = type(error).__module__.startswith("gitkube.")
+    log.critical(
+        "failed",
+        error=str(error),
+        kind=type(error).__name__,
+        raised_at=_raised_at(error),
+        exc_info=None if is_foreseen else error,
+    )
+    click.echo(f"gitkube serve: {error}", err=True)
+
+
+def _raised_at(error: BaseException) -> str:
+    """File and line, such as `store/remote.py:359`."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    if at is None:
+        return "unknown"
+    file = at.tb_frame.f_code.co_filename.rpartition("/gitkube/")[2]
+    return f"{file}:{at.tb_lineno}"
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -92,7 +92,9 @@ class JoinFile:
             found = json.loads(data)
             is_ours = found.pop("format") == FORMAT
             join = cls(**found)
-            is_complete = {f"{API}.key", f"{STORE}.key"} <= set(join.files) <= set(_SHARED)
+            is_complete = join._is_of_its_types and (
+                {f"{API}.key", f"{STORE}.key"} <= set(join.files) <= set(_SHARED)
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise JoinError(f"{path} {_NO_FILE}") from error
         if not is_ours or not is_complete:
@@ -100,9 +102,28 @@ class JoinFile:
         return join
 
     @property
+    def _is_of_its_types(self) -> bool:
+        """A file that somebody has edited is refused before anything is made of it."""
+        texts = (self.name, self.peer, self.token)
+        return (
+            isinstance(self.cluster_id, int)
+            and isinstance(self.member_id, int)
+            and isinstance(self.expires_s, int | float)
+            and isinstance(self.apis, list)
+            and all(isinstance(each, str) and each for each in (*texts, *self.apis))
+            and _are_texts(self.peers)
+            and _are_texts(self.files)
+            and all(each.isdecimal() for each in self.peers)
+        )
+
+    @property
     def info(self) -> JoinInfo:
         """What the member's process is told."""
         return JoinInfo(self.cluster_id, self.member_id, dict(self.peers))
+
+
+def _are_texts(table: Any) -> bool:
+    return isinstance(table, dict) and all(isinstance(each, str) and each for each in table.values())
 
 
 _NO_FILE = (

@@ -123,7 +123,7 @@ def check_settings(settings: ControlPlaneSettings) -> None:
     ):
         if address:
             split_address(address, option)
-    if settings.peer_address and _is_everywhere(split_address(settings.peer_address)[0]):
+    if settings.peer_address and not can_be_dialled(settings.peer_address):
         raise SettingsError(
             "--peer-listen on all addresses names none that others could dial; add --peer-advertise HOST:PORT"
         )
@@ -232,6 +232,15 @@ def split_address(address: str, option: str = "address") -> tuple[str, int]:
     if not host or not port:
         raise SettingsError(f"{option}: {address!r} is not HOST:PORT, such as 192.0.2.1:2380")
     return host, port
+
+
+def can_be_dialled(address: str) -> bool:
+    """Whether HOST:PORT names one place, and not all addresses of a machine.
+
+    Raises:
+        SettingsError: it is no address.
+    """
+    return not _is_everywhere(split_address(address)[0])
 
 
 def _is_everywhere(host: str) -> bool:

@@ -77,12 +77,14 @@ def add(name: str, peer: str, api: str, out: Path | None, data_dir: Path) -> Non
     joined. It holds for an hour and for one data directory.
     """
     from gitkube.server.joining import JoinError
-    from gitkube.server.settings import MAX_NAME_CHARS, SettingsError, split_address
+    from gitkube.server.settings import MAX_NAME_CHARS, SettingsError, can_be_dialled, split_address
 
     try:
         split_address(peer, "--peer")
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+    if not can_be_dialled(peer):
+        raise click.UsageError(f"--peer: {peer} is no place that the others could dial; name its address")
     if not 0 < len(name) <= MAX_NAME_CHARS or not all(each.isalnum() or each in ".-" for each in name):
         raise click.UsageError(
             f"NAME has letters, digits, '.' and '-', at most {MAX_NAME_CHARS} of them: {name!r}"

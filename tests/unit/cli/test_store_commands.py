@@ -221,6 +221,8 @@ def test_without_a_member_each_command_says_where_it_looked(tmp_path: Path) -> N
     ("words", "said"),
     [
         (["add", "ctl-2", "--peer", "2380"], "is not HOST:PORT"),
+        (["add", "ctl-2", "--peer", "0.0.0.0:2380"], "no place that the others could dial"),
+        (["add", "ctl-2", "--peer", "[::]:2380"], "no place that the others could dial"),
         (["add", "a b", "--peer", "a:1"], "letters, digits"),
         (["add", "ctl-2"], "Missing option '--peer'"),
         (["remove"], "Missing argument"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,23 @@ async def test_a_file_of_a_member_that_was_never_recorded_is_refused(home: Home)
         await joining.redeem(home.store, 99, join.token, "by", clock=home.clock)
 
 
+OF_ANOTHER_TYPE = (
+    ("cluster_id", "7"),
+    ("member_id", None),
+    ("name", ""),
+    ("expires_s", "soon"),
+    ("apis", 5),
+    ("apis", [5]),
+    ("peers", ["a:1"]),
+    ("peers", {"ctl-1": "a:1"}),
+    ("files", {"ca.key": "", "store-ca.key": ""}),
+)
+
+
+def set_field(name: str, value: object, path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), name: value}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -134,8 +152,9 @@ async def test_a_file_of_a_member_that_was_never_recorded_is_refused(home: Home)
         (lambda path: path.write_bytes(path.read_bytes()[:-40]), "is no join file"),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"join-1", b"join-9")), "is no join file"),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"ca.key", b"../../x")), "is no join file"),
+        *((partial(set_field, name, value), "is no join file") for name, value in OF_ANOTHER_TYPE),
     ],
-    ids=["missing", "open", "text", "list", "cut", "version", "path"],
+    ids=["missing", "open", "text", "list", "cut", "version", "path", *(name for name, _ in OF_ANOTHER_TYPE)],
 )
 async def test_what_is_no_join_file_is_refused_by_name(home: Home, tmp_path: Path, spoil, said: str) -> None:  # type: ignore[no-untyped-def]
     await home.invite()
@@ -143,6 +162,7 @@ async def test_what_is_no_join_file_is_refused_by_name(home: Home, tmp_path: Pat
     with pytest.raises(JoinError, match=said) as refused:
         await home.prepare(tmp_path / "new")
     assert "ctl-2.join" in str(refused.value)
+    assert not list((tmp_path / "new").glob("*")), "nothing was made of it"
 
 
 async def test_a_directory_of_another_cluster_or_member_is_left_alone(home: Home, tmp_path: Path) -> None:
