@@ -29,7 +29,13 @@ from gitkube.server.authority import PkiError
 from gitkube.server.data_directory import held
 from gitkube.server.joining import JoinFile, check_directory, has_joined, note_joined, prepare
 from gitkube.server.pki import RENEWAL_CHECK_S, Pki
-from gitkube.server.settings import ControlPlaneSettings, check_settings, identity_of, member_config
+from gitkube.server.settings import (
+    ControlPlaneSettings,
+    check_settings,
+    check_store_owner,
+    identity_of,
+    member_config,
+)
 from gitkube.store.remote import RemoteStore, StoreProcess
 
 if TYPE_CHECKING:
@@ -99,6 +105,7 @@ class ControlPlane:
         has_gone_alone = finish_going_alone(settings)
         joining = await self._join()
         name, identity = identity_of(settings.data_dir, settings.name or (joining.name if joining else ""))
+        check_store_owner(settings.store_dir, name)
         pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
         config = member_config(settings, pki, name, joining)
         tokens = self._tokens()

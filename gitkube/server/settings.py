@@ -22,6 +22,9 @@ from gitkube.server.oidc.tokens import OidcSettings
 from gitkube.server.pki import Pki
 from gitkube.store import addresses
 from gitkube.store.config import MemberConfig
+from gitkube.store.directory import read_identity
+from gitkube.store.disk import SystemDisk
+from gitkube.store.protocol import IdentityError
 
 MAX_SOCKET_PATH_BYTES = 100
 """unix(7) allows 108 with the final zero."""
@@ -202,6 +205,26 @@ def identity_of(data_dir: Path, wanted: str) -> tuple[str, str]:
     identity = f"{name}_{uuid.uuid4()}"
     replace_durably(path, identity.encode())
     return name, identity
+
+
+def check_store_owner(store_dir: Path, name: str) -> None:
+    """Refuse another controller's store, as it is after a copy went to the wrong place: this controller would
+    speak as that member, and its own would be missing.
+
+    Raises:
+        CorruptError: it cannot be told whose it is.
+        IdentityError: it is another's.
+    """
+    try:
+        found = read_identity(SystemDisk(), store_dir)
+    except OSError:
+        return  # the member's process says what is in the way
+    if found is not None and found.name != name:
+        raise IdentityError(
+            f"{store_dir} has the data of controller {found.name} (member {found.member_id:x}), and this is "
+            f"{name}. Nothing was changed. Put back the store of {name}; or, if that is lost, remove {name} "
+            "where the cluster runs and let it join anew with an empty --data-dir."
+        )
 
 
 def socket_path(data_dir: Path, name: str) -> Path:

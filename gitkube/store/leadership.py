@@ -168,9 +168,14 @@ class Leadership:
         needed = len(voters) // 2 + 1
         if engine.is_over:
             return str(engine.unavailable())
-        if lost:
+        reached = len(voters) - len(lost)
+        if reached < needed:
             return (
-                f"the store has no quorum: {len(voters) - len(lost)} of {len(voters)} members can be reached "
+                f"the store has no quorum: {reached} of {len(voters)} members can be reached "
                 f"and {needed} are needed ({'; '.join(lost)}). Start the others; serializable reads go on."
             )
-        return "the store has no leader yet, or its disk is too slow to answer in time; try again"
+        missing = f" ({'; '.join(lost)})" if lost else ""
+        return (
+            f"the store has no leader yet, or its disk is too slow to answer in time; {reached} of "
+            f"{len(voters)} members can be reached{missing}. Try again"
+        )

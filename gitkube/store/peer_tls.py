@@ -7,6 +7,7 @@ again when they have changed, so that rotated certificates need no restart.
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,8 @@ def check_peer(certificate: Any) -> None:
 def words_of(error: BaseException) -> str:
     """Why there is no connection to a member, for whoever must mend it."""
     if not isinstance(error, ssl.SSLCertVerificationError):
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and (error.errno or 0) > 0:
+            return os.strerror(error.errno or 0)
         return str(error) or type(error).__name__
     if error.verify_code == _EXPIRED:
         return "its certificate has expired: start its gitkube serve again, which renews it; or set clocks"

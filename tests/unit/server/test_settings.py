@@ -11,10 +11,15 @@ from gitkube.server.settings import (
     ControlPlaneSettings,
     SettingsError,
     check_settings,
+    check_store_owner,
     identity_of,
     member_config,
     split_address,
 )
+from gitkube.store.directory import Identity, create_member
+from gitkube.store.disk import SystemDisk
+from gitkube.store.protocol import IdentityError
+from gitkube.store.raft.types import MemberId
 from tests.support.fake_clock import FakeClock
 
 
@@ -106,3 +111,14 @@ def test_a_path_that_is_too_long_for_a_socket_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(("text", "address"), [("a:1", ("a", 1)), ("[fd00::1]:2380", ("fd00::1", 2380))])
 def test_addresses_are_split(text: str, address: tuple[str, int]) -> None:
     assert split_address(text) == address
+
+
+def test_a_controller_with_anothers_store_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    create_member(SystemDisk(), store, Identity(7, MemberId(0xA), "ctl-1"), segment_bytes=64 * 1024)
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    check_store_owner(store, "ctl-1")
+    with pytest.raises(IdentityError, match=r"data of controller ctl-1 \(member a\), and this is ctl-2"):
+        check_store_owner(store, "ctl-2")
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
+    check_store_owner(tmp_path / "none", "ctl-2")

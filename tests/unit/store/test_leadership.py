@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -33,6 +34,8 @@ class Engine:
         self.proposals = SimpleNamespace(send_again=lambda: None)
         self.reads = SimpleNamespace(ask_again=lambda: None)
         self.is_leader = False
+        self.is_over = False
+        self.last_error: dict[int, str] = {}
         self.transport = self
         self.asked: list[int] = []
         self.given_up: list[int] = []
@@ -134,3 +137,20 @@ async def test_a_member_that_has_yet_to_apply_what_it_leads_with_asks_nobody(
     async with asyncio.timeout(20):
         assert await asking == [OWN, "lease_keep_alive", 7]
     assert engine.asked == []
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ({}, "no leader yet, .* 3 of 3 members can be reached. Try"),
+        ({2: "gone"}, r"no leader yet, .* 2 of 3 members can be reached \(0x2: gone\)"),
+        ({2: "gone", 3: "cut"}, r"no quorum: 1 of 3 members .* 2 are needed \(0x2: gone; 0x3: cut\)"),
+    ],
+)
+def test_a_quorum_that_is_there_is_not_said_to_be_missing(
+    engine: Engine, leadership: Leadership, lost: dict[int, str], said: str
+) -> None:
+    engine.replica.node.conf = SimpleNamespace(voters=[OWN, FROZEN, NEXT])
+    engine.replica.membership = SimpleNamespace(members={})
+    engine.last_error = lost
+    assert re.search(said, leadership.why_not())

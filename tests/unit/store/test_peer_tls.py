@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -48,5 +49,7 @@ def test_a_certificate_that_is_not_valid_yet_is_a_matter_of_clocks() -> None:
 
 
 def test_all_else_is_told_in_its_own_words() -> None:
-    assert words_of(ConnectionRefusedError(111, "refused")) == "[Errno 111] refused"
+    refused = ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 2380)")
+    assert words_of(refused) == "Connection refused"
+    assert words_of(socket.gaierror(-2, "Name or service not known")).endswith("Name or service not known")
     assert words_of(TimeoutError()) == "TimeoutError"
