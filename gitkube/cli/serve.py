@@ -349,25 +349,22 @@ def _run(settings: ControlPlaneSettings, hosts: HollowHosts | None) -> int:
         return 0
     except BaseExceptionGroup as group:
         for error in _leaves(group):
-            _tell_failed(log, error)
+            _tell(error, log)
         return 1
     except Exception as error:
-        _tell_failed(log, error)
+        _tell(error, log)
         return 1
     return 0
 
 
-def _tell_failed(log: Any, error: BaseException) -> None:
-    """The one place where what stops the control plane becomes a sentence. An error of ours says what, where
-    and what to do, and needs no stack; what nobody foresaw has one.
-    """
-    is_foreseen = type(error).__module__.startswith("gitkube.")
+def _tell(error: BaseException, log: Any) -> None:
+    """The one place where what stops the control plane becomes a sentence. Errors of our own are sentences
+    already; where another one was raised is in the log."""
+    is_ours = type(error).__module__.partition(".")[0] == "gitkube"
+    kind = type(error).__name__
+    raised_at = _raised_at(error)
     log.critical(
-        "failed",
-        error=str(error),
-        kind=type(error).__name__,
-        raised_at=_raised_at(error),
-        exc_info=None if is_foreseen else error,
+        "failed", error=str(error), kind=kind, raised_at=raised_at, exc_info=None if is_ours else error
     )
     click.echo(f"gitkube serve: {error}", err=True)
 
@@ -379,8 +376,7 @@ def _raised_at(error: BaseException) -> str:
         at = at.tb_next
     if at is None:
         return "unknown"
-    file = at.tb_frame.f_code.co_filename.rpartition("/gitkube/")[2]
-    return f"{file}:{at.tb_lineno}"
+    return f"{at.tb_frame.f_code.co_filename.rpartition('/gitkube/')[2]}:{at.tb_lineno}"
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gitkube.cli.serve import _tell_failed
+from gitkube.cli.serve import _tell
 
 START_TIMEOUT_S = 60
 
@@ -43,5 +43,5 @@ def test_what_nobody_foresaw_has_its_stack() -> None:
     try:
         raise ValueError("a bug")
     except ValueError as error:
-        _tell_failed(log, error)
+        _tell(error, log)
         assert log.facts["exc_info"] is error
