@@ -25,7 +25,7 @@ def test_what_we_have_a_sentence_for_is_told_without_a_trace(tmp_path: Path) -> 
     assert sentence.startswith("gitkube serve: the data directory ") and "Not a directory" in sentence
     event = json.loads(logged)
     assert event["kind"] == "SettingsError"
-    assert "exception" not in event
+    assert "exception" not in event and event["raised_at"].startswith("server/data_directory.py:")
 
 
 class Log:
