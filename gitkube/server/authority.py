@@ -73,9 +73,7 @@ class Authority:
         key_path, certificate_path = directory / f"{stem}.key", directory / f"{stem}.crt"
         if not key_path.exists():
             if certificate_path.exists():
-                raise PkiError(
-                    f"{certificate_path} is there but its key {key_path} is not: restore it from a backup"
-                )
+                raise PkiError(f"{certificate_path} is there but its key {key_path} is not: {_GET_BACK}")
             # The key comes first: whoever dies before the certificate is written finds it and goes on.
             replace_durably(key_path, key_pem(new_key()))
             fsync_directory(directory.parent)
@@ -334,6 +332,9 @@ def _names_of(certificate: x509.Certificate) -> set[x509.GeneralName]:
         return set()
 
 
+_GET_BACK = "restore it from a backup of pki/, or copy it from another controller"
+
+
 def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
@@ -355,10 +356,12 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        raise PkiError(f"{path} is not a private key in PEM form: {error}") from error
+    except OSError as error:
+        raise PkiError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:  # TypeError: it is encrypted
+        raise PkiError(f"{path} is not a private key in PEM form without a password; {_GET_BACK}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise PkiError(f"{path} is not an elliptic curve key")
+        raise PkiError(f"{path} is not an elliptic curve key; {_GET_BACK}")
     return key
 
 
@@ -368,8 +371,10 @@ def load_certificate(path: Path) -> x509.Certificate:
     """
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise PkiError(f"{path} is not a certificate in PEM form: {error}") from error
+    except OSError as error:
+        raise PkiError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise PkiError(f"{path} is not a certificate in PEM form; {_GET_BACK}") from error
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -43,9 +43,8 @@ async def held(data_dir: Path, clock: Clock, *, wait_s: float = WAIT_S) -> Async
         deadline = clock.monotonic() + wait_s
         while not _taken(descriptor):
             if clock.monotonic() >= deadline:
-                owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
                 raise SettingsError(
-                    f"another gitkube serve (process {owner or 'unknown'}) runs on the data directory "
+                    f"another gitkube serve (process {_written_in(descriptor)}) runs on the data directory "
                     f"{data_dir}; stop that one first, or choose another --data-dir"
                 )
             await clock.sleep(_PAUSE_S)
@@ -54,6 +53,22 @@ async def held(data_dir: Path, clock: Clock, *, wait_s: float = WAIT_S) -> Async
         yield
     finally:
         os.close(descriptor)
+
+
+def owner_of(data_dir: Path) -> str | None:
+    """Which process has a directory; None where none does, or nobody may know."""
+    try:
+        descriptor = os.open(data_dir / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        return None if _taken(descriptor) else _written_in(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _written_in(descriptor: int) -> str:
+    return os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
 
 
 def _taken(descriptor: int) -> bool:

@@ -175,7 +175,7 @@ class Transport:
             try:
                 frames = await self._dial(member, "messages")
             except (OSError, StoreError, TimeoutError, UnicodeError) as error:  # UnicodeError: can be no host
-                self.last_error[member] = words_of(error)
+                self._note_out_of_reach(member, words_of(error))
                 if isinstance(error, IdentityError):
                     self._local.on_refused(error)
                 await self._clock.sleep(pause_s * (1 + self._rng.random() / 4))
@@ -188,7 +188,7 @@ class Transport:
             try:
                 frames.deliver(peer.on_frame)
                 await frames.wait_ended()
-                self.last_error[member] = str(frames.error or "") or "the connection was lost"
+                self._note_out_of_reach(member, str(frames.error or "") or "the connection was lost")
             finally:
                 del self._open[member]
                 frames.close()
@@ -197,6 +197,12 @@ class Transport:
                     if not answer.done():
                         answer.set_exception(lost)
                 self._local.on_unreachable(MemberId(member))
+
+    def _note_out_of_reach(self, member: int, why: str) -> None:
+        """A member is dialled for as long as it is gone; the log is told once for each reason."""
+        if self.last_error.get(member) != why:
+            log.warning("store_peer_out_of_reach", member=f"{member:x}", error=why)
+        self.last_error[member] = why
 
     async def _dial(self, member: int, purpose: str) -> FrameConnection:
         """Raises: OSError, TimeoutError: nobody is there. IdentityError: the other end does not want us, or

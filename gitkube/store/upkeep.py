@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 PERIOD_S = 1.0
 SNAPSHOT_RETRY_S = 30.0
+TOLD_AGAIN_S = 60.0
+"""A disk that stays full is in the log once a minute."""
 RESTS = 3.0
 """A part of a snapshot is followed by a rest of so many times as long as it took."""
 MAX_REST_S = 0.02
@@ -52,6 +54,7 @@ class Upkeep:
         self._snapshot: asyncio.Task[None] | None = None
         self._snapshot_again_at = 0.0
         self._is_ending = threading.Event()
+        self._unprepared_told_again_at = 0.0
         self._history: deque[tuple[float, Revision]] = deque()
         """(when, revision) once a period, oldest first: how old a revision is."""
 
@@ -111,9 +114,12 @@ class Upkeep:
             await self._engine.disk_work.in_thread(self._engine.replica.prepare_log)
         except OSError as error:
             # The segment at hand may have room for long yet; when it has none, the write itself says so.
-            log.warning(
-                "store_segment_not_prepared", error=str(error), member=self._engine.replica.identity.name
-            )
+            now = self._engine.clock.monotonic()
+            if now >= self._unprepared_told_again_at:
+                self._unprepared_told_again_at = now + TOLD_AGAIN_S
+                log.warning(
+                    "store_segment_not_prepared", error=str(error), member=self._engine.replica.identity.name
+                )
 
     # ------------------------------------------------------------------ compaction
 

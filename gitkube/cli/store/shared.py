@@ -54,9 +54,7 @@ def ask(data_dir: Path, question: Callable[[RemoteStore], Coroutine[Any, Any, T]
 
     socket = data_dir.resolve() / STORE_SOCKET
     if not is_running(data_dir):
-        raise click.ClickException(
-            f"no member runs in {data_dir}: start `gitkube serve` there, or name another --data-dir"
-        )
+        raise click.ClickException(_why_not_running(data_dir))
 
     async def work() -> T:
         store = RemoteStore(socket, clock=SystemClock())
@@ -69,6 +67,18 @@ def ask(data_dir: Path, question: Callable[[RemoteStore], Coroutine[Any, Any, T]
         return asyncio.run(work())
     except StoreError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _why_not_running(data_dir: Path) -> str:
+    from gitkube.server.data_directory import owner_of
+
+    owner = owner_of(data_dir)
+    if owner is None:
+        return f"no member runs in {data_dir}: start `gitkube serve` there, or name another --data-dir"
+    return (
+        f"the store's member in {data_dir} does not run just now. Its `gitkube serve` (process {owner}) starts "
+        "it again every few seconds, and its log says what is in the way, such as a full disk"
+    )
 
 
 def is_running(data_dir: Path) -> bool:

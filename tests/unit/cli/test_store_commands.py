@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from gitkube.api.sealing import MAGIC, Sealing
 from gitkube.cli.main import cli
 from gitkube.clock import SystemClock
+from gitkube.server.data_directory import held
 from gitkube.server.joining import JoinFile
 from gitkube.server.key_file import KeyFile
 from gitkube.server.pki import Pki
@@ -215,6 +216,13 @@ def test_without_a_member_each_command_says_where_it_looked(tmp_path: Path) -> N
         assert done.exit_code == 1 and f"no member runs in {tmp_path}" in done.output
     nothing = CliRunner().invoke(cli, ["store", "check", "--data-dir", str(tmp_path)])
     assert nothing.exit_code == 1 and "there is no store" in nothing.output
+
+
+async def test_a_member_that_is_being_started_again_is_not_said_to_need_a_start(tmp_path: Path) -> None:
+    async with held(tmp_path, SystemClock()):
+        done = CliRunner().invoke(cli, ["store", "status", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert f"(process {os.getpid()}) starts it again" in done.output and "full disk" in done.output
 
 
 @pytest.mark.parametrize(

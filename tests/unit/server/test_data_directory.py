@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gitkube.server.data_directory import LOCK, held
+from gitkube.server.data_directory import LOCK, held, owner_of
 from gitkube.server.settings import SettingsError
 from tests.support.fake_clock import FakeClock
 
@@ -33,3 +33,10 @@ async def test_the_next_one_gets_what_the_one_before_gave_back(tmp_path: Path) -
     for _ in range(2):
         async with held(tmp_path, FakeClock()):
             assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
+
+
+async def test_whoever_asks_is_told_which_process_has_a_directory(tmp_path: Path) -> None:
+    assert owner_of(tmp_path) is None
+    async with held(tmp_path, FakeClock()):
+        assert owner_of(tmp_path) == str(os.getpid())
+    assert owner_of(tmp_path) is None, "what is written there means nothing when nobody holds it"

@@ -281,3 +281,11 @@ def test_a_kubeconfig_has_a_context_for_each_controller_and_keeps_its_credential
     assert [one["name"] for one in several["contexts"]] == ["ctl-1", "ctl-2"]
     assert several["clusters"][1]["cluster"]["server"] == "https://10.0.0.2:6443"
     assert several["users"] == alone["users"], "no new certificate for a controller more"
+
+
+@pytest.mark.parametrize("name", ["ca.key", "ca.crt"])
+def test_a_damaged_authority_is_named_with_where_to_get_it_back(tmp_path: Path, name: str) -> None:
+    Pki.open(tmp_path, clock=FakeClock())
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:60])
+    with pytest.raises(PkiError, match=rf"{name} is not a .* in PEM form.*copy it from another controller$"):
+        Pki.open(tmp_path, clock=FakeClock())

@@ -10,7 +10,9 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,3 +209,22 @@ async def test_an_address_that_can_be_no_host_is_tried_again_like_one_that_does_
         await until(lambda: bool(one.last_error.get(TWO)))
         one._local.addresses()[TWO] = f"127.0.0.1:{port}"  # type: ignore[index]
         await until(lambda: one.is_open(TWO))
+
+
+async def test_the_log_is_told_once_for_each_reason_why_a_member_is_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    quiet = SimpleNamespace(
+        info=lambda event, **facts: None, warning=lambda event, **facts: told.append(facts["error"])
+    )
+    monkeypatch.setattr("gitkube.store.transport.log", quiet)
+    authority, port = Authority(tmp_path), free_port()
+    async with transport(ONE, {TWO: f"127.0.0.1:{port}"}, tls_of(authority, "one")) as one:
+        await until(lambda: TWO in one.last_error)
+        await asyncio.sleep(0.3)  # it is dialled some times more
+        async with transport(TWO, {}, tls_of(authority, "two"), port=port):
+            await until(lambda: one.is_open(TWO))
+        await until(lambda: not one.is_open(TWO))
+    assert told[0] == "Connection refused"
+    assert all(before != after for before, after in pairwise(told))
