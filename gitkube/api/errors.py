@@ -149,5 +149,10 @@ def unavailable(message: str, retry_after_s: int = 1) -> StatusError:
     return StatusError(503, "ServiceUnavailable", message, retry_after_s=retry_after_s)
 
 
+def store_is_full(why: Exception) -> StatusError:
+    """The store's quota is reached. Nobody need try again before somebody has made room."""
+    return StatusError(507, "InsufficientStorage", f"nothing can be written: {why}")
+
+
 def _details(group: str, resource: str, name: str) -> dict[str, Any]:
     return {key: value for key, value in {"name": name, "group": group, "kind": resource}.items() if value}

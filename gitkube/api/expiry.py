@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 
-from gitkube.api.errors import unavailable
+from gitkube.api.errors import store_is_full, unavailable
 from gitkube.api.settings import ApiSettings
 from gitkube.clock import Clock
-from gitkube.store.protocol import NO_LEASE, LeaseId, Store, UnavailableError
+from gitkube.store.protocol import NO_LEASE, LeaseId, NoSpaceError, Store, UnavailableError
 
 _SHARED_PART = 10
 """A lease takes new objects for this part of its time: 6 minutes of an hour."""
@@ -31,13 +31,15 @@ class ExpiringLease:
         """The lease for what is written now.
 
         Raises:
-            StatusError: 503, the store is away.
+            StatusError: 503, the store is away; 507, it is full.
         """
         async with self._granting:
             if self._clock.monotonic() >= self._closes_at_s:
                 shared_s = self._ttl_s / _SHARED_PART
                 try:
                     lease = await self._store.lease_grant(int(self._ttl_s + shared_s))
+                except NoSpaceError as error:
+                    raise store_is_full(error) from error
                 except UnavailableError as error:
                     raise unavailable(f"the store is not available: {error}") from error
                 self._lease = lease.id

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gitkube.api.cache import WatchCache
-from gitkube.api.errors import StatusError, unavailable
+from gitkube.api.errors import StatusError, store_is_full, unavailable
 from gitkube.api.keys import object_key
 from gitkube.api.lanes import Charge, Lanes
 from gitkube.api.settings import ApiSettings
@@ -30,6 +30,7 @@ from gitkube.store.protocol import (
     InvalidRequestError,
     LeaseId,
     LeaseNotFoundError,
+    NoSpaceError,
     Op,
     Operation,
     Put,
@@ -192,6 +193,8 @@ class Transactor:
             ) from error
         except LeaseNotFoundError as error:
             raise unavailable("the lease of this write has ended meanwhile; try again") from error
+        except NoSpaceError as error:
+            raise store_is_full(error) from error
         except UnavailableError as error:
             raise unavailable(f"the store is not available: {error}") from error
         except TimeoutError as error:

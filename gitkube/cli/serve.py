@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_QUOTA_MIB = 2048
 
 
 def oidc_options(command: F) -> F:
@@ -116,6 +117,14 @@ _OIDC = (
     "--etcd-listen", default="", metavar="HOST:PORT", help="Open a door that speaks etcd's protocol (v3)."
 )
 @click.option(
+    "--store-quota",
+    type=click.IntRange(min=64),
+    default=DEFAULT_QUOTA_MIB,
+    show_default=True,
+    metavar="MIB",
+    help="How much the store may hold, history included; it lies in memory, too.",
+)
+@click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
@@ -182,6 +191,7 @@ def serve(
     join: Path | None,
     force_new_cluster: bool,
     etcd_listen: str,
+    store_quota: int,
     token_file: Path | None,
     encrypt: tuple[str, ...],
     oidc_issuer_url: str,
@@ -232,6 +242,7 @@ def serve(
         peer_listen=peer_listen,
         peer_advertise=peer_advertise,
         door_listen=etcd_listen,
+        store_quota_bytes=store_quota * 1024 * 1024,
         join=join,
         token_file=token_file,
         encrypt=encrypt,

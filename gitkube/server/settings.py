@@ -21,7 +21,7 @@ from gitkube.server.networks import CLUSTER_CIDR, SERVICE_CIDR, check_networks
 from gitkube.server.oidc.tokens import OidcSettings
 from gitkube.server.pki import Pki
 from gitkube.store import addresses
-from gitkube.store.config import MemberConfig
+from gitkube.store.config import DEFAULT_QUOTA_BYTES, MemberConfig
 from gitkube.store.directory import read_identity
 from gitkube.store.disk import SystemDisk
 from gitkube.store.protocol import IdentityError
@@ -65,6 +65,8 @@ class ControlPlaneSettings:
     """What the others dial, when it is not `peer_listen`."""
     door_listen: str = ""
     """HOST:PORT of the door that speaks etcd's protocol; "" is none."""
+    store_quota_bytes: int = DEFAULT_QUOTA_BYTES
+    """What the store may hold before it refuses what would make it grow."""
     join: Path | None = None
     """A join file: this controller begins as a member of a cluster that runs."""
     token_file: Path | None = None
@@ -167,6 +169,7 @@ def member_config(settings: ControlPlaneSettings, pki: Pki, name: str, join: Joi
         door_ca=door.authority if door else None,
         door_certificate=door.certificate if door else None,
         door_key=door.key if door else None,
+        quota_bytes=settings.store_quota_bytes,
         join=join.info if join else None,
     )
 

@@ -230,7 +230,8 @@ class Member:
             log.error("store_quota_reached", live_bytes=space.live_bytes, quota_bytes=quota_bytes)
         raise NoSpaceError(
             f"the store holds {space.live_bytes} bytes and its quota is {quota_bytes}: what would grow it is "
-            "refused. Delete what is not needed and run `gitkube store compact`, or raise the quota."
+            "refused. Delete what is not needed and run `gitkube store compact`, or start `gitkube serve` "
+            "with a larger --store-quota."
         )
 
     # ------------------------------------------------------------------ the Store protocol: leases

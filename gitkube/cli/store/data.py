@@ -18,6 +18,7 @@ from gitkube.cli.store.shared import (
 )
 
 if TYPE_CHECKING:
+    from gitkube.store.protocol import StoreStatus
     from gitkube.store.remote import RemoteStore
 
 
@@ -158,10 +159,21 @@ def compact(revision: int | None, yes: bool, data_dir: Path) -> None:
         yes=yes,
     )
 
-    async def act(store: RemoteStore) -> None:
-        await store.compact(target)
-        if "NOSPACE" in seen.alarms:
-            await store.disarm()
+    is_full = "NOSPACE" in seen.alarms
 
-    ask(data_dir, act)
+    async def act(store: RemoteStore) -> StoreStatus:
+        # A store that was full before may have nothing left to forget; its alarm is lifted all the same.
+        if revision is not None or target > seen.compact_revision:
+            await store.compact(target)
+        if is_full:
+            await store.disarm()
+        return await store.status()
+
+    left = ask(data_dir, act)
     click.echo(f"compacted at revision {target}")
+    if is_full:
+        click.echo(
+            f"the alarm NOSPACE is lifted; the store holds {size_text(left.live_bytes)} of "
+            f"{size_text(left.quota_bytes)}. If that is too little room, delete more, or start "
+            "`gitkube serve` with a larger --store-quota"
+        )

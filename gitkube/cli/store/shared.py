@@ -76,8 +76,8 @@ def _why_not_running(data_dir: Path) -> str:
     if owner is None:
         return f"no member runs in {data_dir}: start `gitkube serve` there, or name another --data-dir"
     return (
-        f"the store's member in {data_dir} does not run just now. Its `gitkube serve` (process {owner}) starts "
-        "it again every few seconds, and its log says what is in the way, such as a full disk"
+        f"the store's member in {data_dir} does not run just now. Its `gitkube serve` (process {owner}) "
+        "starts it again every few seconds, and its log says what is in the way, such as a full disk"
     )
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from gitkube.server.key_file import KeyFile
 from gitkube.server.pki import Pki
 from gitkube.server.settings import ControlPlaneSettings, member_config
 from gitkube.store.config import EXIT_REFUSED
-from gitkube.store.protocol import Put, Revision
+from gitkube.store.protocol import NoSpaceError, Put, Revision
 from gitkube.store.remote import RemoteStore
 from tests.support.ports import free_port
 
@@ -55,9 +56,13 @@ class Controller:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + START_TIMEOUT_S
-        while self("status").exit_code != 0:
+        while not self._leads():
             assert time.monotonic() < deadline and self.process.poll() is None
             time.sleep(0.05)
+
+    def _leads(self) -> bool:
+        said = self("status", "--output", "json").output
+        return said.startswith("{") and bool(json.loads(said)["leader"])
 
     def stop(self) -> None:
         if self.process is not None:
@@ -176,6 +181,34 @@ def test_history_is_compacted_when_it_is_wanted(controller: Controller) -> None:
     assert after["compactRevision"] == before["revision"]
     future = controller("compact", "--revision", str(Revision(10**9)), "--yes")
     assert future.exit_code == 1
+
+
+def test_a_quota_that_was_raised_lifts_its_alarm_though_there_is_nothing_to_compact(
+    controller: Controller,
+) -> None:
+    async def fill() -> None:
+        store = RemoteStore(controller.config.socket, clock=SystemClock())
+        try:
+            for number in range(100):
+                await store.txn([], [Put(b"k/%d" % number, b"x" * 10_000)])
+        finally:
+            await store.close()
+
+    def quota(size_bytes: int) -> None:
+        controller.stop()
+        controller.config = replace(controller.config, quota_bytes=size_bytes)
+        controller.start()
+
+    quota(200_000)
+    for _ in range(2):  # the second time all is compacted that can be, and the alarm comes back
+        with pytest.raises(NoSpaceError):
+            asyncio.run(fill())
+        assert controller("compact", "--yes").exit_code == 0
+    with pytest.raises(NoSpaceError, match="--store-quota"):
+        asyncio.run(fill())
+    quota(2_000_000)
+    assert controller("compact", "--yes").exit_code == 0
+    asyncio.run(fill())
 
 
 def test_the_only_voter_is_not_even_offered_for_removal(controller: Controller) -> None:
