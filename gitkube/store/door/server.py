@@ -29,6 +29,8 @@ MAX_REQUEST_BYTES = 2 * 1024 * 1024
 """As etcd: its largest request (1.5 MiB) and 512 KiB for what is around it."""
 MAX_CALLS = 4_000
 """At once, streams included; more are refused with RESOURCE_EXHAUSTED."""
+MAX_PENDING = 5 * MAX_CALLS
+"""Calls that gRPC has and we have not taken in yet."""
 CLOSE_GRACE_S = 1.0
 _LOOK_S = 1.0
 
@@ -38,6 +40,9 @@ _OPTIONS = (
     # A few compressed bytes may stand for gigabytes, which gRPC does not limit: they stay compressed, and are
     # refused as no message.
     ("grpc.per_message_decompression", 0),
+    # From 1,000 on gRPC would end calls at random, whoever's they are, with CANCELLED and no word of why.
+    ("grpc.server.max_pending_requests", MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING + 1),
     # A second door on the same port is an error, not a lottery.
     ("grpc.so_reuseport", 0),
     # As etcd: who pings more often than each 5 s is cut off.

@@ -102,6 +102,12 @@ async def test_more_calls_than_the_limit_are_refused_and_its_room_comes_back(
     await door.close()
 
 
+async def test_of_a_burst_of_calls_each_is_answered(client: Client) -> None:
+    calls = (client.call("/etcdserverpb.KV/Put", key=b"%d" % number, value=b"x") for number in range(2000))
+    answers = await asyncio.gather(*calls)
+    assert {answer.header.revision for answer in answers} == set(range(2, 2002))
+
+
 async def test_a_door_that_closes_ends_its_streams_with_a_word(member: Member) -> None:
     door = await serve_door(member, member.administration, "127.0.0.1:0", clock=SystemClock())
     client = Client(door.address)
