@@ -259,8 +259,8 @@ def force_new_cluster(
     old = check_identity(disk, directory)
     if disk.exists(before):
         raise BackupError(
-            f"{before} is there already, from an earlier time. If the new cluster has begun since, start without "
-            "asking for another one; else move that directory away first."
+            f"{before} is there already, from an earlier time. If the new cluster has begun since, start "
+            "without asking for another one; else move that directory away first."
         )
     remove_leftovers(disk, directory / SNAPSHOTS)
     found = newest_snapshot(disk, directory / SNAPSHOTS)

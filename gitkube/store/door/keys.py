@@ -8,6 +8,7 @@ own that carries only a revision: that of the transaction from its first change 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,6 +32,8 @@ from gitkube.store.protocol import (
     TxnResult,
 )
 
+KEYS_PER_PIECE = 500
+"""Of a large answer: what is encoded in about two milliseconds."""
 # etcd's enumerations as far as they go; protobuf lets any number through.
 _SORT_TARGETS, _SORT_ORDERS = range(5), range(3)
 _COMPARE_TARGETS, _COMPARE_RESULTS = range(5), range(4)
@@ -53,7 +56,10 @@ class KeyService:
         else:
             async with self._reads:
                 result = await self._store.read(get)
-        return _range_answer(result, self._headers.at(result.revision))
+        header = self._headers.at(result.revision)
+        if len(result.kvs) <= KEYS_PER_PIECE:
+            return _range_answer(result, header)
+        return await _Pieces.of(result, header)
 
     async def put(self, request: Any) -> Any:
         check_put(request)
@@ -103,6 +109,28 @@ class KeyService:
 
 
 # ---------------------------------------------------------------------- answers
+
+
+class _Pieces:
+    """A large RangeResponse, encoded piece by piece, since the member's heartbeats are sent in between. To
+    read the pieces one after the other is to merge them (protobuf's encoding, "Last One Wins").
+    """
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    @classmethod
+    async def of(cls, result: RangeResult, header: Any) -> _Pieces:
+        whole = RangeResult([], result.revision, result.count, result.more)
+        pieces = [_range_answer(whole, header).SerializeToString()]
+        for start in range(0, len(result.kvs), KEYS_PER_PIECE):
+            kvs = [convert.key_value_message(kv) for kv in result.kvs[start : start + KEYS_PER_PIECE]]
+            pieces.append(rpc.RangeResponse(kvs=kvs).SerializeToString())
+            await asyncio.sleep(0)
+        return cls(pieces)
+
+    def SerializeToString(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 def _txn_answers(operations: Iterable[Any], result: TxnResult) -> Iterable[Any]:

@@ -12,9 +12,10 @@ import pytest
 
 from gitkube.clock import SystemClock
 from gitkube.store.door import serve_door
+from gitkube.store.etcd import convert
 from gitkube.store.etcd.wire import election, grpc, rpc
 from gitkube.store.member import Member
-from gitkube.store.protocol import Delete, LeaseId, Put, Revision, UnavailableError
+from gitkube.store.protocol import Delete, KeyValue, LeaseId, Put, Revision, UnavailableError
 from gitkube.store.watching import MAX_MATCHED
 from tests.support.door_client import DEADLINE_S, Client
 from tests.support.real_api import SMALL_STORE
@@ -127,6 +128,37 @@ async def test_a_filter_of_a_number_that_etcd_does_not_know_is_left_out(
     await put(member, b"a")
     assert keys(await watch.read()) == [b"a"]
     watch.close()
+
+
+async def test_a_large_answer_is_whole_and_lets_others_in_between(
+    member: Member, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for start in range(0, 1000, 100):
+        await member.txn([], [Put(b"k/%04d" % number, b"x") for number in range(start, start + 100)])
+    monkeypatch.setattr("gitkube.store.door.keys.KEYS_PER_PIECE", 10)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    encoded = convert.key_value_message
+    seen: set[int] = set()
+
+    def note_turn(kv: KeyValue) -> Any:
+        seen.add(turns)
+        return encoded(kv)
+
+    monkeypatch.setattr(convert, "key_value_message", note_turn)
+    counting = asyncio.create_task(count_turns())
+    answer = await client.call("/etcdserverpb.KV/Range", key=b"k/", range_end=b"k0", limit=999)
+    counting.cancel()
+    assert [kv.key for kv in answer.kvs] == [b"k/%04d" % number for number in range(999)]
+    assert (answer.count, answer.more, answer.header.revision) == (1000, True, 11)
+    assert len(seen) >= 100
+    await asyncio.gather(counting, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
