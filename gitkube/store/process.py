@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable
@@ -32,6 +34,7 @@ from gitkube.store.protocol import CorruptError, IdentityError, StoreError, Unav
 from gitkube.store.served import StoreServer
 from gitkube.store.settings import MemberSettings, PeerSettings
 
+MAX_FILES = 65_536
 FREEZE_EVERY_S = 1.0
 """Longer, and the collector walks again and again over what the writes meanwhile have left: with 20,000 of
 them a pause of 60 ms. There is never a full collection, whose pause could cost the leadership; so what comes
@@ -142,6 +145,19 @@ async def _standard_input_ended() -> None:
         pass
 
 
+def allow_files(wanted: int = MAX_FILES) -> None:
+    """Raise how many files this process may open, as far as it may do that itself.
+
+    Whoever reaches a port uses up one for each connection until its handshake has failed; a log that cannot
+    be given its next segment for that would stop the member. 1024 is what most systems begin with.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        with contextlib.suppress(ValueError, OSError):  # then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="A store member; started by gitkube serve.")
     parser.add_argument("--config", type=Path, required=True)
@@ -156,6 +172,7 @@ def main() -> int:
     )
     # Ctrl-C in a terminal reaches the whole group; the parent decides when the member ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    allow_files()
     # gRPC's core would write lines of its own between ours, one for each connection that fails.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # A snapshot is encoded in a thread; writes shall not wait 5 ms for each of its turns.

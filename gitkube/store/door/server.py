@@ -32,6 +32,8 @@ MAX_CALLS = 4_000
 MAX_PENDING = 5 * MAX_CALLS
 """Calls that gRPC has and we have not taken in yet."""
 CLOSE_GRACE_S = 1.0
+HANDSHAKE_TIMEOUT_S = 10.0
+"""gRPC's own is two minutes, in which whoever reaches the port can use up the files that we may open."""
 _LOOK_S = 1.0
 
 _OPTIONS = (
@@ -100,7 +102,8 @@ async def serve_door(
         InvalidRequestError: the address is taken or no address, or a certificate cannot be read.
     """
     headers, streams = Headers(store, clock=clock), OpenStreams()
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+    options = (*_OPTIONS, ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT_S * 1000)))
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
     methods = Methods(store, admin, headers, streams, watch_progress_s=watch_progress_s)
     server.add_generic_rpc_handlers((methods,))
     await headers.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -201,6 +202,22 @@ async def test_certificates_are_replaced_while_the_door_is_open_and_half_of_a_pa
     assert await asyncio.to_thread(presented) == first.certificate.read_text()
     key.write_bytes(second.key.read_bytes())
     assert await asyncio.to_thread(presented) == second.certificate.read_text()
+    await door.close()
+
+
+async def test_whoever_says_nothing_at_the_door_is_not_waited_for(
+    member: Member, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_TIMEOUT_S", 0.3)
+    files = Authority(tmp_path / "pki").issue("door")
+    tls = DoorTls(files.certificate, files.key, files.ca)
+    door = await serve_door(member, member.administration, "127.0.0.1:0", clock=SystemClock(), tls=tls)
+    host, port = door.address.split(":")
+    async with asyncio.timeout(DEADLINE_S):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
     await door.close()
 
 

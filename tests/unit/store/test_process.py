@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,3 +83,16 @@ async def test_a_member_whose_directory_is_taken_away_while_it_runs_does_not_beg
     )
     with pytest.raises(CorruptError, match="was taken away"):
         await run(process)
+
+
+def test_a_member_may_open_as_many_files_as_the_system_lets_it() -> None:
+    code = (
+        "import resource; from gitkube.store.process import allow_files\n"
+        "number = resource.RLIMIT_NOFILE; _, hard = resource.getrlimit(number)\n"
+        "resource.setrlimit(number, (256, hard)); allow_files(512); print(*resource.getrlimit(number))\n"
+        "resource.setrlimit(number, (256, 300)); allow_files(512); print(*resource.getrlimit(number))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    raised, bounded = done.stdout.splitlines()
+    assert raised.split()[0] == "512"
+    assert bounded == "300 300"
