@@ -11,7 +11,7 @@ list of endpoints that mixes two clusters would otherwise mix their revisions.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from gitkube.clock import Clock
-from gitkube.store.etcd.errors import from_etcd
+from gitkube.store.etcd.errors import from_etcd, reason_of
 from gitkube.store.etcd.wire import grpc, method_path, rpc, service_methods
 from gitkube.store.protocol import (
     CompactedError,
@@ -55,6 +55,8 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----")
+_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +179,35 @@ class Connection:
             UnavailableError: none can, for `REQUEST_PATIENCE_S`.
         """
         deadline = self._clock.monotonic() + REQUEST_PATIENCE_S
+        reasons: dict[str, str] = {}
         while True:
             endpoint = self._endpoint()
             if endpoint.channel.get_state() is grpc.ChannelConnectivity.READY:
                 return
-            if await _becomes_ready(endpoint.channel):
+            reason = await self._why_out_of_reach(endpoint)
+            if reason is None:
                 return
+            reasons[endpoint.address] = reason
             self.give_up(endpoint)
             if self._clock.monotonic() >= deadline:
-                tried = ", ".join(self._addresses)
-                raise UnavailableError(f"no member of etcd can be reached; tried {tried}")
+                tried = "; ".join(f"{address}: {each}" for address, each in reasons.items())
+                raise UnavailableError(f"no member of etcd can be reached ({tried})")
             await self._clock.sleep(RETRY_PAUSE_S)
+
+    async def _why_out_of_reach(self, endpoint: _Endpoint) -> str | None:
+        """None: it can be reached.
+
+        A harmless question tells why not, which the state of gRPC's channel does not.
+        """
+        ask = self._method(endpoint, "Maintenance", "Status", is_stream=False)
+        try:
+            await ask(rpc.StatusRequest(), timeout=CONNECT_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+            if error.code() in _LOST:
+                return reason_of(error.details() or error.code().name)
+        return None
 
     @asynccontextmanager
     async def stream(self, service: str, method: str) -> AsyncIterator[Stream]:
@@ -292,14 +312,12 @@ class Connection:
     def _channel(self, address: str) -> Any:
         if self._tls is None:
             return grpc.aio.insecure_channel(address, options=_OPTIONS)
-        try:
-            credentials = grpc.ssl_channel_credentials(
-                self._tls.authority.read_bytes(),
-                self._tls.key.read_bytes() if self._tls.key else None,
-                self._tls.certificate.read_bytes() if self._tls.certificate else None,
-            )
-        except OSError as error:
-            raise InvalidRequestError(f"a certificate for etcd cannot be read: {error}") from error
+        key, certificate = self._tls.key, self._tls.certificate
+        credentials = grpc.ssl_channel_credentials(
+            _pem(self._tls.authority, _CERTIFICATE),
+            _pem(key, _PRIVATE_KEY) if key else None,
+            _pem(certificate, _CERTIFICATE) if certificate else None,
+        )
         return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
     def _method(self, endpoint: _Endpoint, service: str, method: str, *, is_stream: bool) -> Any:
@@ -315,15 +333,16 @@ class Connection:
         return call
 
 
-async def _becomes_ready(channel: Any) -> bool:
-    """False as soon as it has failed; a channel that neither fails nor succeeds has `CONNECT_TIMEOUT_S`."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            while True:
-                state = channel.get_state(try_to_connect=True)
-                if state is grpc.ChannelConnectivity.READY:
-                    return True
-                if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                    return False
-                await channel.wait_for_state_change(state)
-    return False
+def _pem(path: Path, kind: re.Pattern[bytes]) -> bytes:
+    """Raises:
+    InvalidRequestError: the file cannot be read, or holds no such thing; gRPC would only fail to connect.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        why = f"{path}, for connections to etcd, cannot be read: {error.strerror}"
+        raise InvalidRequestError(why) from error
+    if not kind.search(data):
+        what = "certificate" if kind is _CERTIFICATE else "private key"
+        raise InvalidRequestError(f"{path}, for connections to etcd, holds no {what} in PEM form")
+    return data

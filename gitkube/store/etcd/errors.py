@@ -152,4 +152,32 @@ def from_etcd(code: Any, text: str, *, place: str, compact_revision: Revision = 
         return InvalidRequestError(f"{text} (etcd at {place})")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
         return InvalidRequestError(f"the request is larger than etcd at {place} takes: {text}")
+    if code is _UNAVAILABLE and not text.startswith("etcdserver: "):
+        return UnavailableError(f"etcd at {place} cannot be reached: {reason_of(text)}")
     return UnavailableError(f"etcd at {place} answered {code.name}: {text}")
+
+
+def reason_of(text: str) -> str:
+    """What gRPC says of a connection that could not be made, for whoever must mend it."""
+    for sign, meaning in _SIGNS:
+        if sign in text:
+            return f"{meaning} ({text.rpartition('last error: ')[2]})"
+    return text.rpartition("last error: ")[2]
+
+
+_SIGNS = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not good here: give the authority that signed it, and see whether it has expired "
+        "or is for another name",
+    ),
+    (
+        "TSI_DATA_CORRUPTED",  # what is left of the alert with which the other end refuses a certificate
+        "it refuses our certificate: give one that its --trusted-ca-file has signed and that has not expired",
+    ),
+    ("WRONG_VERSION_NUMBER", "it speaks no TLS: give no certificates, or let it listen with https"),
+    (
+        "Socket closed",
+        "it hung up: it wants TLS, or a client certificate that it trusts and that has not expired",
+    ),
+)

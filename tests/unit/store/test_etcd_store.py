@@ -6,12 +6,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gitkube.clock import SystemClock
-from gitkube.server.pki import Pki
 from gitkube.store.door import Door, DoorTls, serve_door
 from gitkube.store.etcd import ClientTls, EtcdStore, connection, feed
 from gitkube.store.member import Member
@@ -29,10 +29,13 @@ from gitkube.store.protocol import (
 from tests.support.etcd_server import MISSING, etcd_server, is_installed
 from tests.support.ports import free_ports
 from tests.support.real_api import SMALL_STORE
+from tests.support.store_certificates import Authority
 
 pytestmark = pytest.mark.slow
 
 DEADLINE_S = 60.0
+REFUSED = "refuses our certificate|a client certificate that it trusts"
+"""As etcd's and as gRPC's end of the connection look from here."""
 
 
 @pytest.fixture
@@ -202,23 +205,36 @@ async def test_without_any_member_a_request_says_which_were_tried(impatient: Non
 async def test_a_certificate_of_ours_is_shown_and_theirs_is_checked(
     member: Member, tmp_path: Path, impatient: None
 ) -> None:
-    pki = Pki.open(tmp_path / "pki", clock=SystemClock())
-    certificate, key = pki.server_certificate()
-    authority = tmp_path / "pki" / "ca.crt"
-    client = pki.client_certificate("gitkube")
-    client_certificate, client_key = tmp_path / "client.crt", tmp_path / "client.key"
-    client_certificate.write_bytes(client.certificate)
-    client_key.write_bytes(client.key)
-    tls = DoorTls(certificate, key, authority)
+    ours, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
+    (tmp_path / "text").write_text("hello")
+    served, own, foreign = ours.issue("door"), ours.issue("own"), other.issue("own")
+    expired = ours.issue("expired", days=-1)
+    tls = DoorTls(served.certificate, served.key, served.ca)
     door = await serve_door(member, member.administration, "127.0.0.1:0", clock=SystemClock(), tls=tls)
-    async with store_on(door.address, tls=ClientTls(authority, client_certificate, client_key)) as store:
+    good = ClientTls(own.ca, own.certificate, own.key)
+    async with store_on(door.address, tls=good) as store:
         assert await put(store, b"a") == 2
-    async with store_on(door.address, tls=ClientTls(authority)) as store:
-        with pytest.raises(UnavailableError):
-            await put(store, b"b")
-    async with store_on(door.address, tls=ClientTls(tmp_path / "nowhere.crt")) as store:
-        with pytest.raises(InvalidRequestError, match=r"nowhere\.crt"):
-            await put(store, b"c")
+    for refused, reason in (
+        (ClientTls(own.ca), REFUSED),
+        (replace(good, certificate=foreign.certificate, key=foreign.key), REFUSED),
+        (replace(good, certificate=expired.certificate, key=expired.key), REFUSED),
+        (replace(good, authority=foreign.ca), "give the authority that signed it"),
+        (None, "it wants TLS"),
+    ):
+        async with store_on(door.address, tls=refused) as store:
+            with pytest.raises(UnavailableError, match=reason):
+                await put(store, b"b")
+    async with store_on(door.address, tls=replace(good, authority=foreign.ca)) as store:
+        with pytest.raises(UnavailableError, match="give the authority that signed it"):
+            await store.range(b"a")
+    for wrong, reason in (
+        (ClientTls(tmp_path / "nowhere.crt"), r"nowhere\.crt.* cannot be read: No such file"),
+        (ClientTls(tmp_path / "text"), "text, .* holds no certificate in PEM form"),
+        (replace(good, key=own.certificate), "holds no private key in PEM form"),
+    ):
+        async with store_on(door.address, tls=wrong) as store:
+            with pytest.raises(InvalidRequestError, match=reason):
+                await put(store, b"c")
     assert (await member.status()).revision == 2
     await door.close()
 
