@@ -180,8 +180,9 @@ def peer_hosts(settings: ControlPlaneSettings) -> list[str]:
 
 
 def door_hosts(settings: ControlPlaneSettings) -> list[str]:
-    """For the certificate of etcd's door."""
-    return [split_address(settings.door_listen)[0], socket.gethostname(), *settings.advertise]
+    """For the certificate of etcd's door: by whatever this machine is called, as it may listen everywhere."""
+    named = [split_address(settings.door_listen)[0], settings.listen_host, *peer_hosts(settings)]
+    return [*(each for each in named if not _is_everywhere(each)), socket.gethostname(), *settings.advertise]
 
 
 def identity_of(data_dir: Path, wanted: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gitkube.server.settings import (
     SettingsError,
     check_settings,
     check_store_owner,
+    door_hosts,
     identity_of,
     member_config,
     split_address,
@@ -77,6 +79,13 @@ def test_a_lone_controller_opens_no_port_for_others(tmp_path: Path) -> None:
     config = member_config(settings(data_dir=tmp_path), pki, "ctl-1", None)
     assert (config.peer_listen, config.peer_ca, config.door_listen) == ("", None, "")
     assert not (tmp_path / "pki" / "store-ca.key").exists()
+
+
+def test_a_door_on_all_addresses_has_a_certificate_for_those_that_are_known() -> None:
+    asked = settings(
+        door_listen="0.0.0.0:2379", listen_host="10.0.0.1", peer_listen="10.0.1.1:2380", advertise=("lab",)
+    )
+    assert set(door_hosts(asked)) == {"10.0.0.1", "10.0.1.1", "lab", socket.gethostname()}
 
 
 def test_a_members_doors_have_certificates(tmp_path: Path) -> None:
