@@ -241,7 +241,7 @@ def test_pods_and_services_have_addresses_of_the_networks_that_were_chosen(own: 
     assert ipaddress.ip_address(service) in ipaddress.ip_network(SERVICES)
     name = own.pods()[0]["metadata"]["name"]
     for url in ("http://web/", f"http://{service}/"):
-        ask = f"busybox wget -q -T 5 -O - {url} 2>&1 || true"
+        ask = f"busybox timeout 10 busybox wget -q -O - {url} 2>&1 || true"
         # A pod without a probe is Ready before its server listens.
         until(
             lambda ask=ask: "404 Not Found" in own.kubectl("exec", "-n", "shop", name, "--", "sh", "-c", ask),

@@ -77,7 +77,7 @@ def test_services_answer_by_name_from_every_host(cluster: DemoCluster) -> None:
 
 def fetched(cluster: DemoCluster, pod: dict[str, Any], url: str) -> str:
     """What a pod is answered. It asks again: pods of before may just be ending, and refuse or say nothing."""
-    words = ("exec", "-n", "hello", pod["metadata"]["name"], "--", "wget", "-T", "5", "-qO-", url)
+    words = ("exec", "-n", "hello", pod["metadata"]["name"], "--", "timeout", "10", "wget", "-qO-", url)
     return until(lambda: cluster.kubectl(*words), what=f"an answer to {pod['metadata']['name']} at {url}")
 
 
