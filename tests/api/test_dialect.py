@@ -42,7 +42,7 @@ class Caller:
                 file.flush()
                 context.load_cert_chain(file.name)
         host, port = cluster.url.removeprefix("https://").split(":")
-        self.connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+        self.connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=60)
 
     def __call__(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None

@@ -148,7 +148,7 @@ class DemoCluster:
             return process.communicate()[0]
 
     def push_until(self, words: str, timeout_s: float = TIMEOUT_S) -> str:
-        """Push, and watch until these words were printed, the push has ended or the time is over.
+        """Push, and watch until the rollout has said these words, the push has ended or the time is over.
 
         Returns:
             What git printed until then.
@@ -161,7 +161,7 @@ class DemoCluster:
         try:
             for line in process.stdout:
                 said += line
-                if words in said:
+                if words in said.partition("rollout ")[2]:  # the plan before it may have them, too
                     break
         finally:
             clock.cancel()

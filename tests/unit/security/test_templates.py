@@ -13,7 +13,7 @@ import pytest
 from gitkube.gitops.problem import format_problems
 from gitkube.gitops.render.jinja import RenderFailed, TemplateJob, TemplateWorker
 
-DEADLINE_S = 0.5
+DEADLINE_S = 1.0
 SLACK_S = 60.0
 """For a busy machine. What is stopped would take hours."""
 
