@@ -187,7 +187,13 @@ def parse_delete_options(body: Object) -> DeleteOptions:
     Raises:
         StatusError: 400 or 422, a field has a wrong value.
     """
-    preconditions = body.get("preconditions") or {}
+    preconditions = {} if body.get("preconditions") is None else body["preconditions"]
+    if not isinstance(preconditions, dict):
+        raise errors.bad_request("preconditions must be an object")
+    for name in ("uid", "resourceVersion"):
+        # Read as nothing, it would let the object be deleted all the same.
+        if preconditions.get(name) is not None and not isinstance(preconditions[name], str):
+            raise errors.bad_request(f"preconditions.{name} must be a string")
     word = body.get("propagationPolicy")
     grace_s = body.get("gracePeriodSeconds")
     if grace_s is not None and (not isinstance(grace_s, int) or isinstance(grace_s, bool)):
@@ -205,8 +211,8 @@ def parse_delete_options(body: Object) -> DeleteOptions:
     return DeleteOptions(
         propagation,
         grace_s,
-        str(preconditions.get("uid") or ""),
-        str(preconditions.get("resourceVersion") or ""),
+        preconditions.get("uid") or "",
+        preconditions.get("resourceVersion") or "",
     )
 
 

@@ -181,7 +181,6 @@ class Resources:
     async def _list(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         form = wanted_form(request.headers.get("Accept", ""))
         options = queries.list_options(request.query)
-        queries.number(request.query, "timeoutSeconds")  # not needed, but a wrong one is a mistake
         found = await self._verbs.list(context, target.kind, target.namespace, options)
         return json_answer(request, self._shaper.many(target.kind, found, form, _include(request)))
 
@@ -290,6 +289,7 @@ class Resources:
     # ------------------------------------------------------------------ deleting
 
     async def _delete(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
+        wanted_form(request.headers.get("Accept", ""))  # what nobody could read is refused before it is done
         options, is_dry_run = queries.delete_options(request.query, await _delete_body(request, context))
         context = _with_dry_run(context, is_dry_run)
         last, is_gone = await self._verbs.delete(context, target.kind, target.namespace, target.name, options)

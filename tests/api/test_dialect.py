@@ -196,6 +196,21 @@ def test_a_finished_deletion_answers_with_what_is_gone(call: Caller, namespace: 
     assert answer["details"] == {"name": "a", "kind": "configmaps", "uid": uid}
 
 
+@pytest.mark.parametrize(
+    ("query", "accept", "code"),
+    [("", "text/html", 406), ("?uid=another", "*/*", 409), ("?resourceVersion=1", "*/*", 409)],
+)
+def test_a_deletion_that_is_refused_deletes_nothing(
+    call: Caller, namespace: str, query: str, accept: str, code: int
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    call("POST", path, config_map("a"), JSON)
+    assert call("DELETE", f"{path}/a{query}", headers={"Accept": accept}).code == code
+    assert call("GET", f"{path}/a").code == 200
+    assert call("DELETE", f"{path}?timeoutSeconds=soon").code == 400
+    assert call("GET", f"{path}/a").code == 200
+
+
 def test_dry_run_stores_nothing(call: Caller, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     assert call("POST", path + "?dryRun=All", config_map("a"), JSON).code == 201

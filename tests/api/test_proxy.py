@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 import urllib.request
@@ -15,7 +16,7 @@ from yarl import URL
 
 from gitkube.objects.kinds import ENDPOINT_SLICE, NODE, POD, SERVICE
 from tests.support.echo_server import start_echo
-from tests.support.live_cluster import LiveCluster, pod
+from tests.support.live_cluster import ADMIN_TOKEN, LiveCluster, pod
 
 PORT = 8080
 
@@ -141,6 +142,19 @@ def test_a_websocket_passes(cluster: LiveCluster, web: str) -> None:
                 return socket.protocol, await socket.receive_str(timeout=30)
 
     assert asyncio.run(shout()) == ("shout", "HELLO")
+
+
+def test_a_token_in_a_subprotocol_goes_to_no_pod(cluster: LiveCluster, web: str) -> None:
+    token = base64.urlsafe_b64encode(ADMIN_TOKEN.encode()).decode().rstrip("=")
+    upgrade = {
+        "Connection": "Upgrade", "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol": f"shout, base64url.bearer.authorization.k8s.io.{token}",
+    }  # fmt: skip
+    refused = ask(cluster, "GET", f"{web}/pods/web/proxy/no-socket?status=403", headers=upgrade)
+    assert refused.status == 403
+    assert refused.json()["headers"]["sec-websocket-protocol"] == "shout"
+    assert token.encode() not in refused.body
 
 
 def test_kubectl_asks_by_raw_path_and_through_its_own_proxy(cluster: LiveCluster, web: str) -> None:

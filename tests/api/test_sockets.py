@@ -1,4 +1,4 @@
-"""What dashboards do from a browser: watches, logs and terminals over WebSocket, with the token in a subprotocol."""
+"""What dashboards do from a browser: watches, logs and terminals by WebSocket, the token in a subprotocol."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ async def test_a_subprotocol_that_is_not_served_is_refused(
 
 
 @pytest.mark.parametrize("protocol", ["v4.base64.channel.k8s.io", "base64.channel.k8s.io"])
-async def test_a_terminal_of_text_types_and_reads(cluster: LiveCluster, namespace: str, protocol: str) -> None:
+async def test_a_terminal_of_text_types_and_reads(
+    cluster: LiveCluster, namespace: str, protocol: str
+) -> None:
     await asyncio.to_thread(running_pod, cluster, namespace, "one")
     path = f"/api/v1/namespaces/{namespace}/pods/one/exec?command=cat&stdin=true&stdout=true"
     async with connected(cluster, path, protocol) as terminal:
