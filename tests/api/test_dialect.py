@@ -462,3 +462,13 @@ def test_a_question_has_no_table_for_an_answer(call: Caller) -> None:
     refused = call("POST", path, review, {**JSON, "Accept": TABLE})
     assert (refused.code, refused.json["reason"]) == (406, "NotAcceptable")
     assert call("POST", path, review, {**JSON, "Accept": f"{TABLE}, application/json"}).code == 201
+
+
+def test_a_question_is_no_object_and_has_no_name(call: Caller) -> None:
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+    review |= {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    assert call("POST", path, {**review, "metadata": {"creationTimestamp": None}}, JSON).code == 201
+    refused = call("POST", path, {**review, "metadata": {"name": "mine"}}, JSON)
+    assert refused.code == 422
+    assert refused.json["details"]["causes"][0]["field"] == "metadata"
