@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import tempfile
+import zlib
 from typing import Any
 
 import pytest
@@ -209,6 +210,32 @@ def test_a_deletion_that_is_refused_deletes_nothing(
     assert call("GET", f"{path}/a").code == 200
     assert call("DELETE", f"{path}?timeoutSeconds=soon").code == 400
     assert call("GET", f"{path}/a").code == 200
+
+
+BOMB = gzip.compress(b" " * 50_000_000)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "code"),
+    [
+        ("gzip", gzip.compress(b'{"metadata":{"name":"a"}}'), 201),
+        ("deflate", zlib.compress(b'{"metadata":{"name":"a"}}'), 201),
+        ("GZIP", gzip.compress(b'{"metadata":{"name":"a"}}'), 201),
+        ("identity", b'{"metadata":{"name":"a"}}', 201),
+        ("gzip", BOMB, 413),
+        ("gzip", BOMB[:1000], 400),
+        ("gzip", gzip.compress(b'{"metadata":{"name":"a"}}')[:-9], 400),
+        ("gzip", b'{"metadata":{"name":"a"}}', 400),
+        ("br", b"abc", 415),
+    ],
+)
+def test_a_packed_body_is_unpacked_within_the_limit(
+    call: Caller, namespace: str, coding: str, body: bytes, code: int
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    answer = call("POST", path, body, {**JSON, "Content-Encoding": coding})
+    assert answer.code == code, answer.body
+    assert call("GET", path).code == 200
 
 
 def test_dry_run_stores_nothing(call: Caller, namespace: str) -> None:

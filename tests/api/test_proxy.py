@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import ssl
 import urllib.request
@@ -142,6 +143,21 @@ def test_a_websocket_passes(cluster: LiveCluster, web: str) -> None:
                 return socket.protocol, await socket.receive_str(timeout=30)
 
     assert asyncio.run(shout()) == ("shout", "HELLO")
+
+
+def test_what_is_packed_goes_through_packed(cluster: LiveCluster, web: str) -> None:
+    packed = {"Content-Encoding": "gzip", "X-Forwarded-For": "192.0.2.1"}
+    answer = ask(cluster, "POST", f"{web}/pods/web/proxy/in", data=gzip.compress(b"hello"), headers=packed)
+    assert answer.json()["body"] == "hello"  # unpacked by the server behind, as it was told
+    assert answer.json()["headers"]["x-forwarded-for"] == "192.0.2.1, 127.0.0.1"
+    other = {"Content-Encoding": "snappy"}
+    assert (
+        ask(cluster, "POST", f"{web}/pods/web/proxy/in", data=b"raw", headers=other).json()["body"] == "raw"
+    )
+
+
+def test_a_page_may_ask_first_what_is_allowed(cluster: LiveCluster, web: str) -> None:
+    assert ask(cluster, "OPTIONS", f"{web}/pods/web/proxy/in").json()["method"] == "OPTIONS"
 
 
 def test_a_token_in_a_subprotocol_goes_to_no_pod(cluster: LiveCluster, web: str) -> None:
