@@ -1,10 +1,10 @@
 """One spelling for what means the same, so that a hash or a diff sees only real differences.
 
-As Kubernetes' decoder does when it reads an object into its types and writes it out again: quantities get
-their canonical text, a null field vanishes, a null among a map's or a list's values becomes the value type's
-zero, an empty value that may be left out is left out, and a struct that is always written is there. Fields
-that the schema does not know stay as they are (`unknown.py` finds and prunes them), and so do values of a
-wrong type (validation names them).
+As Kubernetes' decoder does when it reads an object into its types and writes it out again: quantities and
+times get their canonical text, a null field vanishes, a null among a map's or a list's values becomes the
+value type's zero, an empty value that may be left out is left out, and a struct that is always written is
+there. Fields that the schema does not know stay as they are (`unknown.py` finds and prunes them), and so do
+values of a wrong type (validation names them).
 
 Invariant: `normalise(normalise(x)) == normalise(x)`, and nothing of `x` is changed or shared.
 """
@@ -17,6 +17,7 @@ from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone
 from gitkube.objects.quantity import Quantity, QuantityError
 from gitkube.objects.schema import Schema, schema_of
+from gitkube.objects.times import canonical_time
 from gitkube.objects.types import Object
 
 _ZEROS: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
@@ -62,13 +63,15 @@ def _normalise(schema: Schema, value: Any) -> Any:
             return str(Quantity.parse(value))
         except QuantityError:
             return value  # validation says what is wrong with it
+    if schema.is_respelled and isinstance(value, str):
+        return canonical_time(value, is_micro=schema.is_micro_time)
     return value
 
 
 def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
     properties = schema.properties
     additional = schema.additional_properties
-    if additional is not None and not properties and additional.is_scalar and not additional.is_quantity:
+    if additional is not None and not properties and additional.is_scalar and not additional.is_respelled:
         zero = _zero(additional)
         return {
             field: zero if value is None else clone(value) if isinstance(value, (dict, list)) else value
@@ -87,7 +90,7 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
             continue
         if field in schema.drops and (value == "" or value is False or value == 0):
             continue
-        if not isinstance(value, (dict, list)) and not child.is_quantity:
+        if not isinstance(value, (dict, list)) and not child.is_respelled:
             result[field] = value
             continue
         normal = _normalise(child, value)

@@ -25,7 +25,7 @@ from gitkube.api.requests import Context, VerbsApi, WatchItem
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.server import queries
-from gitkube.server.forms import Shaper
+from gitkube.server.forms import Shaper, check_include
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.negotiation import As, Form, wanted_form
 from gitkube.server.one_way import Outlet, watch_outlet
@@ -56,15 +56,24 @@ class Watches:
         asked_s = queries.whole_number(request.query, "timeoutSeconds") or 0
         timeout_s = float(asked_s) if asked_s > 0 else MIN_TIMEOUT_S * (1 + self._rng.random())
         options = replace(queries.watch_options(request.query, target.name), timeout_s=timeout_s)
-        writer = _EventWriter(target.kind, form, request.query.get("includeObject", ""), self._shaper)
+        include = request.query.get("includeObject", "")
+        if form.form is As.TABLE:
+            check_include(include)
+        writer = _EventWriter(target.kind, form, include, self._shaper)
         outlet = watch_outlet(request)
         with self._lifetime.long_request():
+            patience = asyncio.timeout(timeout_s)
             try:
-                items = await self._verbs.watch(context, target.kind, target.namespace, options)
+                async with patience:
+                    items = await self._verbs.watch(context, target.kind, target.namespace, options)
             except StatusError as error:
                 if not _is_told_as_event(error):
                     raise
                 items = _refusing(error)
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+                items = _silent()  # from a version that is still to come, for less time than it takes
             return await self._stream(request, outlet, items, writer, timeout_s)
 
     async def _stream(
@@ -134,6 +143,12 @@ def _is_told_as_event(error: StatusError) -> bool:
 async def _refusing(error: StatusError) -> AsyncIterator[WatchItem]:
     """A watch that tells nothing but why it is none."""
     raise error
+    yield
+
+
+async def _silent() -> AsyncIterator[WatchItem]:
+    """A watch whose time was over before there was anything to tell."""
+    return
     yield
 
 

@@ -338,6 +338,17 @@ def test_a_watch_ends_in_good_order_when_its_time_is_over(call: Caller, namespac
     assert call("GET", "/version").code == 200  # on the same connection
 
 
+def test_a_watch_from_the_future_ends_when_its_time_is_over(call: Caller, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps?watch=true&timeoutSeconds=1&resourceVersion=999999999"
+    answer = call("GET", path)
+    assert (answer.code, answer.body) == (200, b"")
+
+
+def test_a_watched_table_of_nothing_that_there_is_is_refused_at_once(call: Caller, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps?watch=true&timeoutSeconds=1&includeObject=All"
+    assert call("GET", path, headers={"Accept": TABLE}).code == 400
+
+
 def test_a_watch_from_the_past_is_told_so_by_an_event(
     cluster: LiveCluster, call: Caller, namespace: str
 ) -> None:
