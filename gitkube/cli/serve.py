@@ -349,15 +349,21 @@ def _run(settings: ControlPlaneSettings, hosts: HollowHosts | None) -> int:
         return 0
     except BaseExceptionGroup as group:
         for error in _leaves(group):
-            log.critical("failed", error=str(error), kind=type(error).__name__, exc_info=error)
-            click.echo(f"gitkube serve: {error}", err=True)
+            _tell(error, log)
         return 1
     except Exception as error:
-        # The one place where what stops the control plane becomes a sentence and an exit code.
-        log.critical("failed", error=str(error), kind=type(error).__name__, exc_info=error)
-        click.echo(f"gitkube serve: {error}", err=True)
+        _tell(error, log)
         return 1
     return 0
+
+
+def _tell(error: BaseException, log: Any) -> None:
+    """The one place where what stops the control plane becomes a sentence. Errors of our own are sentences
+    already; where another one was raised is in the log."""
+    is_ours = type(error).__module__.partition(".")[0] == "gitkube"
+    kind = type(error).__name__
+    log.critical("failed", error=str(error), kind=kind, exc_info=None if is_ours else error)
+    click.echo(f"gitkube serve: {error}", err=True)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

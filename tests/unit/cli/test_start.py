@@ -49,4 +49,4 @@ def test_the_control_plane_leaves_the_stores_engine_to_the_members_process() -> 
 
 def test_the_member_knows_nothing_of_the_api() -> None:
     rooms = {name.split(".")[1] for name in loaded_by("gitkube.store.process") if name.startswith("gitkube.")}
-    assert rooms <= {"clock", "files", "logs", "store"}
+    assert rooms <= {"clock", "collector", "files", "logs", "store"}
