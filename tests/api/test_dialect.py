@@ -19,6 +19,7 @@ from tests.support.live_cluster import LiveCluster
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 JSON = {"Content-Type": "application/json"}
+MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 class Answer:
@@ -195,6 +196,31 @@ def test_a_finished_deletion_answers_with_what_is_gone(call: Caller, namespace: 
     answer = call("DELETE", f"{path}/a").json
     assert answer["status"] == "Success"
     assert answer["details"] == {"name": "a", "kind": "configmaps", "uid": uid}
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "code"),
+    [
+        ("", None, 200),
+        ("?orphanDependents=true", None, 200),
+        ("?orphanDependents=false", None, 202),
+        ("", {"orphanDependents": False}, 202),
+        ("?orphanDependents=false", {}, 200),
+        ("?propagationPolicy=Background", None, 200),
+    ],
+)
+def test_a_deletion_that_waits_is_accepted_when_it_is_asked_for_in_the_old_way(
+    call: Caller, namespace: str, query: str, body: dict[str, Any] | None, code: int
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    held = config_map("held")
+    held["metadata"]["finalizers"] = ["example.org/hold"]
+    call("POST", path, held, JSON)
+    answer = call("DELETE", f"{path}/held{query}", body, JSON if body is not None else {})
+    assert answer.code == code
+    assert answer.json["metadata"]["deletionTimestamp"]
+    call("PATCH", f"{path}/held", {"metadata": {"finalizers": None}}, MERGE)
+    assert call("DELETE", f"{path}/held{query}", body, JSON if body is not None else {}).code == 404
 
 
 @pytest.mark.parametrize(
