@@ -114,7 +114,8 @@ class PodEndpoints:
             session = await self._open(pod, options, subresource)
             try:
                 await socket.prepare(request)
-                await _serve_channels(socket, session, options, socket.ws_protocol or channels.V1)
+                protocol = socket.ws_protocol or channels.V1
+                await _serve_channels(socket, session, options, protocol, _wanted_output(request.query))
             finally:
                 # The client may be gone while the command still runs: then nobody wants its result.
                 await session.close({"error": "the client went away", "reason": "ClientGone"})
@@ -259,6 +260,12 @@ def exec_options(query: Mapping[str, str], container: str) -> ExecOptions:
     return ExecOptions(container, tuple(command), stdin=queries.flag(query, "stdin"), tty=tty)
 
 
+def _wanted_output(query: queries.Query) -> frozenset[int]:
+    """The channels that the client wants to hear; of the others, what the command says is dropped."""
+    words = {"stdout": channels.STDOUT, "stderr": channels.STDERR}
+    return frozenset(channel for word, channel in words.items() if queries.flag(query, word))
+
+
 def _all(query: queries.Query, name: str) -> list[str]:
     """All values of a parameter that may be given several times."""
     get_all = getattr(query, "getall", None)
@@ -300,11 +307,15 @@ def _require_websocket(
 
 
 async def _serve_channels(
-    socket: web.WebSocketResponse, session: StreamSession, options: ExecOptions, protocol: str
+    socket: web.WebSocketResponse,
+    session: StreamSession,
+    options: ExecOptions,
+    protocol: str,
+    wanted: frozenset[int],
 ) -> None:
     """Carry both directions until the command ends or the client goes."""
     inbound = asyncio.ensure_future(_from_client(socket, session, options, protocol))
-    outbound = asyncio.ensure_future(_to_client(socket, session, protocol))
+    outbound = asyncio.ensure_future(_to_client(socket, session, protocol, wanted))
     try:
         await asyncio.wait([inbound, outbound], return_when=asyncio.FIRST_COMPLETED)
         if inbound.done() and inbound.result():
@@ -347,10 +358,12 @@ async def _from_client(
     return True
 
 
-async def _to_client(socket: web.WebSocketResponse, session: StreamSession, protocol: str) -> None:
+async def _to_client(
+    socket: web.WebSocketResponse, session: StreamSession, protocol: str, wanted: frozenset[int]
+) -> None:
     while (item := await session.read()) is not None:
         channel, data = item
-        if channel in (channels.STDOUT, channels.STDERR) and data:
+        if channel in wanted and data:
             await _send(socket, channel, data, protocol)
 
 

@@ -132,6 +132,23 @@ async def test_in_the_oldest_protocol_the_last_word_is_plain(
         assert b"".join(await messages(working)) == b"\x01hi\n"
 
 
+@pytest.mark.parametrize(
+    ("query", "heard"),
+    [
+        ("stdout=true", {b"\x01out\n"}),
+        ("stderr=true", {b"\x02err\n"}),
+        ("stdout=1&stderr=1", {b"\x01out\n", b"\x02err\n"}),
+    ],
+)
+async def test_a_command_is_heard_on_the_channels_that_were_asked_for(
+    cluster: LiveCluster, namespace: str, query: str, heard: set[bytes]
+) -> None:
+    await asyncio.to_thread(running_pod, cluster, namespace, "one")
+    path = f"/api/v1/namespaces/{namespace}/pods/one/exec?command=both&{query}"
+    async with connected(cluster, path, "channel.k8s.io") as running:
+        assert set(await messages(running)) == heard
+
+
 @pytest.mark.parametrize("token", ["wrong", ""])
 async def test_a_token_in_a_subprotocol_must_hold(cluster: LiveCluster, token: str) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
