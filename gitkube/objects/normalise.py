@@ -15,7 +15,7 @@ from typing import Any
 
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone
-from gitkube.objects.quantity import Quantity, QuantityError
+from gitkube.objects.quantity import NANO, Quantity, QuantityError
 from gitkube.objects.schema import Schema, schema_of
 from gitkube.objects.times import canonical_time
 from gitkube.objects.types import Object
@@ -84,7 +84,8 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
             if additional is None:
                 result[field] = clone(value)
             else:
-                result[field] = _normalise(additional, _zero(additional) if value is None else value)
+                normal = _normalise(additional, _zero(additional) if value is None else value)
+                result[field] = _in_milli(normal) if additional.is_quantity else normal
             continue
         if value is None:
             continue
@@ -101,6 +102,17 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
         if field not in result:
             result[field] = _normalise(properties[field], empty)
     return result
+
+
+def _in_milli(amount: Any) -> Any:
+    """An amount of a resource list, rounded up to thousandths: as Kubernetes' `SetDefaults_ResourceList`."""
+    if not isinstance(amount, str) or not (amount.endswith(("n", "u")) or "e-" in amount):
+        return amount  # canonical text has no other way to say less than a thousandth
+    try:
+        exact = Quantity.parse(amount)
+    except QuantityError:
+        return amount
+    return str(Quantity(exact.milli * (NANO // 1000), exact.notation))
 
 
 def _is_left_out(schema: Schema, field: str, child: Schema, value: Any) -> bool:
