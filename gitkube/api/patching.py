@@ -30,7 +30,7 @@ def apply_patch(kind: Kind, obj: Object, patch: Any, type: PatchType, *, schema:
         elif type is PatchType.MERGE:
             patched = apply_merge_patch(obj, patch)
         else:
-            patched = apply_strategic_patch(obj, patch, schema)
+            patched = apply_strategic_patch(obj, _with_whole_numbers(patch), schema)
     except PatchError as error:
         if error.is_unprocessable:
             raise errors.StatusError(422, "Invalid", error.message) from error
@@ -40,3 +40,15 @@ def apply_patch(kind: Kind, obj: Object, patch: Any, type: PatchType, *, schema:
             f"the patch leaves no {kind.kind}: an object is needed, not a list or a scalar"
         )
     return patched
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """A strategic patch with 3.0 as 3: it is read into typed values, of which a whole number is one.
+
+    Clients that count in floating point send such numbers.
+    """
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -40,6 +40,8 @@ from gitkube.store.protocol import (
 )
 
 _STORE_PAGE = 500
+_TOKEN_VERSION = 1
+"""Of what stands in a token; one of another release is refused, and never misread."""
 _NEWEST = -1
 """The revision in a token for going on with whatever is there, as Kubernetes writes it."""
 _TOKEN_TOO_OLD = (
@@ -301,7 +303,8 @@ def _check_list_options(options: ListOptions) -> None:
 
 
 def _write_token(revision: int, after: bytes) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps({"v": 1, "rv": revision, "after": after.decode()})).decode()
+    parts = {"v": _TOKEN_VERSION, "rv": revision, "after": after.decode()}
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode()
 
 
 def _read_token(token: str) -> tuple[int, bytes]:
@@ -312,7 +315,9 @@ def _read_token(token: str) -> tuple[int, bytes]:
             raise ValueError("its parts have wrong types")
         if not (0 < revision < 2**63 or revision == _NEWEST):
             raise ValueError("it has no revision")
-        if "\x00" in after:
+        if parsed["v"] != _TOKEN_VERSION:
+            raise ValueError("server does not recognize this encoded version")
+        if not after or "\x00" in after:
             raise ValueError("it names no place in the list")
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise errors.bad_request(f"continue key is not valid: {error}") from error

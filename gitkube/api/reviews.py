@@ -54,6 +54,7 @@ def review(
         return {**answered, "spec": spec, "status": answer_review(tokens, obj)}
     if kind is SELF_SUBJECT_RULES_REVIEW:
         return {**answered, "spec": {}, "status": _rules(authorizer, asker, str(spec.get("namespace") or ""))}
+    _check_metadata(kind, metadata)
     user = asker if kind is SELF_SUBJECT_ACCESS_REVIEW else _user_of(kind, spec)
     attributes = _attributes(kind, spec, user, namespace)
     decision = authorizer.decide(attributes)
@@ -72,6 +73,15 @@ def _rules(authorizer: Authorizer, asker: User, namespace: str) -> dict[str, Any
         "nonResourceRules": list(rules.paths),
         "incomplete": False,
     }
+
+
+def _check_metadata(kind: Kind, metadata: Object) -> None:
+    """A question is no object: what it says of itself would mean nothing."""
+    is_local = kind is LOCAL_SUBJECT_ACCESS_REVIEW
+    allowed = {"managedFields", *(["namespace"] if is_local else [])}
+    if any(value for field, value in metadata.items() if field not in allowed):
+        why = "must be empty except for namespace" if is_local else "must be empty"
+        raise _invalid(kind, "metadata", f"Invalid value: {why}")
 
 
 def _user_of(kind: Kind, spec: Object) -> User:

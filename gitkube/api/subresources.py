@@ -18,6 +18,7 @@ from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
 from gitkube.objects.validation.pod_parts import check_pod_part
 
+EVICTION_VERSIONS = ("policy/v1", "policy/v1beta1")
 _SCALE_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -130,6 +131,11 @@ def bind(pod: Object, binding: Object, now: str) -> Object:
         uids = f"{metadata['uid']}, UID in object meta: {meta.uid(pod)}"
         why = f"Precondition failed: UID in precondition: {uids}"
         raise errors.conflict("", "pods", name, why)
+    version = metadata.get("resourceVersion")
+    if version and version != meta.resource_version(pod):
+        versions = f"{version}, ResourceVersion in object meta: {meta.resource_version(pod)}"
+        why = f"Precondition failed: ResourceVersion in precondition: {versions}"
+        raise errors.conflict("", "pods", name, why)
     if meta.is_deleting(pod):
         raise errors.conflict(
             "", "pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host"
@@ -174,9 +180,15 @@ def check_part(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
 
 
 def eviction_options(eviction: Object, namespace: str, name: str) -> DeleteOptions:
-    """What the `deleteOptions` of a policy/v1 Eviction ask for."""
-    given = (eviction.get("metadata") or {}).get("name")
-    if given not in (None, "", name):
+    """What the `deleteOptions` of a policy/v1 Eviction ask for.
+
+    Raises:
+        StatusError: 400, it is none, or one of another pod; nothing is evicted by mistake.
+    """
+    kind, version = eviction.get("kind") or "Eviction", eviction.get("apiVersion") or EVICTION_VERSIONS[0]
+    if kind != "Eviction" or version not in EVICTION_VERSIONS:
+        raise errors.bad_request(f"the body must be a policy/v1 Eviction, not {version} {kind}")
+    if (eviction.get("metadata") or {}).get("name") != name:
         raise errors.bad_request("name in URL does not match name in Eviction object")
     return parse_delete_options(eviction.get("deleteOptions") or {})
 
@@ -187,7 +199,13 @@ def parse_delete_options(body: Object) -> DeleteOptions:
     Raises:
         StatusError: 400 or 422, a field has a wrong value.
     """
-    preconditions = body.get("preconditions") or {}
+    preconditions = {} if body.get("preconditions") is None else body["preconditions"]
+    if not isinstance(preconditions, dict):
+        raise errors.bad_request("preconditions must be an object")
+    for name in ("uid", "resourceVersion"):
+        # Read as nothing, it would let the object be deleted all the same.
+        if preconditions.get(name) is not None and not isinstance(preconditions[name], str):
+            raise errors.bad_request(f"preconditions.{name} must be a string")
     word = body.get("propagationPolicy")
     grace_s = body.get("gracePeriodSeconds")
     if grace_s is not None and (not isinstance(grace_s, int) or isinstance(grace_s, bool)):
@@ -205,8 +223,8 @@ def parse_delete_options(body: Object) -> DeleteOptions:
     return DeleteOptions(
         propagation,
         grace_s,
-        str(preconditions.get("uid") or ""),
-        str(preconditions.get("resourceVersion") or ""),
+        preconditions.get("uid") or "",
+        preconditions.get("resourceVersion") or "",
     )
 
 

@@ -1,10 +1,10 @@
 """One spelling for what means the same, so that a hash or a diff sees only real differences.
 
-As Kubernetes' decoder does when it reads an object into its types and writes it out again: quantities get
-their canonical text, a null field vanishes, a null among a map's or a list's values becomes the value type's
-zero, an empty value that may be left out is left out, and a struct that is always written is there. Fields
-that the schema does not know stay as they are (`unknown.py` finds and prunes them), and so do values of a
-wrong type (validation names them).
+As Kubernetes' decoder does when it reads an object into its types and writes it out again: quantities and
+times get their canonical text, a null field vanishes, a null among a map's or a list's values becomes the
+value type's zero, an empty value that may be left out is left out, and a struct that is always written is
+there. Fields that the schema does not know stay as they are (`unknown.py` finds and prunes them), and so do
+values of a wrong type (validation names them).
 
 Invariant: `normalise(normalise(x)) == normalise(x)`, and nothing of `x` is changed or shared.
 """
@@ -15,8 +15,9 @@ from typing import Any
 
 from gitkube.objects.kinds import Kind
 from gitkube.objects.patch.copying import clone
-from gitkube.objects.quantity import Quantity, QuantityError
+from gitkube.objects.quantity import NANO, Quantity, QuantityError
 from gitkube.objects.schema import Schema, schema_of
+from gitkube.objects.times import canonical_time
 from gitkube.objects.types import Object
 
 _ZEROS: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
@@ -62,13 +63,15 @@ def _normalise(schema: Schema, value: Any) -> Any:
             return str(Quantity.parse(value))
         except QuantityError:
             return value  # validation says what is wrong with it
+    if schema.is_respelled and isinstance(value, str):
+        return canonical_time(value, is_micro=schema.is_micro_time)
     return value
 
 
 def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
     properties = schema.properties
     additional = schema.additional_properties
-    if additional is not None and not properties and additional.is_scalar and not additional.is_quantity:
+    if additional is not None and not properties and additional.is_scalar and not additional.is_respelled:
         zero = _zero(additional)
         return {
             field: zero if value is None else clone(value) if isinstance(value, (dict, list)) else value
@@ -81,13 +84,14 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
             if additional is None:
                 result[field] = clone(value)
             else:
-                result[field] = _normalise(additional, _zero(additional) if value is None else value)
+                normal = _normalise(additional, _zero(additional) if value is None else value)
+                result[field] = _in_milli(normal) if additional.is_quantity else normal
             continue
         if value is None:
             continue
         if field in schema.drops and (value == "" or value is False or value == 0):
             continue
-        if not isinstance(value, (dict, list)) and not child.is_quantity:
+        if not isinstance(value, (dict, list)) and not child.is_respelled:
             result[field] = value
             continue
         normal = _normalise(child, value)
@@ -98,6 +102,17 @@ def _normalise_object(schema: Schema, obj: dict[str, Any]) -> dict[str, Any]:
         if field not in result:
             result[field] = _normalise(properties[field], empty)
     return result
+
+
+def _in_milli(amount: Any) -> Any:
+    """An amount of a resource list, rounded up to thousandths: as Kubernetes' `SetDefaults_ResourceList`."""
+    if not isinstance(amount, str) or not (amount.endswith(("n", "u")) or "e-" in amount):
+        return amount  # canonical text has no other way to say less than a thousandth
+    try:
+        exact = Quantity.parse(amount)
+    except QuantityError:
+        return amount
+    return str(Quantity(exact.milli * (NANO // 1000), exact.notation))
 
 
 def _is_left_out(schema: Schema, field: str, child: Schema, value: Any) -> bool:

@@ -25,6 +25,8 @@ SCHEMA_RELEASE = "v1.37.0-local"
 """The variant of the package whose references point into one file of definitions."""
 _REFERENCE_PREFIX = "#/$defs/"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_TIME = "io.k8s.apimachinery.pkg.apis.meta.v1.Time"
+_MICRO_TIME = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _FREE_FORM = frozenset(
     {
@@ -76,8 +78,10 @@ class Schema:
         "format",
         "int_or_string",
         "is_list",
+        "is_micro_time",
         "is_object",
         "is_quantity",
+        "is_respelled",
         "list_map_keys",
         "list_type",
         "map_type",
@@ -135,6 +139,9 @@ class Schema:
         """Words of "merge", "replace", "retainKeys"; empty means replace for lists, merge for maps."""
         self.patch_merge_key: str = raw.get("x-kubernetes-patch-merge-key", "")
         self.is_quantity: bool = name == _QUANTITY
+        self.is_micro_time: bool = name == _MICRO_TIME
+        self.is_respelled: bool = name in (_QUANTITY, _TIME, _MICRO_TIME)
+        """Whether the same value can be written in several ways, of which one is stored."""
         self.int_or_string: bool = name == _INT_OR_STRING or bool(raw.get("x-kubernetes-int-or-string"))
         self.preserve_unknown: bool = name in _FREE_FORM or bool(
             raw.get("x-kubernetes-preserve-unknown-fields")

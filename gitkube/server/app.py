@@ -66,7 +66,12 @@ def create_app(
         auditor: keeps what is asked and answered; None keeps nothing.
     """
     busy = Busy()
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[busy.middleware])
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[busy.middleware],
+        # What goes through to a pod goes as it came; what is for us is unpacked by `bodies.py`.
+        handler_args={"auto_decompress": False},
+    )
     door = Door(
         api,
         streams,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,8 @@ BODY_TIMEOUT_S = 30.0
 MAX_DEPTH = 100
 """As for YAML. Deeper ones could be read and then not be written, and cost a stack in all that walks them."""
 _MAX_DUPLICATES = 20
+_GZIP_OR_ZLIB = 32
+"""Added to a window size of zlib: either head is taken, as clients mean either by deflate."""
 _JSON_TYPES = ("", "application/json")
 _YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
 PROTOBUF = "application/vnd.kubernetes.protobuf"
@@ -39,7 +42,16 @@ def content_type(request: web.Request) -> str:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body; read once, and the same again when asked again.
+    """The whole body, unpacked; read once, and the same again when asked again.
+
+    Raises:
+        StatusError: 413, it is over MAX_BODY_BYTES; 408, it does not come; 400, 415, see `unpacked`.
+    """
+    return unpacked(await receive_body(request), request.headers.get("Content-Encoding", ""))
+
+
+async def receive_body(request: web.Request) -> bytes:
+    """The whole body as it was sent.
 
     Raises:
         StatusError: 413, it is over MAX_BODY_BYTES; 408, it does not come.
@@ -49,8 +61,36 @@ async def read_body(request: web.Request) -> bytes:
             return await request.read()  # it is here already
         return await _patiently(request)
     except web.HTTPRequestEntityTooLarge as error:
-        text = f"Request entity too large: limit is {MAX_BODY_BYTES}"
-        raise StatusError(413, "RequestEntityTooLarge", text) from error
+        raise _too_large() from error
+
+
+def unpacked(body: bytes, coding: str) -> bytes:
+    """A body without its Content-Encoding, of which gzip and deflate are known (RFC 9110, section 8.4.1).
+
+    Raises:
+        StatusError: 413, it is over MAX_BODY_BYTES once unpacked, of which no more is held; 400, 415.
+    """
+    coding = coding.strip().lower()
+    if coding in ("", "identity") or not body:
+        return body
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        text = f"the body's Content-Encoding {coding!r} is not understood; send it plain, or as gzip"
+        raise StatusError(415, "UnsupportedMediaType", text)
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | _GZIP_OR_ZLIB)
+    try:
+        plain = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise bad_request(f"the body of the request is not {coding}: {error}") from error
+    if len(plain) > MAX_BODY_BYTES:
+        raise _too_large()
+    if not unpacker.eof:
+        raise bad_request(f"the body of the request is {coding} that is cut off")
+    return plain
+
+
+def _too_large() -> StatusError:
+    text = f"Request entity too large: limit is {MAX_BODY_BYTES}"
+    return StatusError(413, "RequestEntityTooLarge", text)
 
 
 async def _patiently(request: web.Request) -> bytes:

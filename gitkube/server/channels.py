@@ -1,12 +1,17 @@
-"""The remote command protocol over WebSocket, `v5.channel.k8s.io` and `v4.channel.k8s.io`, without IO.
+"""The remote command protocol over WebSocket, `v5.channel.k8s.io` and its elders, without IO.
 
 Each binary message is a byte that names the channel, then data: 0 standard input, 1 output, 2 error, 3 the
 final `Status` of the server, 4 the terminal's size as JSON. Version 5 adds the message `255, channel`, which
 closes a channel: without it a client has no way to say that standard input has ended (Kubernetes KEP-4006).
+Terminals in browsers speak the older ones: with `base64` in its name, a message is text, the channel a digit
+and the data base64; before version 4, the last word is plain text, and none when all went well. Who asks for
+no protocol gets the oldest.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,8 +19,9 @@ import orjson
 STDIN, STDOUT, STDERR, ERROR, RESIZE = 0, 1, 2, 3, 4
 CLOSE = 255
 
-V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
-PROTOCOLS = (V5, V4)
+V5, V4, V4_BASE64 = "v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"
+V1, V1_BASE64 = "channel.k8s.io", "base64.channel.k8s.io"
+PROTOCOLS = (V5, V4, V4_BASE64, V1, V1_BASE64)
 """As we prefer them."""
 MAX_MESSAGE_BYTES = 1024 * 1024
 """Clients send at most 32 KiB at once; more is a broken one."""
@@ -50,8 +56,34 @@ def decode(message: bytes, protocol: str) -> Inbound | None:
     return Inbound(channel, data) if data else None
 
 
-def encode(channel: int, data: bytes) -> bytes:
+def from_message(message: bytes | str, protocol: str) -> bytes:
+    """The bytes of a message as `decode` takes them.
+
+    Raises:
+        ChannelError: it is not written as the protocol says.
+    """
+    raw = message.encode() if isinstance(message, str) else message
+    if protocol not in (V4_BASE64, V1_BASE64) or not raw:
+        return raw
+    try:
+        return bytes([int(raw[:1])]) + base64.b64decode(raw[1:], validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise ChannelError("a message must be the digit of its channel and base64") from error
+
+
+def to_message(channel: int, data: bytes, protocol: str) -> bytes | str:
+    """A message of the server: bytes, or text in the protocols that are text."""
+    if protocol in (V4_BASE64, V1_BASE64):
+        return f"{channel}{base64.b64encode(data).decode()}"
     return bytes([channel]) + data
+
+
+def last_word(result: dict[str, Any] | None, protocol: str) -> bytes:
+    """What is said on channel 3 at the end; "" is nothing."""
+    status = final_status(result)
+    if protocol not in (V1, V1_BASE64):
+        return status
+    return str(orjson.loads(status).get("message", "")).encode()
 
 
 def final_status(result: dict[str, Any] | None) -> bytes:

@@ -30,7 +30,7 @@ from gitkube.server.access import PodAccess
 from gitkube.server.answers import compress, json_answer, should_compress, status_answer
 from gitkube.server.attributes import attributes_of
 from gitkube.server.audit.trail import REQUEST_ID, Auditor, Trail, audit_id
-from gitkube.server.bodies import LARGE_BODY_BYTES, read_body
+from gitkube.server.bodies import LARGE_BODY_BYTES, receive_body
 from gitkube.server.discovery import Discovery, no_such_page
 from gitkube.server.flow_schemas import FlowSchemas
 from gitkube.server.forms import Shaper
@@ -212,7 +212,7 @@ class Door:
         if request.can_read_body and (request.content_length or LARGE_BODY_BYTES) < LARGE_BODY_BYTES:
             # Before it is its turn, so that a client that sends slowly takes no seat. Large ones are read
             # when it is, so that there are not too many of them at once.
-            await read_body(request)
+            await receive_body(request)
         place = self._flow_schemas.place(asked)
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             turn = await self._turns.take(place.level, self._flow_schemas.flow(place, asked))

@@ -128,8 +128,7 @@ class Shaper:
         include: str,
         metadata: dict[str, Any],
     ) -> Object:
-        if include not in _INCLUDES:
-            raise bad_request(f'unrecognized includeObject value: "{include}"')
+        check_include(include)
         rows = []
         for obj, row in cells:
             if include == "Object":
@@ -154,3 +153,13 @@ class Shaper:
             ],
             "rows": rows,
         }
+
+
+def check_include(include: str) -> None:
+    """Whether the `includeObject` of a table is one that there is.
+
+    Raises:
+        StatusError: 400.
+    """
+    if include not in _INCLUDES:
+        raise bad_request(f'unrecognized includeObject value: "{include}"')

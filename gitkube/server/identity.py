@@ -1,5 +1,6 @@
 """Who sends a request: the subject of the client certificate that TLS has verified, or the bearer of a token.
 
+A browser cannot set headers on a WebSocket: there the token is one of the subprotocols that it asks for.
 In a certificate the common name is the user and the organizations are the groups. Only the TLS layer decides
 whether a certificate is to be trusted; here its subject is only read. A token is shown to each of those that
 know tokens. Invariants: an empty identity never becomes a user; whoever shows a token that nobody knows is
@@ -8,6 +9,8 @@ refused, and does not go on as nobody.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
@@ -28,6 +31,9 @@ class Authenticator(Protocol):
         ...
 
 
+SOCKET_BEARER = "base64url.bearer.authorization.k8s.io."
+"""How the subprotocol begins that is a token, without padding: as Kubernetes has it."""
+
 TokenCheck = Callable[[str], User | None]
 """The user that a token stands for; None when it is not of this kind or does not hold."""
 
@@ -46,7 +52,7 @@ class Authentication:
         user = user_of_certificate(request)
         if user is not None:
             return user
-        token = bearer_token(request.headers.get("Authorization", ""))
+        token = bearer_token(request.headers.get("Authorization", "")) or _socket_token(request)
         if not token:
             return None
         for check in self._checks:
@@ -60,6 +66,37 @@ def bearer_token(header: str) -> str:
     """The token in an Authorization header; "" when it holds none, or is of another scheme."""
     scheme, _, rest = header.strip().partition(" ")
     return rest.partition(" ")[0] if scheme.lower() == "bearer" else ""
+
+
+def asked_protocols(request: web.Request) -> list[str]:
+    """The subprotocols that a WebSocket client offers, best first, without one that is a token."""
+    return [word for word in _offered_protocols(request) if not word.startswith(SOCKET_BEARER)]
+
+
+def _offered_protocols(request: web.Request) -> list[str]:
+    lines = request.headers.getall("Sec-WebSocket-Protocol", [])
+    return [word.strip() for line in lines for word in line.split(",") if word.strip()]
+
+
+def _socket_token(request: web.Request) -> str:
+    """The token among the subprotocols of an upgrade to WebSocket; "" when there is none.
+
+    Raises:
+        StatusError: 401, there are several, or it cannot be read.
+    """
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        return ""
+    words = [word for word in _offered_protocols(request) if word.startswith(SOCKET_BEARER)]
+    if not words:
+        return ""
+    encoded = words[0].removeprefix(SOCKET_BEARER)
+    try:
+        token = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True).decode()
+    except (ValueError, binascii.Error) as error:
+        raise unauthorized() from error
+    if len(words) > 1 or not token:
+        raise unauthorized()
+    return token
 
 
 def user_of_certificate(request: web.Request) -> User | None:

@@ -8,7 +8,7 @@ refused before the answer begins, as a Status; afterwards the end of the stream 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -20,9 +20,11 @@ from gitkube.objects import meta, pods
 from gitkube.objects.types import Object
 from gitkube.server import channels, port_channels, queries
 from gitkube.server.access import PodAccess
+from gitkube.server.identity import asked_protocols
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.log_options import log_options
 from gitkube.server.paths import Target, method_not_allowed
+from gitkube.server.pod_log import send_log
 from gitkube.server.port_forward import PROTOCOL as PORT_FORWARD_PROTOCOL
 from gitkube.server.port_forward import PortForward
 from gitkube.server.relay import Relay
@@ -35,8 +37,6 @@ from gitkube.wire import WireError
 log = structlog.get_logger()
 
 SPDY_PORT_FORWARD = "portforward.k8s.io"
-HEADERS_AFTER_S = 0.5
-"""A followed log of a silent container answers after this long, so that the client knows that it stands."""
 MAX_COMMAND_WORDS = 4096
 
 
@@ -93,7 +93,7 @@ class PodEndpoints:
                 return await self._relay.pass_on(request)
         chunks = self._streams.logs(pod, options)
         with self._lifetime.long_request():
-            return await _send_log(request, chunks, follow=options.follow)
+            return await send_log(request, chunks, follow=options.follow)
 
     # ------------------------------------------------------------------ exec, attach
 
@@ -108,12 +108,14 @@ class PodEndpoints:
         socket = web.WebSocketResponse(
             protocols=channels.PROTOCOLS, max_msg_size=channels.MAX_MESSAGE_BYTES, autoclose=True
         )
-        _require_websocket(request, socket, channels.PROTOCOLS)
+        if asked_protocols(request) or not socket.can_prepare(request).ok:
+            _require_websocket(request, socket, channels.PROTOCOLS)
         with self._lifetime.long_request():
             session = await self._open(pod, options, subresource)
             try:
                 await socket.prepare(request)
-                await _serve_channels(socket, session, options, socket.ws_protocol or channels.V4)
+                protocol = socket.ws_protocol or channels.V1
+                await _serve_channels(socket, session, options, protocol, _wanted_output(request.query))
             finally:
                 # The client may be gone while the command still runs: then nobody wants its result.
                 await session.close({"error": "the client went away", "reason": "ClientGone"})
@@ -258,6 +260,12 @@ def exec_options(query: Mapping[str, str], container: str) -> ExecOptions:
     return ExecOptions(container, tuple(command), stdin=queries.flag(query, "stdin"), tty=tty)
 
 
+def _wanted_output(query: queries.Query) -> frozenset[int]:
+    """The channels that the client wants to hear; of the others, what the command says is dropped."""
+    words = {"stdout": channels.STDOUT, "stderr": channels.STDERR}
+    return frozenset(channel for word, channel in words.items() if queries.flag(query, word))
+
+
 def _all(query: queries.Query, name: str) -> list[str]:
     """All values of a parameter that may be given several times."""
     get_all = getattr(query, "getall", None)
@@ -298,55 +306,23 @@ def _require_websocket(
 # ---------------------------------------------------------------------- pumping
 
 
-async def _send_log(
-    request: web.Request, chunks: AsyncIterator[bytes], *, follow: bool
-) -> web.StreamResponse:
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"}
-    )
-    first = asyncio.ensure_future(_step(chunks))
-    try:
-        await asyncio.wait([first], timeout=HEADERS_AFTER_S if follow else None)
-        if first.done() and (error := first.exception()) is not None:
-            raise error
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-        try:
-            chunk = await first
-            while chunk is not None:
-                await response.write(chunk)
-                chunk = await anext(chunks, None)
-        except StatusError as error:
-            log.warning("log_stream_broke", path=request.path, error=error.message)
-            await response.write(f"\n{error.message}\n".encode())
-        await response.write_eof()
-    except ConnectionError:
-        pass  # the reader went away
-    finally:
-        first.cancel()
-        await asyncio.wait([first])
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
-    return response
-
-
-async def _step(chunks: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(chunks, None)
-
-
 async def _serve_channels(
-    socket: web.WebSocketResponse, session: StreamSession, options: ExecOptions, protocol: str
+    socket: web.WebSocketResponse,
+    session: StreamSession,
+    options: ExecOptions,
+    protocol: str,
+    wanted: frozenset[int],
 ) -> None:
     """Carry both directions until the command ends or the client goes."""
     inbound = asyncio.ensure_future(_from_client(socket, session, options, protocol))
-    outbound = asyncio.ensure_future(_to_client(socket, session))
+    outbound = asyncio.ensure_future(_to_client(socket, session, protocol, wanted))
     try:
         await asyncio.wait([inbound, outbound], return_when=asyncio.FIRST_COMPLETED)
         if inbound.done() and inbound.result():
             return
         await outbound
-        await socket.send_bytes(channels.encode(channels.ERROR, channels.final_status(session.result)))
+        if last := channels.last_word(session.result, protocol):
+            await _send(socket, channels.ERROR, last, protocol)
         await socket.close()
     except ConnectionError:
         pass  # the client went away
@@ -367,12 +343,9 @@ async def _from_client(
         ChannelError: the client broke the protocol.
     """
     async for message in socket:
-        if message.type is WSMsgType.BINARY:
-            inbound = channels.decode(message.data, protocol)
-        elif message.type is WSMsgType.TEXT:
-            inbound = channels.decode(message.data.encode(), protocol)
-        else:
+        if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
             return True
+        inbound = channels.decode(channels.from_message(message.data, protocol), protocol)
         if inbound is None:
             continue
         is_wanted = options.stdin if inbound.channel == channels.STDIN else options.tty
@@ -385,8 +358,15 @@ async def _from_client(
     return True
 
 
-async def _to_client(socket: web.WebSocketResponse, session: StreamSession) -> None:
+async def _to_client(
+    socket: web.WebSocketResponse, session: StreamSession, protocol: str, wanted: frozenset[int]
+) -> None:
     while (item := await session.read()) is not None:
         channel, data = item
-        if channel in (channels.STDOUT, channels.STDERR) and data:
-            await socket.send_bytes(channels.encode(channel, data))
+        if channel in wanted and data:
+            await _send(socket, channel, data, protocol)
+
+
+async def _send(socket: web.WebSocketResponse, channel: int, data: bytes, protocol: str) -> None:
+    message = channels.to_message(channel, data, protocol)
+    await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))

@@ -40,7 +40,11 @@ from gitkube.server.tunnel import StreamConnector
 log = structlog.get_logger()
 
 CHUNK_BYTES = 64 * 1024
-VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+VERBS = {
+    "GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete",
+    "OPTIONS": "options",
+}  # fmt: skip
+"""By method, which right it needs. To OPTIONS only those have one who may do all with proxies."""
 _KUBELET_PORT = "10250"
 _WORDS: dict[Kind, str] = {POD: "pod", SERVICE: "service", NODE: "node"}
 
@@ -159,7 +163,11 @@ async def _carry(
     request: web.Request, session: aiohttp.ClientSession, url: URL, host: str, prefix: str
 ) -> web.StreamResponse:
     headers = onward_headers(
-        request.headers, host=request.host, uri=request.rel_url.raw_path, scheme=request.scheme
+        request.headers,
+        host=request.host,
+        uri=request.rel_url.raw_path,
+        scheme=request.scheme,
+        client=request.remote or "",
     )
     answer = await session.request(
         request.method,

@@ -145,14 +145,20 @@ def end_to_end(headers: Mapping[str, str], without: tuple[str, ...] = ()) -> Hea
     )
 
 
-def onward_headers(headers: Mapping[str, str], *, host: str, uri: str, scheme: str) -> Headers:
+def onward_headers(
+    headers: Mapping[str, str], *, host: str, uri: str, scheme: str, client: str = ""
+) -> Headers:
     """The headers of a request as the backend gets them.
 
     Args:
         host: by which the client called us.
         uri: the path by which it called us.
+        client: its address, which goes behind those of the proxies before us; "" is not known.
     """
     kept = end_to_end(headers, without=ONLY_FOR_US)
+    if client:
+        before = headers.get("X-Forwarded-For", "")
+        kept["X-Forwarded-For"] = f"{before}, {client}" if before else client
     # Another proxy before us knows better.
     kept.setdefault("X-Forwarded-Host", host)
     kept.setdefault("X-Forwarded-Uri", uri)

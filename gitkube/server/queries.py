@@ -7,7 +7,8 @@ from typing import Any
 
 from gitkube.api.authorization import User
 from gitkube.api.client import Propagation
-from gitkube.api.errors import StatusError, bad_request
+from gitkube.api.errors import StatusError, bad_request, invalid
+from gitkube.api.reads import selected_name
 from gitkube.api.requests import Context, DeleteOptions, FieldValidation, ListOptions, WatchOptions
 
 MAX_FIELD_MANAGER = 128
@@ -18,20 +19,6 @@ def flag(query: Query, name: str) -> bool:
     """As Kubernetes reads booleans: present is true, unless it says "false" or "0"."""
     value = query.get(name)
     return value is not None and value.lower() not in ("false", "0")
-
-
-def number(query: Query, name: str) -> int | None:
-    """A whole number, not below zero; None when it is not given.
-
-    Raises:
-        StatusError: 400, it is no such number.
-    """
-    text = query.get(name, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise bad_request(f"the query parameter {name} must be a whole number that is not negative: {text!r}")
-    return int(text)
 
 
 _OPTIONS = {
@@ -108,6 +95,7 @@ def list_options(query: Query) -> ListOptions:
     if "sendInitialEvents" in query:
         text = "Forbidden: sendInitialEvents is forbidden for list"
         raise _invalid_option("sendInitialEvents", text, "ListOptions", reason="FieldValueForbidden")
+    whole_number(query, "timeoutSeconds")  # not needed, but a wrong one is a mistake
     return ListOptions(
         label_selector=query.get("labelSelector", ""),
         field_selector=query.get("fieldSelector", ""),
@@ -122,28 +110,37 @@ def watch_options(query: Query, name: str = "") -> WatchOptions:
     """Options of a watch; `name` narrows it to one object.
 
     Raises:
-        StatusError: 422, the combination is one that Kubernetes refuses.
+        StatusError: 422, the combination is one that Kubernetes refuses; 400, the selector is about another
+            object than `name`.
     """
     send_initial_events = flag(query, "sendInitialEvents") if "sendInitialEvents" in query else None
     match = query.get("resourceVersionMatch", "")
-    if "sendInitialEvents" in query and match != "NotOlderThan":
+    causes = []
+    if send_initial_events is not None and match != "NotOlderThan":
         text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        raise _invalid_option("resourceVersionMatch", text, "ListOptions", reason="FieldValueForbidden")
-    if match and "sendInitialEvents" not in query:
+        causes.append(_cause("resourceVersionMatch", text, "FieldValueForbidden"))
+    if match and send_initial_events is None:
         text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-        raise _invalid_option("resourceVersionMatch", text, "ListOptions", reason="FieldValueForbidden")
-    bookmarks = flag(query, "allowWatchBookmarks")
-    if send_initial_events and not bookmarks:
-        text = "Forbidden: sendInitialEvents is forbidden without allowWatchBookmarks"
-        raise _invalid_option("sendInitialEvents", text, "ListOptions", reason="FieldValueForbidden")
+        causes.append(_cause("resourceVersionMatch", text, "FieldValueForbidden"))
+    elif match not in ("", "NotOlderThan"):
+        text = f'Unsupported value: "{match}": supported values: "NotOlderThan"'
+        causes.append(_cause("resourceVersionMatch", text, "FieldValueNotSupported"))
+    if match and query.get("continue"):
+        text = "Forbidden: resourceVersionMatch is forbidden when continue is provided"
+        causes.append(_cause("resourceVersionMatch", text, "FieldValueForbidden"))
+    if causes:
+        raise invalid("meta.k8s.io", "ListOptions", "", causes)
     selector = query.get("fieldSelector", "")
-    if name:
-        selector = f"{selector},metadata.name={name}" if selector else f"metadata.name={name}"
+    if name and selector:
+        if selected_name(selector) != name:
+            raise bad_request("fieldSelector metadata.name doesn't match requested name")
+    elif name:
+        selector = f"metadata.name={name}"
     return WatchOptions(
         label_selector=query.get("labelSelector", ""),
         field_selector=selector,
         resource_version=query.get("resourceVersion", ""),
-        bookmarks=bookmarks,
+        bookmarks=flag(query, "allowWatchBookmarks"),
         send_initial_events=send_initial_events,
     )
 
@@ -154,10 +151,8 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[Delete
     Raises:
         StatusError: 400, 422.
     """
+    preconditions = _preconditions(query, body)
     body = body or {}
-    preconditions = body.get("preconditions") or {}
-    if not isinstance(preconditions, dict):
-        raise bad_request("preconditions must be an object")
     propagation = body.get("propagationPolicy")
     if propagation is None:
         propagation = query.get("propagationPolicy")
@@ -183,10 +178,30 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[Delete
     options = DeleteOptions(
         propagation=_propagation(propagation),
         grace_period_s=grace,
-        uid=str(preconditions.get("uid") or ""),
-        resource_version=str(preconditions.get("resourceVersion") or ""),
+        uid=preconditions.get("uid") or "",
+        resource_version=preconditions.get("resourceVersion") or "",
     )
     return options, bool(dry_run)
+
+
+def _preconditions(query: Query, body: Mapping[str, Any] | None) -> Mapping[str, str | None]:
+    """What must hold of the object; without a body, `uid` and `resourceVersion` of the query say it.
+
+    Something of a wrong type is refused, and never read as nothing: the object would be deleted all the same.
+
+    Raises:
+        StatusError: 400.
+    """
+    given = query if body is None else body.get("preconditions")
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise bad_request("preconditions must be an object")
+    found = {name: given.get(name) for name in ("uid", "resourceVersion")}
+    for name, value in found.items():
+        if value is not None and not isinstance(value, str):
+            raise bad_request(f"preconditions.{name} must be a string")
+    return found
 
 
 def _propagation(text: str | None) -> Propagation | None:
@@ -204,7 +219,8 @@ def _propagation(text: str | None) -> Propagation | None:
 def _invalid_option(
     field: str, message: str, options: str = "CreateOptions", *, reason: str = "FieldValueInvalid"
 ) -> StatusError:
-    text = f'{options}.meta.k8s.io "" is invalid: {field}: {message}'
-    cause = {"reason": reason, "message": message, "field": field}
-    details = {"group": "meta.k8s.io", "kind": options, "causes": [cause]}
-    return StatusError(422, "Invalid", text, details=details)
+    return invalid("meta.k8s.io", options, "", [_cause(field, message, reason)])
+
+
+def _cause(field: str, message: str, reason: str) -> dict[str, str]:
+    return {"reason": reason, "message": message, "field": field}

@@ -18,6 +18,7 @@ from yarl import URL
 
 from gitkube.api.errors import StatusError, unavailable
 from gitkube.server.channels import MAX_MESSAGE_BYTES
+from gitkube.server.identity import asked_protocols
 from gitkube.server.proxy_rules import ONLY_FOR_US, end_to_end
 from gitkube.server.raw_relay import pass_on_raw
 from gitkube.server.upgrade import wants_spdy
@@ -102,9 +103,7 @@ async def carry_websocket(
     Raises:
         ClientError: nobody answers there.
     """
-    asked = [
-        one.strip() for one in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if one.strip()
-    ]
+    asked = asked_protocols(request)
     try:
         onward = await session.ws_connect(
             target,
@@ -140,6 +139,10 @@ async def carry_websocket(
 async def _refusal(request: web.Request, session: aiohttp.ClientSession, target: URL) -> web.StreamResponse:
     headers = {name: request.headers[name] for name in ("Upgrade", "Connection") if name in request.headers}
     headers |= {name: value for name, value in request.headers.items() if name.startswith("Sec-WebSocket-")}
+    if asked := asked_protocols(request):
+        headers["Sec-WebSocket-Protocol"] = ", ".join(asked)  # without the token, which is for us only
+    else:
+        headers.pop("Sec-WebSocket-Protocol", None)
     async with session.request(request.method, target, headers=headers) as answer:
         if answer.status < 400:
             raise StatusError(503, "ServiceUnavailable", "the leader has changed its mind; try again")

@@ -181,7 +181,6 @@ class Resources:
     async def _list(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
         form = wanted_form(request.headers.get("Accept", ""))
         options = queries.list_options(request.query)
-        queries.number(request.query, "timeoutSeconds")  # not needed, but a wrong one is a mistake
         found = await self._verbs.list(context, target.kind, target.namespace, options)
         return json_answer(request, self._shaper.many(target.kind, found, form, _include(request)))
 
@@ -290,12 +289,14 @@ class Resources:
     # ------------------------------------------------------------------ deleting
 
     async def _delete(self, request: web.Request, target: Target, context: Context) -> web.StreamResponse:
-        options, is_dry_run = queries.delete_options(request.query, await _delete_body(request, context))
+        wanted_form(request.headers.get("Accept", ""))  # what nobody could read is refused before it is done
+        body = await _delete_body(request, context)
+        options, is_dry_run = queries.delete_options(request.query, body)
         context = _with_dry_run(context, is_dry_run)
         last, is_gone = await self._verbs.delete(context, target.kind, target.namespace, target.name, options)
         if is_gone and target.kind not in _DELETED_OBJECT_IS_RETURNED:
             return json_answer(request, _deleted_status(target.kind, last))
-        return json_answer(request, last)
+        return json_answer(request, last, status=200 if is_gone else _status_of_waiting(request, body))
 
     async def _delete_collection(
         self, request: web.Request, target: Target, context: Context
@@ -337,6 +338,15 @@ async def _delete_body(request: web.Request, context: Context) -> Object | None:
     if body and body.get("kind") not in (None, "", "DeleteOptions"):
         raise bad_request(f"the body of a DELETE must be DeleteOptions, not a {body['kind']}")
     return body
+
+
+def _status_of_waiting(request: web.Request, body: Object | None) -> int:
+    """Of the answer to a deletion that still waits: 202 for those who ask in the old way for the dependents
+    to go, too, and 200 for everybody else. As Kubernetes, whose clients would not know it any other way."""
+    if body is not None:
+        return 202 if body.get("orphanDependents") is False else 200
+    has_word = "orphanDependents" in request.query
+    return 202 if has_word and not queries.flag(request.query, "orphanDependents") else 200
 
 
 def _with_dry_run(context: Context, is_dry_run: bool) -> Context:

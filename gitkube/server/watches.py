@@ -1,4 +1,4 @@
-"""Watches over HTTP: one JSON document a line, for as long as the client listens.
+"""Watches over HTTP: one JSON document a line, or a WebSocket's message, for as long as the client listens.
 
 The headers leave as soon as the watch stands, and not before: what a client writes after it has seen them
 reaches it as an event, never as part of the picture that the watch begins with. Each event's bytes are made
@@ -25,9 +25,10 @@ from gitkube.api.requests import Context, VerbsApi, WatchItem
 from gitkube.objects.kinds import Kind
 from gitkube.objects.types import Object
 from gitkube.server import queries
-from gitkube.server.forms import Shaper
+from gitkube.server.forms import Shaper, check_include
 from gitkube.server.lifetime import Lifetime
 from gitkube.server.negotiation import As, Form, wanted_form
+from gitkube.server.one_way import Outlet, watch_outlet
 from gitkube.server.paths import Target
 
 MIN_TIMEOUT_S = 1800
@@ -55,28 +56,39 @@ class Watches:
         asked_s = queries.whole_number(request.query, "timeoutSeconds") or 0
         timeout_s = float(asked_s) if asked_s > 0 else MIN_TIMEOUT_S * (1 + self._rng.random())
         options = replace(queries.watch_options(request.query, target.name), timeout_s=timeout_s)
-        writer = _EventWriter(target.kind, form, request.query.get("includeObject", ""), self._shaper)
+        include = request.query.get("includeObject", "")
+        if form.form is As.TABLE:
+            check_include(include)
+        writer = _EventWriter(target.kind, form, include, self._shaper)
+        outlet = watch_outlet(request)
         with self._lifetime.long_request():
+            patience = asyncio.timeout(timeout_s)
             try:
-                items = await self._verbs.watch(context, target.kind, target.namespace, options)
+                async with patience:
+                    items = await self._verbs.watch(context, target.kind, target.namespace, options)
             except StatusError as error:
                 if not _is_told_as_event(error):
                     raise
                 items = _refusing(error)
-            return await self._stream(request, items, writer, timeout_s)
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+                items = _silent()  # from a version that is still to come, for less time than it takes
+            return await self._stream(request, outlet, items, writer, timeout_s)
 
     async def _stream(
-        self, request: web.Request, items: AsyncIterator[WatchItem], writer: _EventWriter, timeout_s: float
+        self,
+        request: web.Request,
+        outlet: Outlet,
+        items: AsyncIterator[WatchItem],
+        writer: _EventWriter,
+        timeout_s: float,
     ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
-        )
         try:
-            response.enable_chunked_encoding()
-            await response.prepare(request)
+            await outlet.start()
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._pump(response, items, writer)
+                    await outlet.carry(self._pump(outlet, items, writer))
             except TimeoutError:
                 pass  # its time is over: a clean end, after which clients watch again
             except asyncio.CancelledError:
@@ -85,7 +97,7 @@ class Watches:
                     raise
                 task.uncancel()  # the server stops, and says so by a clean end as well
             async with asyncio.timeout(STALLED_AFTER_S):
-                await response.write_eof()
+                await outlet.end()
         except (_StalledError, TimeoutError):
             if request.transport is not None:
                 request.transport.abort()
@@ -95,29 +107,29 @@ class Watches:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
-        return response
+        return outlet.response
 
     async def _pump(
         self,
-        response: web.StreamResponse,
+        outlet: Outlet,
         items: AsyncIterator[WatchItem],
         writer: _EventWriter,
     ) -> None:
         try:
             async for item in items:
-                await _write(response, writer.encode(item))
+                await _write(outlet, writer.encode(item))
         except StatusError as error:
-            await _write(response, _error_event(error))
+            await _write(outlet, _error_event(error))
 
 
 class _StalledError(Exception):
     """The client takes nothing any more."""
 
 
-async def _write(response: web.StreamResponse, data: bytes) -> None:
+async def _write(outlet: Outlet, data: bytes) -> None:
     try:
         async with asyncio.timeout(STALLED_AFTER_S) as patience:
-            await response.write(data)
+            await outlet.write(data)
     except TimeoutError as error:
         if patience.expired():
             raise _StalledError from error
@@ -131,6 +143,12 @@ def _is_told_as_event(error: StatusError) -> bool:
 async def _refusing(error: StatusError) -> AsyncIterator[WatchItem]:
     """A watch that tells nothing but why it is none."""
     raise error
+    yield
+
+
+async def _silent() -> AsyncIterator[WatchItem]:
+    """A watch whose time was over before there was anything to tell."""
+    return
     yield
 
 

@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import tempfile
+import zlib
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.live_cluster import LiveCluster
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 JSON = {"Content-Type": "application/json"}
+MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 class Answer:
@@ -42,7 +44,7 @@ class Caller:
                 file.flush()
                 context.load_cert_chain(file.name)
         host, port = cluster.url.removeprefix("https://").split(":")
-        self.connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+        self.connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=60)
 
     def __call__(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -196,6 +198,72 @@ def test_a_finished_deletion_answers_with_what_is_gone(call: Caller, namespace: 
     assert answer["details"] == {"name": "a", "kind": "configmaps", "uid": uid}
 
 
+@pytest.mark.parametrize(
+    ("query", "body", "code"),
+    [
+        ("", None, 200),
+        ("?orphanDependents=true", None, 200),
+        ("?orphanDependents=false", None, 202),
+        ("", {"orphanDependents": False}, 202),
+        ("?orphanDependents=false", {}, 200),
+        ("?propagationPolicy=Background", None, 200),
+    ],
+)
+def test_a_deletion_that_waits_is_accepted_when_it_is_asked_for_in_the_old_way(
+    call: Caller, namespace: str, query: str, body: dict[str, Any] | None, code: int
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    held = config_map("held")
+    held["metadata"]["finalizers"] = ["example.org/hold"]
+    call("POST", path, held, JSON)
+    answer = call("DELETE", f"{path}/held{query}", body, JSON if body is not None else {})
+    assert answer.code == code
+    assert answer.json["metadata"]["deletionTimestamp"]
+    call("PATCH", f"{path}/held", {"metadata": {"finalizers": None}}, MERGE)
+    assert call("DELETE", f"{path}/held{query}", body, JSON if body is not None else {}).code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "code"),
+    [("", "text/html", 406), ("?uid=another", "*/*", 409), ("?resourceVersion=1", "*/*", 409)],
+)
+def test_a_deletion_that_is_refused_deletes_nothing(
+    call: Caller, namespace: str, query: str, accept: str, code: int
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    call("POST", path, config_map("a"), JSON)
+    assert call("DELETE", f"{path}/a{query}", headers={"Accept": accept}).code == code
+    assert call("GET", f"{path}/a").code == 200
+    assert call("DELETE", f"{path}?timeoutSeconds=soon").code == 400
+    assert call("GET", f"{path}/a").code == 200
+
+
+BOMB = gzip.compress(b" " * 50_000_000)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "code"),
+    [
+        ("gzip", gzip.compress(b'{"metadata":{"name":"a"}}'), 201),
+        ("deflate", zlib.compress(b'{"metadata":{"name":"a"}}'), 201),
+        ("GZIP", gzip.compress(b'{"metadata":{"name":"a"}}'), 201),
+        ("identity", b'{"metadata":{"name":"a"}}', 201),
+        ("gzip", BOMB, 413),
+        ("gzip", BOMB[:1000], 400),
+        ("gzip", gzip.compress(b'{"metadata":{"name":"a"}}')[:-9], 400),
+        ("gzip", b'{"metadata":{"name":"a"}}', 400),
+        ("br", b"abc", 415),
+    ],
+)
+def test_a_packed_body_is_unpacked_within_the_limit(
+    call: Caller, namespace: str, coding: str, body: bytes, code: int
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    answer = call("POST", path, body, {**JSON, "Content-Encoding": coding})
+    assert answer.code == code, answer.body
+    assert call("GET", path).code == 200
+
+
 def test_dry_run_stores_nothing(call: Caller, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     assert call("POST", path + "?dryRun=All", config_map("a"), JSON).code == 201
@@ -294,6 +362,17 @@ def test_a_watch_ends_in_good_order_when_its_time_is_over(call: Caller, namespac
     answer = call("GET", f"/api/v1/namespaces/{namespace}/configmaps?watch=1&timeoutSeconds=1")
     assert (answer.code, answer.body) == (200, b"")
     assert call("GET", "/version").code == 200  # on the same connection
+
+
+def test_a_watch_from_the_future_ends_when_its_time_is_over(call: Caller, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps?watch=true&timeoutSeconds=1&resourceVersion=999999999"
+    answer = call("GET", path)
+    assert (answer.code, answer.body) == (200, b"")
+
+
+def test_a_watched_table_of_nothing_that_there_is_is_refused_at_once(call: Caller, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps?watch=true&timeoutSeconds=1&includeObject=All"
+    assert call("GET", path, headers={"Accept": TABLE}).code == 400
 
 
 def test_a_watch_from_the_past_is_told_so_by_an_event(
@@ -447,3 +526,13 @@ def test_a_question_has_no_table_for_an_answer(call: Caller) -> None:
     refused = call("POST", path, review, {**JSON, "Accept": TABLE})
     assert (refused.code, refused.json["reason"]) == (406, "NotAcceptable")
     assert call("POST", path, review, {**JSON, "Accept": f"{TABLE}, application/json"}).code == 201
+
+
+def test_a_question_is_no_object_and_has_no_name(call: Caller) -> None:
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+    review |= {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    assert call("POST", path, {**review, "metadata": {"creationTimestamp": None}}, JSON).code == 201
+    refused = call("POST", path, {**review, "metadata": {"name": "mine"}}, JSON)
+    assert refused.code == 422
+    assert refused.json["details"]["causes"][0]["field"] == "metadata"

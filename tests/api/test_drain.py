@@ -19,7 +19,7 @@ from tests.support.cluster import node
 from tests.support.fake_kubelet import FakeKubelet
 from tests.support.live_cluster import LiveCluster
 
-DEADLINE_S = 25
+DEADLINE_S = 100
 """Below what `LiveCluster.run` waits for."""
 
 

@@ -189,11 +189,11 @@ def test_delete_all_of_a_kind(cluster: LiveCluster, namespace: str) -> None:
 
 def test_wait_ends_when_the_condition_holds(cluster: LiveCluster, namespace: str) -> None:
     running_pod(cluster, namespace, "one")
-    waiting = cluster.popen("-n", namespace, "wait", "pod/one", "--for=condition=Ready", "--timeout=20s")
+    waiting = cluster.popen("-n", namespace, "wait", "pod/one", "--for=condition=Ready", "--timeout=60s")
     time.sleep(0.5)
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     cluster.run(cluster.client.patch(POD, "one", namespace, ready, subresource="status"))
-    out, error = waiting.communicate(timeout=25)
+    out, error = waiting.communicate(timeout=90)
     assert waiting.returncode == 0, error
     assert "condition met" in out
 
@@ -202,7 +202,7 @@ def test_rollout_status_follows_a_deployment(cluster: LiveCluster, namespace: st
     from gitkube.objects.kinds import DEPLOYMENT as DEPLOYMENT_KIND
 
     cluster.kubectl("-n", namespace, "create", "-f", "-", input=DEPLOYMENT)
-    following = cluster.popen("-n", namespace, "rollout", "status", "deploy/web", "--timeout=20s")
+    following = cluster.popen("-n", namespace, "rollout", "status", "deploy/web", "--timeout=60s")
     time.sleep(0.5)
     status = {
         "observedGeneration": 1,
@@ -213,7 +213,7 @@ def test_rollout_status_follows_a_deployment(cluster: LiveCluster, namespace: st
     }
     change = {"status": status}
     cluster.run(cluster.client.patch(DEPLOYMENT_KIND, "web", namespace, change, subresource="status"))
-    out, error = following.communicate(timeout=25)
+    out, error = following.communicate(timeout=90)
     assert following.returncode == 0, error
     assert "successfully rolled out" in out
 

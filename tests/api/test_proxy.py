@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 import json
 import ssl
 import urllib.request
@@ -15,7 +17,7 @@ from yarl import URL
 
 from gitkube.objects.kinds import ENDPOINT_SLICE, NODE, POD, SERVICE
 from tests.support.echo_server import start_echo
-from tests.support.live_cluster import LiveCluster, pod
+from tests.support.live_cluster import ADMIN_TOKEN, LiveCluster, pod
 
 PORT = 8080
 
@@ -141,6 +143,34 @@ def test_a_websocket_passes(cluster: LiveCluster, web: str) -> None:
                 return socket.protocol, await socket.receive_str(timeout=30)
 
     assert asyncio.run(shout()) == ("shout", "HELLO")
+
+
+def test_what_is_packed_goes_through_packed(cluster: LiveCluster, web: str) -> None:
+    packed = {"Content-Encoding": "gzip", "X-Forwarded-For": "192.0.2.1"}
+    answer = ask(cluster, "POST", f"{web}/pods/web/proxy/in", data=gzip.compress(b"hello"), headers=packed)
+    assert answer.json()["body"] == "hello"  # unpacked by the server behind, as it was told
+    assert answer.json()["headers"]["x-forwarded-for"] == "192.0.2.1, 127.0.0.1"
+    other = {"Content-Encoding": "snappy"}
+    assert (
+        ask(cluster, "POST", f"{web}/pods/web/proxy/in", data=b"raw", headers=other).json()["body"] == "raw"
+    )
+
+
+def test_a_page_may_ask_first_what_is_allowed(cluster: LiveCluster, web: str) -> None:
+    assert ask(cluster, "OPTIONS", f"{web}/pods/web/proxy/in").json()["method"] == "OPTIONS"
+
+
+def test_a_token_in_a_subprotocol_goes_to_no_pod(cluster: LiveCluster, web: str) -> None:
+    token = base64.urlsafe_b64encode(ADMIN_TOKEN.encode()).decode().rstrip("=")
+    upgrade = {
+        "Connection": "Upgrade", "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol": f"shout, base64url.bearer.authorization.k8s.io.{token}",
+    }  # fmt: skip
+    refused = ask(cluster, "GET", f"{web}/pods/web/proxy/no-socket?status=403", headers=upgrade)
+    assert refused.status == 403
+    assert refused.json()["headers"]["sec-websocket-protocol"] == "shout"
+    assert token.encode() not in refused.body
 
 
 def test_kubectl_asks_by_raw_path_and_through_its_own_proxy(cluster: LiveCluster, web: str) -> None:

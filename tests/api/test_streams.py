@@ -35,7 +35,7 @@ def test_followed_logs_arrive_as_they_are_written(cluster: LiveCluster, namespac
         cluster.run(cluster.streams.following.put(b"four\n"))
         assert following.stdout.readline() == "four\n"
         cluster.run(cluster.streams.following.put(None))
-        assert following.wait(10) == 0
+        assert following.wait(60) == 0
     finally:
         following.kill()
         following.communicate()
@@ -81,7 +81,7 @@ def test_port_forward_carries_many_connections(cluster: LiveCluster, namespace: 
         line = forwarding.stdout.readline()
         port = int(line.split("->")[0].rsplit(":", 1)[1])
         for number in range(3):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 payload = f"hello {number} ".encode() * 20_000
                 received = bytearray()
                 connection.sendall(payload)

@@ -89,8 +89,8 @@ class Traefik:
             connection.request("GET", path, headers={"Host": host})
             answer = connection.getresponse()
             return answer.status, answer.read()
-        except ConnectionRefusedError:
-            return 0, b""
+        except (OSError, http.client.HTTPException) as error:  # it is about to start, or to change its mind
+            return 0, repr(error).encode()
         finally:
             connection.close()
 

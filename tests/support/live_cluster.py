@@ -38,7 +38,7 @@ from tests.support.fake_streams import FakeStreams
 from tests.support.real_api import SMALL_STORE
 
 T = TypeVar("T")
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 120
 ADMIN_TOKEN = "of-the-administrator"
 ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
 RING_EVENTS = 128

@@ -30,6 +30,8 @@ from gitkube.wire import Connection, SocketStream, Stream, digest_of
 AGENT = Path(__file__).resolve().with_name("node_agent.py")
 REGISTRY = "127.0.0.1:5000"
 IMAGE = f"{REGISTRY}/busybox:1"
+TIMEOUT_S = 60.0
+"""For what takes less than a second on a machine that does nothing else."""
 NEEDED = ("crun", "conmon", "skopeo", "docker-registry", "busybox", "unshare", "nsenter", "ip")
 
 
@@ -105,7 +107,7 @@ class Host:
             raise
 
     def _enter_namespaces(self) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + TIMEOUT_S
         own = os.readlink("/proc/self/ns/net")
         while os.readlink(f"/proc/{self._holder.pid}/ns/net") == own:
             assert time.monotonic() < deadline
@@ -131,7 +133,7 @@ class Host:
         self.registry = subprocess.Popen(argv, stdout=log, stderr=log)
         layout = self.directory / "layout"
         write_oci_layout(layout)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + TIMEOUT_S
         push = [
             "skopeo",
             "copy",
@@ -232,7 +234,7 @@ class Control:
     async def connect(self, term: int | None = None) -> dict[str, Any]:
         """Connect, and return the agent's hello."""
         self.term = self.term if term is None else term
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 reader, writer = await asyncio.open_unix_connection(str(self.host.run / "agent.sock"))
@@ -259,7 +261,7 @@ class Control:
 
         self.connection = Connection(SocketStream(reader, writer), is_opener=True, on_message=take)
         self._task = asyncio.ensure_future(self.connection.run())
-        answer = await asyncio.wait_for(hello, 10)
+        answer = await asyncio.wait_for(hello, TIMEOUT_S)
         await self.connection.send({"type": "welcome", "node": "ant", "term": self.term})
         return answer
 
@@ -301,7 +303,7 @@ class Control:
         del self._pods[uid]
         await self.push()
 
-    async def wait(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    async def wait(self, condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
         deadline = time.monotonic() + timeout_s
         while True:
             value = condition()
@@ -319,7 +321,7 @@ class Control:
     def state(self, uid: str, index: int = 0) -> dict[str, Any]:
         return self.container(uid, index).get("state") or {}
 
-    async def running(self, uid: str, timeout_s: float = 20.0) -> None:
+    async def running(self, uid: str, timeout_s: float = TIMEOUT_S) -> None:
         await self.wait(lambda: "running" in self.state(uid), timeout_s)
 
     async def stream(self, request: dict[str, Any]) -> Stream:
@@ -330,11 +332,38 @@ class Control:
         stream = await self.stream(request)
         text = b""
         while True:
-            item = await asyncio.wait_for(stream.read(), 20)
+            item = await self.read(stream)
             if item is None:
                 assert stream.result is not None
                 return text, stream.result
             text += item[1]
+
+    async def read(self, stream: Stream) -> tuple[int, bytes] | None:
+        return await asyncio.wait_for(stream.read(), TIMEOUT_S)
+
+    async def until_output(self, request: dict[str, Any], is_so: Callable[[bytes], bool]) -> bytes:
+        """Ask again until the output is as it should be: what runs is seldom at once where it is to be."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not is_so((found := await self.output(request))[0]):
+            assert time.monotonic() < deadline, f"{request}: {found}"
+            await asyncio.sleep(0.05)
+        return found[0]
+
+    async def says(self, uid: str, expected: bytes) -> None:
+        """The log of the container is this, as soon as all of it is written."""
+        request = {"kind": "logs", "pod": uid, "container": "web"}
+        found = await self.until_output(request, lambda text: len(text) >= len(expected))
+        assert found == expected
+
+    async def do(self, uid: str, script: str) -> None:
+        """Run something in the container."""
+        request = {"kind": "exec", "pod": uid, "container": "web", "command": shell(script)}
+        assert (await self.output(request))[1] == {"exitCode": 0}
+
+    def evidence(self) -> dict[str, str]:
+        """What is to be read when a test fails."""
+        log = (self.host.directory / "agent.log").read_text(errors="replace")
+        return {"the agent's log": log[-6000:], "statuses": json.dumps(self.statuses, indent=1)[-6000:]}
 
 
 def make_pod(command: list[str] | None = None, **changes: Any) -> dict[str, Any]:

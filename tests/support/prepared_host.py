@@ -119,6 +119,11 @@ class PreparedHost:
         finally:
             await connection.close()
 
+    def evidence(self) -> dict[str, str]:
+        """What is to be read when a test fails."""
+        script = f"ls -l {BIN}; ps -eo pid,etimes,args; tail -n 40 /var/log/gitkube-node.log /tmp/systemd/log"
+        return {"the host": self.on("sh", "-c", script + " 2>&1", check=False)}
+
     def current(self) -> str:
         """The agent that would be started."""
         return self.on("readlink", f"{BIN}/gitkube-node").strip()

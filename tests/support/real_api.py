@@ -35,7 +35,7 @@ async def real_api(
     api = Api(member, clock=clock, rng=random.Random(2), settings=settings, fixed_tokens=fixed_tokens)
     task = asyncio.create_task(api.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await api.wait_ready()
         yield api
     finally:

@@ -21,10 +21,13 @@ def merge(live: Any, applied: Any, schema: Schema | None) -> Any:
     if isinstance(applied, dict):
         merged = dict(live)
         for key, item in applied.items():
+            child = schema.child(key) if schema is not None and key in live else None
+            if item is None and live.get(key) and is_granular(child, live[key]):
+                continue  # it claims no element of that map or list, and takes away none of another's
             if key not in live or not isinstance(item, (dict, list)):
                 merged[key] = clone(item)
             else:
-                merged[key] = merge(live[key], item, schema.child(key) if schema is not None else None)
+                merged[key] = merge(live[key], item, child)
         return merged
     assert schema is not None  # a list without a schema is not granular
     return _merge_list(live, applied, schema)

@@ -30,7 +30,7 @@ def check_service(causes: Causes, service: Object) -> None:
     ports = spec.get("ports") or ()
     if not ports and not is_headless and kind != "ExternalName":
         causes.required("spec.ports")
-    _check_service_ports(causes, ports)
+    _check_service_ports(causes, ports, kind)
     _check_cluster_ips(causes, spec, kind)
     if kind == "ExternalName":
         name = spec.get("externalName") or ""
@@ -84,7 +84,7 @@ def _check_balancer(causes: Causes, service: Object, spec: Mapping[str, Any]) ->
                 causes.invalid(f"{path}[{index}].hostname", name, why)
 
 
-def _check_service_ports(causes: Causes, ports: Any) -> None:
+def _check_service_ports(causes: Causes, ports: Any, kind: str) -> None:
     seen_names: set[str] = set()
     seen_ports: set[tuple[str, int]] = set()
     seen_node_ports: set[tuple[str, int]] = set()
@@ -111,11 +111,21 @@ def _check_service_ports(causes: Causes, ports: Any) -> None:
         if (protocol, number) in seen_ports:
             causes.duplicate(path, {"port": number, "protocol": protocol})
         seen_ports.add((protocol, number))
+        check_app_protocol(causes, port, path)
         node_port = port.get("nodePort") or 0
+        if node_port and kind == "ClusterIP":
+            causes.forbidden(f"{path}.nodePort", "may not be used when `type` is 'ClusterIP'")
         if node_port:
             if (protocol, node_port) in seen_node_ports:
                 causes.duplicate(f"{path}.nodePort", node_port)
             seen_node_ports.add((protocol, node_port))
+
+
+def check_app_protocol(causes: Causes, port: Mapping[str, Any], path: str) -> None:
+    """Of a port of a Service, of its endpoints or a slice of them."""
+    protocol = port.get("appProtocol")
+    if protocol is not None:
+        causes.invalids(f"{path}.appProtocol", protocol, names.qualified_name(protocol))
 
 
 def _check_cluster_ips(causes: Causes, spec: Mapping[str, Any], kind: str) -> None:
@@ -242,6 +252,7 @@ def check_endpoint_slice(causes: Causes, endpoint_slice: Object) -> None:
             causes.duplicate(f"{path}.name", name)
         seen.add(name)
         causes.one_of(f"{path}.protocol", port.get("protocol"), PROTOCOLS)
+        check_app_protocol(causes, port, path)
         number = port.get("port")
         if number is not None:
             causes.invalids(f"{path}.port", number, names.port_number(number))

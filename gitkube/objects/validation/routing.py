@@ -14,6 +14,7 @@ from gitkube.objects import names
 from gitkube.objects.types import Object
 from gitkube.objects.validation.causes import Causes
 from gitkube.objects.validation.containers import PROTOCOLS
+from gitkube.objects.validation.network import check_app_protocol
 from gitkube.objects.validation.pods import ADDRESS_MESSAGE, is_address
 from gitkube.objects.validation.selectors import check_label_selector
 
@@ -278,6 +279,7 @@ def check_endpoints(causes: Causes, endpoints: Object) -> None:
             number = port.get("port") or 0
             causes.invalids(f"{where}.port", number, names.port_number(number))
             causes.one_of(f"{where}.protocol", port.get("protocol"), PROTOCOLS)
+            check_app_protocol(causes, port, where)
 
 
 def _check_endpoint_address(causes: Causes, address: Mapping[str, Any], path: str) -> None:

@@ -24,7 +24,7 @@ from gitkube.objects.uids import new_uid
 from gitkube.server.attributes import attributes_of
 from gitkube.server.audit.log import Counts
 from gitkube.server.audit.policy import API_VERSION, Level, Policy, Stage, Verdict
-from gitkube.server.bodies import PROTOBUF, content_type, parse_protobuf, parse_yaml
+from gitkube.server.bodies import PROTOBUF, content_type, parse_protobuf, parse_yaml, unpacked
 
 ID_HEADER = "Audit-Id"
 MAX_ID_CHARS = 64
@@ -188,7 +188,8 @@ class Trail:
         if not self._request.content.at_eof():
             return None  # it was refused unread, and its client may be slow to send it
         try:
-            body = await self._request.read()
+            coding = self._request.headers.get("Content-Encoding", "")
+            body = unpacked(await self._request.read(), coding)
             type = content_type(self._request)
             if not body:
                 return None

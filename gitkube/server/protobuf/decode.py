@@ -71,6 +71,8 @@ def message_name(api_version: str, kind: str) -> str:
     """The message of a kind, such as `apps/v1.Deployment`."""
     if kind == "DeleteOptions":  # it travels under the group of whatever is deleted
         return "meta/v1.DeleteOptions"
+    if api_version == "policy/v1beta1" and kind == "Eviction":
+        api_version = "policy/v1"  # they are the same
     group, _, version = api_version.rpartition("/")
     return f"{group.split('.')[0] or 'core'}/{version}.{kind}"
 

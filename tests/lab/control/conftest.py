@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.demo_cluster import DemoCluster, until
+from tests.support.demo_cluster import TIMEOUT_S, DemoCluster, until
 
 
 class ThreeControllers(DemoCluster):
@@ -44,7 +44,7 @@ class ThreeControllers(DemoCluster):
 
         chosen = data_dir or str(self.controller(self.names[0]).data_dir)
         command = [sys.executable, "-m", "gitkube.cli.main", "store", *arguments, "--data-dir", chosen]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         return done.stdout + done.stderr
 
     def log(self, name: str) -> str:
@@ -55,7 +55,7 @@ class ThreeControllers(DemoCluster):
         for name in self.names:
             self.lab.start(name)
         for one in self.lab.controllers():
-            one.wait_ready()
+            one.wait_ready(TIMEOUT_S)
         self.leader()
 
 

@@ -14,13 +14,14 @@ import pytest
 
 from gitkube import wire
 from tests.lab.control.conftest import ThreeControllers
-from tests.support.demo_cluster import restarts, until
+from tests.support.demo_cluster import TIMEOUT_S, restarts, until
 
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.skipif(os.geteuid() != 0, reason="a lab is made of namespaces and mounts, which need root"),
 ]
 
+TAKEN = (" created", "already exists")
 SETTINGS = (
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: hello}}\ndata: {{v: '{value}'}}\n"
 )
@@ -92,13 +93,16 @@ def test_a_leader_killed_during_a_push_loses_nothing_and_the_push_is_finished(
         if moment in line:
             break
     site.lab.kill(leader)
-    said += push.communicate(timeout=60)[0]
+    said += push.communicate(timeout=TIMEOUT_S)[0]
     was_accepted = "-> main\n" in said and "rejected" not in said
     if was_accepted:  # then it is everybody's, and nobody has to push it again
         until(lambda: deployed(site, f"killed-{moment}", "1", witness), what="the next leader deploys it")
     else:
         assert "unknown  the control plane went away" in said or "refused  nothing was changed" in said
-        assert "Everything up-to-date" in (again := site.push(remote=witness)) or "healthy" in again
+        until(
+            lambda: "Everything up-to-date" in (again := site.push(remote=witness)) or "healthy" in again,
+            what="the push is taken, once somebody leads again",
+        )
         until(lambda: deployed(site, f"killed-{moment}", "1", witness), what="it is deployed")
     assert site.leader() != leader
     assert running(site, witness) == before, "no pod was touched"
@@ -110,8 +114,12 @@ def test_the_loops_start_again_within_seconds_of_a_leaders_death(site: ThreeCont
     leader = site.leader()
     witness = site.others(leader)[0]
     site.lab.kill(leader)
-    site.kubectl("create", "deployment", "after", "--image=registry.lab:5000/busybox:1", "-n", "hello",
-                 "--replicas=2", "--", "sleep", "1000", context=witness)  # fmt: skip
+    create = ("create", "deployment", "after", "--image=registry.lab:5000/busybox:1", "-n", "hello",
+              "--replicas=2", "--", "sleep", "1000")  # fmt: skip
+    until(
+        lambda: any(word in site.kubectl(*create, check=False, context=witness) for word in TAKEN),
+        what="a write is taken",
+    )
     listed = until(
         lambda: [
             pod
@@ -138,7 +146,11 @@ def test_with_one_of_three_left_reads_go_on_and_writes_say_why_not(site: ThreeCo
     assert "the store has no quorum: 1 of 3 members" in refused and "Start the others" in refused
     site.lab.start(lost[0])
     site.leader()
-    site.kubectl("create", "configmap", "x", "-n", "hello", context=last)
+    create = ("create", "configmap", "x", "-n", "hello")
+    until(
+        lambda: any(word in site.kubectl(*create, check=False, context=last) for word in TAKEN),
+        what="a write is taken again",
+    )
     assert running(site, last) == before
     site.kubectl("delete", "configmap", "x", "-n", "hello", context=last)
 
@@ -147,19 +159,21 @@ def test_a_frozen_leader_wakes_up_deposed_and_hosts_refuse_it(site: ThreeControl
     leader = site.leader()
     witness = site.others(leader)[0]
     before, old_term = running(site, witness), obeyed(site, "ant")
+    losses = site.log(leader).count("leadership_lost")
     group = site.controller(leader).pid
     os.killpg(group, signal.SIGSTOP)
     try:
         until(lambda: obeyed(site, "ant") > old_term, what="the hosts follow another leader")
+        until(lambda: any(map(site.leads, site.others(leader))), what="another one leads")
         new_term = obeyed(site, "ant")
     finally:
         os.killpg(group, signal.SIGCONT)
-    until(lambda: "leadership_lost" in site.log(leader), what="the old one stops")
+    until(lambda: site.log(leader).count("leadership_lost") > losses, what="the old one stops")
     refusal = asyncio.run(order_of(site, "ant", old_term))
     assert refusal == "closed", "an order with the old term is refused"
-    assert obeyed(site, "ant") == new_term
+    # On a machine without time for it the new leader may be followed by one more.
+    assert obeyed(site, "ant") >= new_term > old_term
     assert running(site, witness) == before
-    assert site.leader() != leader
 
 
 def test_a_leader_that_is_cut_off_stops_acting_and_comes_back_as_a_follower(site: ThreeControllers) -> None:
@@ -217,7 +231,7 @@ async def order_of(site: ThreeControllers, host: str, term: int) -> str:
     connection = wire.Connection(Pipes(), is_opener=True, on_message=on_message)
     running_ = asyncio.ensure_future(connection.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             welcomed = asyncio.ensure_future(greeted.wait())
             await asyncio.wait({running_, welcomed}, return_when=asyncio.FIRST_COMPLETED)
             return "obeyed" if welcomed.done() else "closed"
@@ -237,7 +251,8 @@ def test_a_controller_that_lost_its_disk_joins_again_as_a_new_one(site: ThreeCon
     controller, sponsor = site.controller(lost), str(site.controller(leader).data_dir)
     site.lab.kill(lost)
     shutil.rmtree(controller.directory)
-    assert "is removed" in site.store("remove", lost, "--yes", data_dir=sponsor)
+    removed = site.store("remove", lost, "--yes", data_dir=sponsor)
+    assert "is removed" in removed, removed
     site.lab.start(lost)
     until(
         lambda: [one["role"] for one in members(site, sponsor) if one["name"] == lost] == ["voter"],
@@ -248,5 +263,7 @@ def test_a_controller_that_lost_its_disk_joins_again_as_a_new_one(site: ThreeCon
 
 
 def members(site: ThreeControllers, data_dir: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(site.store("members", "--output", "json", data_dir=data_dir))
+    """None that are known while the store has no leader."""
+    said = site.store("members", "--output", "json", data_dir=data_dir)
+    found: list[dict[str, Any]] = json.loads(said) if said.startswith("[") else []
     return found

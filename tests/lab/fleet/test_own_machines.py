@@ -26,6 +26,7 @@ from gitkube.fleet.settings import FleetSettings
 from gitkube.fleet.ssh import connect
 from gitkube.lab.lab import Lab
 from tests.support.demo_cluster import is_ready, until
+from tests.support.files import contents_below, entries_below
 from tests.support.node_host import write_oci_layout
 from tests.support.ordinary_user import UID, OrdinaryUser
 
@@ -142,7 +143,7 @@ class OwnMachines:
     def stop(self) -> int:
         assert self.serving is not None
         self.serving.send_signal(signal.SIGTERM)
-        code = self.serving.wait(20)
+        code = self.serving.wait(120)
         self.serving = None
         return code
 
@@ -165,6 +166,14 @@ class OwnMachines:
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", "-n", "shop", "-o", "json"))[
             "items"
         ]
+        return found
+
+    def evidence(self) -> dict[str, str]:
+        """What is to be read when a test fails."""
+        found = {str(self.log): self.log.read_text(errors="replace")[-8000:]} if self.log.exists() else {}
+        if self.kubeconfig.exists():
+            words = ("get", "nodes,pods,events", "-A", "-o", "wide")
+            found["kubectl get"] = self.kubectl(*words, check=False)
         return found
 
     def down(self) -> None:
@@ -212,12 +221,13 @@ def test_a_push_of_that_user_runs_a_pod_on_both_hosts_and_kubectl_shows_it(own: 
     own.person.run(*git, "remote", "add", "lab", "../cluster.git")
     said = own.person.run(*git, "push", "lab", "main")
     assert "+ Deployment shop/web" in said and "healthy" in said, said
-    own.person.run("gitkube", "status", "--wait", "60")
+    own.person.run("gitkube", "status", "--wait", "120")
     pods = own.pods()
     assert {pod["spec"]["nodeName"] for pod in pods} == {"ant", "bee"} and all(map(is_ready, pods))
     for pod in pods:
         name = pod["metadata"]["name"]
-        assert own.kubectl("logs", "-n", "shop", name) == "hello from a pod\n"
+        said = until(lambda name=name: own.kubectl("logs", "-n", "shop", name))
+        assert said == "hello from a pod\n"
         host = own.kubectl("exec", "-n", "shop", name, "--", "busybox", "hostname")
         assert host.strip() == name
 
@@ -231,10 +241,12 @@ def test_pods_and_services_have_addresses_of_the_networks_that_were_chosen(own: 
     assert ipaddress.ip_address(service) in ipaddress.ip_network(SERVICES)
     name = own.pods()[0]["metadata"]["name"]
     for url in ("http://web/", f"http://{service}/"):
-        said = own.kubectl(
-            "exec", "-n", "shop", name, "--", "sh", "-c", f"busybox wget -q -O - {url} 2>&1 || true"
+        ask = f"busybox timeout 10 busybox wget -q -O - {url} 2>&1 || true"
+        # A pod without a probe is Ready before its server listens.
+        until(
+            lambda ask=ask: "404 Not Found" in own.kubectl("exec", "-n", "shop", name, "--", "sh", "-c", ask),
+            what=f"the web server of some pod answers at {url}",
         )
-        assert "404 Not Found" in said, f"the web server of some pod answers at {url}: {said}"
 
 
 def test_a_push_that_is_refused_says_so_to_that_user_too(own: OwnMachines) -> None:
@@ -263,7 +275,7 @@ def test_another_network_for_services_is_refused_where_there_are_some(own: OwnMa
     assert own.stop() == 0
     own.kubeconfig.unlink()
     own.start("10.43.0.0/16")
-    assert own.serving is not None and own.serving.wait(30) == 1
+    assert own.serving is not None and own.serving.wait(120) == 1
     assert f"start it with --service-cidr {SERVICES}" in own.log.read_text()
     own.start()
     until(lambda: own.ready_nodes() == {"ant", "bee"})
@@ -299,9 +311,9 @@ async def test_a_host_whose_sudo_asks_says_what_to_allow(
 
 def test_what_is_kept_is_the_users_own_and_closed_to_others(own: OwnMachines) -> None:
     until(lambda: own.ready_nodes() == {"ant", "bee"})
-    files = [path for path in own.person.home.rglob("*") if not path.is_symlink()]
-    assert {path.stat().st_uid for path in files} == {UID}
+    assert {found.st_uid for _, found in entries_below(own.person.home)} == {UID}
     assert own.state.stat().st_mode & 0o077 == 0
-    secrets = [own.kubeconfig, *(path for path in own.state.rglob("*key*") if path.is_file())]
-    assert len(secrets) > 1
-    assert [path for path in secrets if path.stat().st_mode & 0o077] == []
+    modes = {path: found.st_mode for path, found, _ in contents_below(own.state)}
+    secrets = [path for path in modes if path == own.kubeconfig or "key" in path.name]
+    assert own.kubeconfig in secrets and len(secrets) > 1
+    assert [path for path in secrets if modes[path] & 0o077] == []

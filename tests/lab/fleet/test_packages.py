@@ -123,7 +123,7 @@ async def test_another_package_manager_is_waited_for_with_growing_pauses(host: P
     )
     task = asyncio.ensure_future(link.run())
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not link.state.is_up:  # noqa: ASYNC110 - what is waited for happens on the host
                 await asyncio.sleep(0.02)
     finally:
@@ -147,7 +147,7 @@ if os.fork() == 0:
     fcntl.lockf(file, fcntl.LOCK_EX)
     for number in (0, 1, 2):
         os.close(number)
-    time.sleep(30)
+    time.sleep(600)
 """
     host.on("python3", "-c", hold)
     expected = r"another package manager .*holds /var/lib/dpkg/lock-frontend;"

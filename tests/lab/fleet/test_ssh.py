@@ -32,6 +32,7 @@ from gitkube.fleet.link import HostLink
 from gitkube.fleet.prepare import Prepared, modules, prepare
 from gitkube.fleet.settings import FleetSettings
 from gitkube.fleet.ssh import SshConnection, connect
+from tests.support.ports import free_port
 from tests.support.stand_in_agent import stand_in
 
 pytestmark = [
@@ -40,7 +41,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("sshd", path="/usr/sbin") is None, reason="sshd is not installed"),
 ]
 
-SETTINGS = FleetSettings(connect_timeout_s=5, install_timeout_s=60, backoff_first_s=0.05)
+SETTINGS = FleetSettings(connect_timeout_s=60, install_timeout_s=60, backoff_first_s=0.05)
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Sshd:
              "sh", "-c", room, str(config)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(self.directory / "log").open("ab"),
         )  # fmt: skip
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
@@ -89,7 +90,7 @@ class Sshd:
             self.process.wait()
             self.process = None
             # A child that sshd has just forked holds the listening socket until it begins itself anew.
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while self._listens():
                 assert time.monotonic() < deadline, "the port of a killed sshd still takes connections"
                 time.sleep(0.02)
@@ -112,10 +113,7 @@ def _keygen(path: Path) -> None:
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
     directory = tmp_path / "sshd"
     directory.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = Sshd(directory, port)
+    server = Sshd(directory, free_port())
     _keygen(directory / "client")
     (directory / "authorized").write_text((directory / "client.pub").read_text())
     server.new_host_key()
@@ -246,7 +244,7 @@ async def test_a_new_agent_replaces_the_running_one_and_only_then(sshd: Sshd, re
     await ready(connection, stand_in("1"))
     done, _ = await ready(connection, stand_in("2"))
     assert "restarted the agent" in done.did
-    listing = await connection.run("ls /var/lib/gitkube/bin", b"", timeout_s=5)
+    listing = await connection.run("ls /var/lib/gitkube/bin", b"", timeout_s=60)
     names = listing.stdout.decode().split()
     assert stand_in("1").name in names and stand_in("2").name in names
     forced, _ = await ready(connection, stand_in("2"), restart=True)
@@ -258,7 +256,7 @@ async def test_a_torn_agent_on_the_disk_is_sent_again(sshd: Sshd, reach) -> None
     package = stand_in("1")
     await ready(connection, package)
     path = f"/var/lib/gitkube/bin/{package.name}"
-    await connection.run(f"truncate -s 100 {path}", b"", timeout_s=5)
+    await connection.run(f"truncate -s 100 {path}", b"", timeout_s=60)
     done, shell = await ready(connection, package)
     assert shell.uploads == 1 and f"put {package.name}" in done.did
 
@@ -300,7 +298,7 @@ class Silent:
     def state_changed(self, link: HostLink) -> None: ...
 
 
-async def until(check: Callable[[], Any], seconds: float = 15) -> None:
+async def until(check: Callable[[], Any], seconds: float = 90) -> None:
     async with asyncio.timeout(seconds):
         while not check():  # noqa: ASYNC110 - what is waited for happens on the host
             await asyncio.sleep(0.01)
@@ -337,7 +335,7 @@ async def test_a_link_over_ssh_carries_sections_and_streams_and_survives_sshd(
         sshd.stop()
         await until(lambda: not link.state.is_up)
         sshd.start()
-        await until(lambda: link.state.is_up, 20)
+        await until(lambda: link.state.is_up)
         assert len(observer.hellos) == 2
     finally:
         task.cancel()

@@ -67,7 +67,24 @@ async def dial(host: PreparedHost, package: AgentPackage) -> None:
     await session.close()
 
 
-async def until(check: Callable[[], Any], timeout_s: float = 60) -> None:
+async def mute_on(host: PreparedHost, package: AgentPackage = MUTE) -> None:
+    """Dial with an agent that says nothing. It is seen to run; how long it still does so is not said."""
+    dialing = asyncio.ensure_future(dial(host, package))
+    try:
+        while not dialing.done():
+            if await asyncio.to_thread(host.running) == [package.name]:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            pytest.fail(f"the mute agent was not seen to run: {dialing.exception()!r}")
+        with pytest.raises(LinkLost, match="said nothing"):
+            await dialing
+    finally:
+        dialing.cancel()
+        await asyncio.gather(dialing, return_exceptions=True)
+
+
+async def until(check: Callable[[], Any], timeout_s: float = 120) -> None:
     async with asyncio.timeout(timeout_s):
         while not check():  # noqa: ASYNC110 - what is waited for happens on the host
             await asyncio.sleep(0.1)
@@ -97,9 +114,7 @@ async def test_a_new_agent_that_greets_over_a_new_connection_stays(
 
 async def test_a_new_agent_that_says_nothing_is_taken_back_by_the_host_alone(either: PreparedHost) -> None:
     await dial(either, OLD)
-    with pytest.raises(LinkLost, match="said nothing"):
-        await dial(either, MUTE)
-    assert either.running() == [MUTE.name]
+    await mute_on(either)
     await until(lambda: either.running() == [OLD.name])
     assert either.current() == OLD.name
     with capture_logs() as logs:
@@ -131,23 +146,32 @@ async def test_an_agent_on_trial_is_never_what_a_later_one_goes_back_to(host: Pr
 
 async def test_with_nothing_to_go_back_to_the_new_agent_is_kept(host: PreparedHost) -> None:
     await dial(host, OLD)
+    removing = asyncio.ensure_future(remove_when_another_is_on_trial(host, OLD))
     with pytest.raises(LinkLost):
         await dial(host, MUTE)
-    host.on("rm", f"{BIN}/{OLD.name}")
+    await removing
     await until(lambda: "trial" not in host.files())
     assert (host.current(), host.running()) == (MUTE.name, [MUTE.name])
     await dial(host, NEW)
 
 
+async def remove_when_another_is_on_trial(host: PreparedHost, package: AgentPackage) -> None:
+    """As early as can be: when the trial is over, it is too late."""
+    async with asyncio.timeout(120):
+        while "trial" not in await asyncio.to_thread(host.files):  # noqa: ASYNC110 - on the host
+            await asyncio.sleep(0.05)
+    await asyncio.to_thread(host.on, "rm", f"{BIN}/{package.name}")
+
+
 async def test_an_agent_that_does_not_start_is_put_back_at_once(
     either: PreparedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await dial(either, OLD)
     quick = tuple(
         (name, text.replace("START_TIMEOUT_S = 15.0", "START_TIMEOUT_S = 1.0")) for name, text in modules()
     )
     monkeypatch.setattr("gitkube.fleet.prepare.modules", lambda: quick)
     monkeypatch.setattr("tests.support.prepared_host.SETTINGS", replace(SETTINGS, trial_s=300))
-    await dial(either, OLD)
     with pytest.raises(PrepareError, match=r"does not listen .* The agent before it is put back"):
         await either.prepare(CRASHING)
     await until(lambda: either.running() == [OLD.name])

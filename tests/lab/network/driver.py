@@ -36,7 +36,7 @@ def ask(address: str, port: int, times: int) -> None:
     heard = []
     for _ in range(times):
         try:
-            with socket.create_connection((address, port), timeout=3) as connection:
+            with socket.create_connection((address, port), timeout=10) as connection:
                 heard.append(connection.recv(200).decode())
         except OSError as error:
             heard.append(type(error).__name__)

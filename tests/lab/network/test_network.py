@@ -29,7 +29,7 @@ SHARES = {host: f"10.42.{number}.0/24" for number, host in enumerate(HOSTS, 1)}
 WEB, EMPTY, NODE_PORT = "10.43.0.50", "10.43.0.51", 30080
 DRIVER = "/var/lib/gitkube/test/driver.py"
 PYTHON = "/usr/bin/python3"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Cluster:
@@ -172,10 +172,15 @@ class Cluster:
             lambda: f"the overlay does not carry from {asker} to {asked}",
         )
 
+    def evidence(self) -> dict[str, str]:
+        """What is to be read when a test fails."""
+        logs = [self.lab.directory / f"{host}.log" for host in HOSTS]
+        return {str(log): log.read_text(errors="replace")[-4000:] for log in logs if log.exists()}
+
     def dig(self, host: str, pod: str, *question: str) -> list[str]:
         gateway = SHARES[host].replace(".0/24", ".1")
         return self.in_pod(
-            host, pod, "dig", "+short", "+time=2", "+tries=1", f"@{gateway}", *question
+            host, pod, "dig", "+short", "+time=10", "+tries=3", f"@{gateway}", *question
         ).splitlines()
 
 
@@ -218,7 +223,7 @@ def test_a_host_itself_reaches_pods_here_and_there(cluster: Cluster) -> None:
 
 def test_a_large_answer_fits_through_the_overlay(cluster: Cluster) -> None:
     address = "10.42.2.2"
-    cluster.in_pod("ant", "pod-a", "ping", "-c", "1", "-W", "2", "-M", "do", "-s", str(1420 - 28), address)
+    cluster.in_pod("ant", "pod-a", "ping", "-c", "1", "-W", "20", "-M", "do", "-s", str(1420 - 28), address)
 
 
 @pytest.mark.parametrize("pod", ["pod-a", "pod-b", ""])
@@ -241,7 +246,7 @@ def test_a_node_port_answers_on_every_host_from_the_machine_and_from_pods(cluste
         assert layout is not None
         heard = set()
         for _ in range(30):
-            with socket.create_connection((layout.address, NODE_PORT), timeout=3) as connection:
+            with socket.create_connection((layout.address, NODE_PORT), timeout=30) as connection:
                 heard.add(connection.recv(200).decode().split()[0])
         assert heard == {"ant/pod-a", "bee/pod-a", "cow/pod-a"}
         from_pod = cluster.ask("ant", "pod-b", layout.address, NODE_PORT, 5)
@@ -276,12 +281,16 @@ def test_the_same_state_again_changes_nothing(cluster: Cluster) -> None:
     before = [cluster.run(host, "nft", "-a", "list", "table", "ip", "gitkube") for host in HOSTS]
     routes = [cluster.run(host, "ip", "route") for host in HOSTS]
     tunnels = [cluster.pids(host, "wireguard-go") for host in HOSTS]
-    sessions = cluster.sessions("ant")
-    assert cluster.apply()["ant"] == {"pod-a": "10.42.1.2", "pod-b": "10.42.1.3"}
+    for _ in range(3):  # of which one may fall together with the new keys of every two minutes
+        sessions = cluster.sessions("ant")
+        assert cluster.apply()["ant"] == {"pod-a": "10.42.1.2", "pod-b": "10.42.1.3"}
+        if cluster.sessions("ant") == sessions:
+            break
+    else:
+        pytest.fail("applying the same state costs the sessions with the peers")
     assert [cluster.run(host, "nft", "-a", "list", "table", "ip", "gitkube") for host in HOSTS] == before
     assert [cluster.run(host, "ip", "route") for host in HOSTS] == routes
     assert [cluster.pids(host, "wireguard-go") for host in HOSTS] == tunnels
-    assert cluster.sessions("ant") == sessions
 
 
 def test_nobody_elses_rules_are_touched(cluster: Cluster) -> None:
@@ -328,10 +337,10 @@ def test_a_killed_tunnel_is_restored(cluster: Cluster) -> None:
 
 def test_flushed_rules_are_put_back(cluster: Cluster) -> None:
     cluster.run("cow", "nft", "flush", "ruleset")
-    deadline = time.monotonic() + 2 * PATIENCE_S
-    while cluster.ask("cow", "pod-b", WEB, 80)[0].split()[0][-5:] != "pod-a":
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait_until(
+        lambda: cluster.ask("cow", "pod-b", WEB, 80)[0].split()[0][-5:] == "pod-a",
+        lambda: "the service does not answer again",
+    )
 
 
 def test_a_host_that_boots_again_gives_its_pods_their_addresses(cluster: Cluster) -> None:

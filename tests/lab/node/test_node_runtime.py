@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from gitkube.wire import RESIZE, STDIN
-from tests.support.node_host import IMAGE, REGISTRY, Control, make_pod, shell
+from tests.support.node_host import IMAGE, REGISTRY, TIMEOUT_S, Control, make_pod, shell
 
 pytestmark = pytest.mark.lab
 
+UNTIL_TOLD, TELL = "until test -e /tmp/told; do busybox sleep 0.05; done", ": > /tmp/told"
 SLEEP = "echo up; trap 'echo bye; exit 0' TERM; while :; do busybox sleep 0.1; done"
 
 
@@ -57,20 +58,23 @@ async def test_a_pod_whose_image_is_here_runs_within_a_third_of_a_second(control
 async def test_logs_are_read_whole_and_by_their_tail(control: Control) -> None:
     uid = await control.run(make_pod(shell("for i in 1 2 3 4 5; do echo line $i; done; busybox sleep 100")))
     await control.running(uid)
-    await asyncio.sleep(0.2)
-    text, result = await control.output({"kind": "logs", "pod": uid, "container": "web"})
-    assert text == b"".join(b"line %d\n" % number for number in range(1, 6)) and result == {"exitCode": 0}
+    await control.says(uid, b"".join(b"line %d\n" % number for number in range(1, 6)))
+    _, result = await control.output({"kind": "logs", "pod": uid, "container": "web"})
+    assert result == {"exitCode": 0}
     text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web", "tailLines": 2})
     assert text == b"line 4\nline 5\n"
 
 
 async def test_a_followed_log_ends_with_its_container(control: Control) -> None:
-    pod = make_pod(shell("echo one; busybox sleep 1; echo two"))
+    pod = make_pod(shell(f"echo one; {UNTIL_TOLD}; echo two"))
     pod["spec"]["restartPolicy"] = "Never"
     uid = await control.run(pod)
     await control.running(uid)
-    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web", "follow": True})
-    assert text == b"one\ntwo\n"
+    stream = await control.stream({"kind": "logs", "pod": uid, "container": "web", "follow": True})
+    assert await control.read(stream) == (1, b"one\n")
+    await control.do(uid, TELL)
+    assert await control.read(stream) == (1, b"two\n")
+    assert await control.read(stream) is None and stream.result == {"exitCode": 0}
     await control.wait(lambda: control.statuses[uid]["phase"] == "Succeeded")
 
 
@@ -86,8 +90,8 @@ async def test_exec_gives_output_and_exit_code_and_takes_input(control: Control)
     )
     await stream.write(STDIN, b"through and through")
     await stream.write(STDIN, b"")
-    assert await stream.read() == (1, b"through and through")
-    assert await stream.read() is None and stream.result == {"exitCode": 0}
+    assert await control.read(stream) == (1, b"through and through")
+    assert await control.read(stream) is None and stream.result == {"exitCode": 0}
 
 
 async def test_exec_with_a_terminal_has_the_size_it_was_given(control: Control) -> None:
@@ -99,7 +103,7 @@ async def test_exec_with_a_terminal_has_the_size_it_was_given(control: Control) 
     await stream.write(RESIZE, b'{"Width": 101, "Height": 37}')
     await stream.write(STDIN, b"busybox stty size; exit 5\n")
     text = b""
-    while (item := await asyncio.wait_for(stream.read(), 10)) is not None:
+    while (item := await control.read(stream)) is not None:
         text += item[1]
     assert b"37 101" in text and stream.result == {"exitCode": 5}
 
@@ -108,11 +112,11 @@ async def test_port_forward_reaches_a_server_in_the_pod(control: Control) -> Non
     script = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"
     uid = await control.run(make_pod(shell(script)))
     await control.running(uid)
-    await asyncio.sleep(0.2)
+    await control.do(uid, "until busybox wget -qO- http://127.0.0.1:8080/; do busybox sleep 0.1; done")
     stream = await control.stream({"kind": "port-forward", "pod": uid, "port": 8080})
     await stream.write(STDIN, b"GET /index.html HTTP/1.0\r\n\r\n")
     text = b""
-    while (item := await asyncio.wait_for(stream.read(), 10)) is not None:
+    while (item := await control.read(stream)) is not None:
         text += item[1]
     assert text.startswith(b"HTTP/1.1 200") and text.endswith(b"hello\n")
     _, result = await control.output({"kind": "port-forward", "pod": uid, "port": 9})
@@ -139,12 +143,18 @@ async def test_containers_outlive_a_killed_agent_and_are_adopted(control: Contro
 
 
 async def test_an_exit_while_the_agent_was_dead_is_not_missed(control: Control) -> None:
-    pod = make_pod(shell("busybox sleep 1; exit 3"))
+    pod = make_pod(shell(f"{UNTIL_TOLD}; exit 3"))
     pod["spec"]["restartPolicy"] = "Never"
     uid = await control.run(pod)
     await control.running(uid)
     control.host.kill_agent()
-    await asyncio.sleep(1.5)
+    control.host.inside(["crun", "exec", f"{uid}_web_0", "/bin/sh", "-c", TELL])
+    async with asyncio.timeout(TIMEOUT_S):
+        while any(  # noqa: ASYNC110 - on the host
+            f"{uid}_web_0 " in line and " running " in line
+            for line in control.host.inside(["crun", "list"]).splitlines()
+        ):
+            await asyncio.sleep(0.1)
     control.host.start_agent()
     await control.connect()
     await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Failed")
@@ -164,7 +174,7 @@ async def test_a_crashing_container_is_restarted_and_then_held_back(control: Con
 
 async def test_readiness_follows_the_probe_and_liveness_restarts(control: Control) -> None:
     pod = make_pod(
-        shell("busybox sleep 0.3; echo ok > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"),
+        shell(f"{UNTIL_TOLD}; echo ok > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"),
         readinessProbe={
             "httpGet": {"path": "/index.html", "port": 8080},
             "periodSeconds": 1,
@@ -180,10 +190,12 @@ async def test_readiness_follows_the_probe_and_liveness_restarts(control: Contro
     uid = await control.run(pod)
     await control.running(uid)
     assert not control.container(uid)["ready"]
+    await control.do(uid, TELL)
     await control.wait(lambda: control.container(uid)["ready"])
-    request = {"kind": "exec", "pod": uid, "container": "web", "command": shell("echo x > /tmp/dead")}
-    await control.output(request)
+    await control.do(uid, "echo x > /tmp/dead")
     await control.wait(lambda: control.container(uid)["restartCount"] == 1)
+    await control.running(uid)
+    await control.do(uid, TELL)
     await control.wait(lambda: control.container(uid)["ready"])
     assert any(event["reason"] == "Unhealthy" for event in control.events)
 
@@ -213,9 +225,7 @@ async def test_a_changed_config_map_reaches_the_mounted_file_in_one_swap(control
     control.config_maps["shop/flags"] = {"metadata": {"name": "flags"}, "data": {"color": "blue"}}
     await control.push()
     request = {"kind": "exec", "pod": uid, "container": "web", "command": shell("cat /etc/flags/color")}
-    deadline = time.monotonic() + 5
-    while (await control.output(request))[0] != b"blue":
-        assert time.monotonic() < deadline
+    await control.until_output(request, lambda text: text == b"blue")
     assert control.container(uid)["restartCount"] == 0
     control.config_maps.clear()
     control.secrets.clear()
@@ -230,7 +240,7 @@ async def test_a_missing_config_map_is_named_and_healed_when_it_comes(control: C
     assert control.state(uid)["waiting"]["message"] == 'configmap "absent" not found'
     control.config_maps["shop/absent"] = {"metadata": {"name": "absent"}, "data": {"url": "x"}}
     await control.push()
-    await control.running(uid, 3)
+    await control.running(uid)
     control.config_maps.clear()
 
 
@@ -245,15 +255,11 @@ async def test_an_image_that_does_not_exist_says_why(control: Control) -> None:
 async def test_a_deleted_pod_gets_its_signal_and_leaves_nothing(control: Control) -> None:
     uid = await control.run(make_pod(shell(SLEEP)))
     await control.running(uid)
-    follow = asyncio.ensure_future(
-        control.output({"kind": "logs", "pod": uid, "container": "web", "follow": True})
-    )
-    await asyncio.sleep(0.3)
-    begun = time.monotonic()
-    await control.delete(uid, 30)
+    stream = await control.stream({"kind": "logs", "pod": uid, "container": "web", "follow": True})
+    assert await control.read(stream) == (1, b"up\n")
+    await control.delete(uid, 3600)  # so what ends it is its signal, and not the end of its grace
+    assert await control.read(stream) == (1, b"bye\n")
     await control.wait(lambda: uid in control.gone)
-    assert time.monotonic() - begun < 25, "it ended by its signal, not by the end of its grace"
-    assert b"bye" in (await follow)[0]
     assert not (control.host.root / "pods" / uid).exists()
     assert uid not in control.host.inside(["cat", "/proc/self/mountinfo"])
     assert uid not in control.host.inside(["crun", "list", "-q"])
@@ -299,9 +305,7 @@ async def test_init_containers_run_in_order_and_share_an_empty_dir(control: Cont
     ]
     uid = await control.run(pod)
     await control.running(uid)
-    await asyncio.sleep(0.2)
-    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web"})
-    assert text == b"first\nsecond\n"
+    await control.says(uid, b"first\nsecond\n")
     inits = control.statuses[uid]["initContainerStatuses"]
     assert [entry["state"]["terminated"]["reason"] for entry in inits] == ["Completed", "Completed"]
 
@@ -313,10 +317,9 @@ async def test_the_containers_of_a_pod_share_its_network_and_hostname(control: C
     )
     uid = await control.run(pod)
     await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Running")
-    await asyncio.sleep(0.2)
     script = "busybox hostname; busybox wget -qO- http://127.0.0.1:8080/index.html; busybox pwd"
     request = {"kind": "exec", "pod": uid, "container": "side", "command": shell(script)}
-    text, _ = await control.output(request)
+    text = await control.until_output(request, lambda text: b"shared" in text)
     assert text.decode().split() == [pod["metadata"]["name"], "shared", "/tmp"]
     request["command"] = shell("cat /etc/hosts /etc/resolv.conf /etc/hostname")
     text, _ = await control.output(request)
@@ -333,17 +336,16 @@ async def test_a_process_namespace_is_shared_when_asked_for(control: Control) ->
     uid = await control.run(pod)
     await control.wait(lambda: control.statuses.get(uid, {}).get("phase") == "Running")
     request = {"kind": "exec", "pod": uid, "container": "side", "command": shell("busybox ps")}
-    async with asyncio.timeout(20):  # until the shell has become what it starts
-        while b"sleep 4321" not in (await control.output(request))[0]:  # noqa: ASYNC110 - on the host
-            await asyncio.sleep(0.1)
+    # Until the shell has become what it starts.
+    await control.until_output(request, lambda text: b"sleep 4321" in text)
 
 
 async def test_users_come_from_the_spec_or_the_image(control: Control) -> None:
     pod = make_pod(shell("busybox id; exec busybox sleep 100"), securityContext={"runAsUser": 1234})
     uid = await control.run(pod)
     await control.running(uid)
-    await asyncio.sleep(0.2)
-    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web"})
+    request = {"kind": "logs", "pod": uid, "container": "web"}
+    text = await control.until_output(request, lambda text: text.endswith(b"\n"))
     assert b"uid=1234(web) gid=1235(web)" in text and b"77(extra)" in text
 
 
@@ -386,7 +388,7 @@ async def test_a_rebooted_host_starts_its_pods_again_by_itself(control: Control)
     control.host.cut_power()
     control.statuses.clear()
     control.host.start_agent()
-    async with asyncio.timeout(20):  # with nobody to tell the agent what to do
+    async with asyncio.timeout(TIMEOUT_S):  # with nobody to tell the agent what to do
         while f"{uid}_web" not in control.host.inside(["crun", "list", "-q"]):  # noqa: ASYNC110 - there
             await asyncio.sleep(0.1)
     await control.connect()
@@ -423,7 +425,7 @@ async def test_a_host_that_lost_its_disk_does_not_run_again_what_had_ended(contr
 
 async def test_hooks_run_after_the_start_and_before_the_end(control: Control) -> None:
     pod = make_pod(
-        shell("trap 'cat /tmp/said; exit 0' TERM; while :; do busybox sleep 0.1; done"),
+        shell("trap 'cat /tmp/said; exit 0' TERM; echo up; while :; do busybox sleep 0.1; done"),
         lifecycle={
             "postStart": {"exec": {"command": shell("echo started >> /tmp/said")}},
             "preStop": {"exec": {"command": shell("echo stopping >> /tmp/said")}},
@@ -431,11 +433,15 @@ async def test_hooks_run_after_the_start_and_before_the_end(control: Control) ->
     )
     uid = await control.run(pod)
     await control.running(uid)
-    request = {"kind": "logs", "pod": uid, "container": "web", "follow": True}
-    follow = asyncio.ensure_future(control.output(request))
-    await asyncio.sleep(0.2)
-    await control.delete(uid, 10)
-    assert (await follow)[0] == b"started\nstopping\n"
+    request = {"kind": "exec", "pod": uid, "container": "web", "command": shell("cat /tmp/said")}
+    await control.until_output(request, lambda text: text == b"started\n")
+    stream = await control.stream({"kind": "logs", "pod": uid, "container": "web", "follow": True})
+    assert await control.read(stream) == (1, b"up\n")
+    await control.delete(uid, 60)
+    said = b""
+    while (item := await control.read(stream)) is not None:
+        said += item[1]
+    assert said == b"started\nstopping\n"
     await control.wait(lambda: uid in control.gone)
 
 
@@ -445,7 +451,7 @@ async def test_attach_joins_the_containers_own_streams(control: Control) -> None
     stream = await control.stream({"kind": "attach", "pod": uid, "container": "web", "stdin": True})
     await asyncio.sleep(0.2)
     await stream.write(STDIN, b"a word\n")
-    assert await asyncio.wait_for(stream.read(), 10) == (1, b"got a word\n")
+    assert await control.read(stream) == (1, b"got a word\n")
     await stream.close({"exitCode": 0})
 
 
@@ -468,9 +474,7 @@ async def test_a_sub_path_shows_one_part_of_a_volume_and_never_more(control: Con
     ]
     uid = await control.run(pod)
     await control.running(uid)
-    await asyncio.sleep(0.2)
-    text, _ = await control.output({"kind": "logs", "pod": uid, "container": "web"})
-    assert text == b"inside\nend\n"
+    await control.says(uid, b"inside\nend\n")
 
 
 async def test_an_unknown_program_is_a_start_error_with_its_cause(control: Control) -> None:
@@ -495,8 +499,8 @@ def test_a_host_with_hybrid_cgroups_is_refused_with_a_sentence(tmp_path: Path) -
         pytest.skip("this machine's cgroups are not hybrid")
     paths = ["--root", str(tmp_path / "lib"), "--run", str(tmp_path / "run")]
     agent = [sys.executable, "-m", "gitkube.node", "agent", *paths]
-    result = subprocess.run(agent, capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(agent, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 1 and "systemd.unified_cgroup_hierarchy=1" in result.stderr
     link = [sys.executable, "-m", "gitkube.node", "link", *paths]
-    result = subprocess.run(link, capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(link, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 3 and "crun refuses containers there" in result.stderr

@@ -43,7 +43,7 @@ async def test_a_debugger_sees_the_processes_of_its_target(control: Control) -> 
     assert b"sleep 0.1" in text
     stream = await control.stream({"kind": "attach", "pod": uid, "container": "debug", "stdin": True})
     await stream.write(STDIN, b"typed\n")
-    assert await stream.read() == (1, b"typed\n")
+    assert await control.read(stream) == (1, b"typed\n")
     await stream.close({"exitCode": 0})
     assert control.container(uid)["containerID"] == before["containerID"]
 

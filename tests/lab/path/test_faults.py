@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.support.demo_cluster import DemoCluster, is_ready, restarts, until
+from tests.support.demo_cluster import TIMEOUT_S, DemoCluster, is_ready, restarts, until
 
 pytestmark = [
     pytest.mark.lab,
@@ -65,11 +65,11 @@ def test_a_killed_control_plane_finishes_the_push_and_restarts_no_pod(cluster: D
         if "rollout" in line or "plan" in line:
             break
     cluster.kill_control()
-    push.communicate(timeout=30)
+    push.communicate(timeout=TIMEOUT_S)
     cluster.demo.start_control()
     cluster.push()
     until(lambda: on_three(cluster, "mid"), what="the push is finished")
-    assert cluster.gitkube("status", "--wait", "60").returncode == 0
+    assert cluster.gitkube("status", "--wait", "120").returncode == 0
     after = restarts([*cluster.pods("hello"), *cluster.pods("guestbook", "app=redis")])
     assert after == before
     cluster.drop("apps/mid")
@@ -88,15 +88,13 @@ def test_a_killed_agent_comes_back_to_its_running_containers(cluster: DemoCluste
         ),
         what="the agent is back",
     )
-    time.sleep(3)
+    name = next(pod["metadata"]["name"] for pod in pods if pod["spec"]["nodeName"] == "ant")  # type: ignore[index]
+    said = until(lambda: cluster.kubectl("exec", "-n", "agent", str(name), "--", "echo", "here"))
+    assert said == "here\n"
+    time.sleep(3)  # in which it would tell of containers that it did not find again
     pods = cluster.pods("agent")
     assert restarts(pods) == before
     assert [pod["status"]["containerStatuses"][0]["containerID"] for pod in pods] == started  # type: ignore[index]
-    name = next(pod["metadata"]["name"] for pod in pods if pod["spec"]["nodeName"] == "ant")  # type: ignore[index]
-    answer = until(
-        lambda: cluster.kubectl("exec", "-n", "agent", str(name), "--", "echo", "here", check=False)
-    )
-    assert "here" in answer
     cluster.kubectl("delete", "namespace", "agent")
 
 
@@ -127,7 +125,6 @@ def test_a_dead_hosts_pods_are_replaced_and_none_runs_twice_when_it_is_back(clus
                 on_three(cluster, "dead")
                 and all(pod["spec"]["nodeName"] != "bee" for pod in cluster.pods("dead"))
             ),
-            timeout_s=60,
             what="replaced on other hosts",
         )
         status = cluster.gitkube("status")
@@ -150,13 +147,16 @@ def test_a_dead_hosts_pods_are_replaced_and_none_runs_twice_when_it_is_back(clus
             >= 3
         )
     )
-    containers = [
-        name
-        for host in ("ant", "bee", "cow")
-        for name in cluster.lab.exec(host, ["sh", "-c", "ls /var/lib/gitkube/pods"]).stdout.split()
-        if name in lost
-    ]
-    assert containers == []
+    until(
+        lambda: (
+            not any(
+                name in lost
+                for host in ("ant", "bee", "cow")
+                for name in cluster.lab.exec(host, ["ls", "/var/lib/gitkube/pods"]).stdout.split()
+            )
+        ),
+        what="no host has anything of the lost pods",
+    )
     cluster.kubectl("delete", "namespace", "dead")
 
 
@@ -208,6 +208,12 @@ def test_the_store_process_may_die_and_the_api_goes_on(cluster: DemoCluster) -> 
     ).stdout.split()  # fmt: skip
     before = restarts(cluster.pods("hello"))
     os.kill(int(children[0]), signal.SIGKILL)
-    until(lambda: "store-died" in cluster.kubectl("create", "namespace", "store-died", check=False))
+    until(
+        lambda: (
+            cluster.kubectl("create", "namespace", "store-died", check=False)
+            and cluster.kubectl("get", "namespace", "store-died")
+        ),
+        what="a namespace is made",
+    )
     assert restarts(cluster.pods("hello")) == before
     cluster.kubectl("delete", "namespace", "store-died")

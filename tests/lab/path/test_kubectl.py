@@ -45,7 +45,7 @@ spec:
 @pytest.fixture(scope="module")
 def shop(cluster: DemoCluster) -> Iterator[DemoCluster]:
     assert "created" in cluster.kubectl("apply", "-f", "-", stdin=SHOP)
-    cluster.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s")
+    cluster.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=100s")
     yield cluster
     cluster.kubectl("delete", "namespace", "shop")
 
@@ -65,9 +65,14 @@ def test_get_shows_where_pods_run(shop: DemoCluster) -> None:
 
 
 def test_describe_tells_the_story_of_a_pod(shop: DemoCluster) -> None:
-    text = shop.kubectl("-n", "shop", "describe", "pod", a_pod(shop))
+    name = a_pod(shop)
+    # Events come after what they tell of.
+    text = until(
+        lambda: "Started" in (said := shop.kubectl("-n", "shop", "describe", "pod", name)) and said,
+        what="the pod has an event of its start",
+    )
     for part in ("Node:", "Ready             True", "memory:  32Mi", "Successfully assigned", "Started"):
-        assert part in text
+        assert part in str(text)
 
 
 def test_an_applied_file_that_did_not_change_changes_nothing(shop: DemoCluster) -> None:
@@ -78,15 +83,15 @@ def test_an_applied_file_that_did_not_change_changes_nothing(shop: DemoCluster) 
 def test_logs_are_read_and_followed(shop: DemoCluster) -> None:
     name = a_pod(shop)
     assert "started" in shop.kubectl("-n", "shop", "logs", name)
-    follow = shop.popen("-n", "shop", "logs", "-f", "--tail=0", name)
-    try:
-        time.sleep(1)
-        shop.kubectl("-n", "shop", "exec", name, "--", "sh", "-c", "echo later > /proc/1/fd/1")
-        assert follow.stdout is not None
-        assert follow.stdout.readline().strip() == "later"
-    finally:
-        follow.kill()
-        follow.wait()
+    with shop.popen("-n", "shop", "logs", "-f", "--tail=0", name) as follow:
+
+        def say_and_look() -> str:
+            shop.kubectl("-n", "shop", "exec", name, "--", "sh", "-c", "echo later > /proc/1/fd/1")
+            time.sleep(0.2)
+            return follow.text()
+
+        # What was said before it began to follow is not shown.
+        assert set(until(say_and_look).split()) == {"later"}
 
 
 def test_exec_carries_input_output_and_the_exit_code(shop: DemoCluster) -> None:
@@ -98,15 +103,10 @@ def test_exec_carries_input_output_and_the_exit_code(shop: DemoCluster) -> None:
 
 def test_port_forward_reaches_a_pod(shop: DemoCluster) -> None:
     name = a_pod(shop)
-    forward = shop.popen("-n", "shop", "port-forward", f"pod/{name}", ":8080")
-    try:
-        assert forward.stdout is not None
-        port = forward.stdout.readline().split("127.0.0.1:")[1].split()[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+    with shop.popen("-n", "shop", "port-forward", f"pod/{name}", ":8080") as forward:
+        port = forward.until("127.0.0.1:", "\n").split("127.0.0.1:")[1].split()[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
             assert answer.read().decode().strip() == name
-    finally:
-        forward.kill()
-        forward.wait()
 
 
 def test_files_are_copied_into_a_pod_and_out_of_it(shop: DemoCluster, tmp_path: Path) -> None:
@@ -152,33 +152,28 @@ def test_a_pod_gets_more_memory_while_it_runs(shop: DemoCluster) -> None:
 
 
 def test_scale_and_rollout_status(shop: DemoCluster) -> None:
-    watch = shop.popen("-n", "shop", "get", "pods", "-w", "--no-headers")
-    try:
+    with shop.popen("-n", "shop", "get", "pods", "-w", "--no-headers") as watch:
+        until(lambda: watch.text().count("1/1") == 2, what="the watch shows what there is")
         shop.kubectl("-n", "shop", "scale", "deployment", "web", "--replicas=4")
-        said = shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s")
+        said = shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=100s")
         assert "successfully rolled out" in said
         assert len([pod for pod in shop.pods("shop") if is_ready(pod)]) == 4
         shop.kubectl("-n", "shop", "scale", "deployment", "web", "--replicas=2")
         until(lambda: len(shop.get("pods", "-n", "shop")["items"]) == 2)
-    finally:
-        watch.kill()
-        assert watch.stdout is not None
-        seen = watch.stdout.read()
-        watch.wait()
-    assert "ContainerCreating" in seen
-    assert seen.count("1/1") >= 4
+        until(lambda: watch.text().count("1/1") >= 4, what="the watch shows four that are ready")
+        assert "ContainerCreating" in watch.text()
 
 
 def test_a_restart_and_an_undo_roll_every_pod(shop: DemoCluster) -> None:
     before = {pod["metadata"]["uid"] for pod in shop.pods("shop")}
     shop.kubectl("-n", "shop", "rollout", "restart", "deployment/web")
-    shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s")
+    shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=100s")
     after = {pod["metadata"]["uid"] for pod in shop.pods("shop")}
     assert not before & after
     history = shop.kubectl("-n", "shop", "rollout", "history", "deployment/web")
     assert "2" in history
     shop.kubectl("-n", "shop", "rollout", "undo", "deployment/web")
-    shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s")
+    shop.kubectl("-n", "shop", "rollout", "status", "deployment/web", "--timeout=100s")
 
 
 def test_deleting_a_deployment_takes_its_pods_along(shop: DemoCluster) -> None:

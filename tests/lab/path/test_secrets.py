@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.demo_cluster import DemoCluster, is_ready, until
+from tests.support.files import contents_below
 
 pytestmark = [
     pytest.mark.lab,
@@ -201,12 +202,11 @@ def test_no_argument_and_no_environment_but_the_containers_own_holds_it(story: S
 def test_a_file_that_holds_it_is_roots_alone(story: Story) -> None:
     """On the control side and on the hosts' disks: a lab's hosts keep theirs below the lab's directory."""
     places = []
-    for place in story.cluster.demo.directory.rglob("*"):
-        if story.cluster.demo.clone in place.parents or place.is_symlink() or not place.is_file():
+    for place, info, data in contents_below(story.cluster.demo.directory):
+        if story.cluster.demo.clone in place.parents:
             continue
-        if story.found_in(place.read_bytes()):
+        if story.found_in(data):
             places.append(str(place))
-            info = place.stat()
             assert (info.st_uid, stat.S_IMODE(info.st_mode)) == (0, 0o600), place
     assert any("/desired/pods.json" in place for place in places), places
     # In the store it lies sealed, and the git objects that hold it are compressed.

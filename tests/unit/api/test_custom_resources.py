@@ -168,7 +168,7 @@ async def test_another_process_on_the_same_store_serves_the_kind_from_its_start(
         other = Api(api.store, clock=SystemClock(), rng=random.Random(5))
         running = asyncio.create_task(other.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await other.wait_ready()
             theirs = other.registry.by_gvk(f"{GROUP}/v1", "Garden")
             assert theirs is not None

@@ -116,6 +116,8 @@ async def test_a_precondition_that_does_not_hold_uses_nothing(tmp_path: Path) ->
         await add_budget(client, 1)
         wrong = {"uid": "00000000-0000-0000-0000-000000000009"}
         assert (await evict(client, "web", preconditions=wrong)).startswith("409 ")
+        for unreadable in ([], {"uid": 9}):
+            assert (await evict(client, "web", preconditions=unreadable)).startswith("400 ")
         budget = await client.get(POD_DISRUPTION_BUDGET, "web", "default")
         assert budget["status"]["disruptionsAllowed"] == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,10 @@ def config(name: str, **labels: str) -> dict[str, Any]:
 async def names(api: Api, **options: Any) -> list[str]:
     found = await api.verbs.list(CONTEXT, CONFIG_MAP, "default", ListOptions(**options))
     return [obj["metadata"]["name"] for obj in found.items]
+
+
+def token(**parts: Any) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode()
 
 
 async def test_a_list_goes_on_at_the_newest_version_when_its_own_is_forgotten(
@@ -94,6 +99,9 @@ async def test_a_number_with_a_limit_is_exactly_that_version(api: Api, client: L
         ({"resource_version": "99999999", "limit": 1}, 504),
         ({"continue_token": "?"}, 400),
         ({"continue_token": "e30="}, 400),
+        ({"continue_token": token(v=2, rv=1, after="a")}, 400),
+        ({"continue_token": token(v=1, rv=1, after="")}, 400),
+        ({"continue_token": token(v=1, rv="1", after="a")}, 400),
         ({"label_selector": "a in"}, 400),
         ({"field_selector": "spec.color=red"}, 400),
     ],

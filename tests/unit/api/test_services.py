@@ -46,6 +46,10 @@ async def refusal(awaitable: Any) -> str:
     ("spec", "sentence"),
     [
         (
+            {"ports": [{"port": 80, "nodePort": 30080}]},
+            "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+        ),
+        (
             {"ipFamilies": ["IPv6"]},
             'spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster',
         ),
@@ -115,3 +119,21 @@ async def test_what_a_load_balancer_reports_is_checked_and_goes_with_the_type(cl
     assert await refusal(change(client, reached_at(ip="192.0.2.7"), "status")) == (
         f'{path}: Forbidden: may only be used when `spec.type` is "LoadBalancer"'
     )
+
+
+async def test_a_node_port_goes_with_the_type_that_has_it(client: LocalClient) -> None:
+    made = await client.create(SERVICE, service(type="NodePort", ports=[{"port": 80, "nodePort": 30080}]))
+    assert made["spec"]["ports"][0]["nodePort"] == 30080
+    changed = await change(client, {"spec": {"type": "ClusterIP"}})
+    assert "nodePort" not in changed["spec"]["ports"][0]
+    back = {"spec": {"ports": [{"port": 80, "nodePort": 30081}]}}
+    assert "may not be used when `type` is 'ClusterIP'" in await refusal(change(client, back))
+
+
+@pytest.mark.parametrize("protocol", ["http", "kubernetes.io/h2c", "a b", "web/", ""])
+async def test_the_protocol_of_an_application_is_a_qualified_name(client: LocalClient, protocol: str) -> None:
+    asked = client.create(SERVICE, service(ports=[{"port": 80, "appProtocol": protocol}]))
+    if protocol in ("http", "kubernetes.io/h2c"):
+        assert (await asked)["spec"]["ports"][0]["appProtocol"] == protocol
+    else:
+        assert "spec.ports[0].appProtocol: Invalid value" in await refusal(asked)

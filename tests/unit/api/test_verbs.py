@@ -350,7 +350,7 @@ async def test_pages_show_one_picture_whatever_is_written_between(client: LocalC
 
 async def take(client: LocalClient, count: int, **options: Any) -> list[WatchEvent]:
     events: list[WatchEvent] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for event in client.watch(CONFIG_MAP, "default", **options):
             events.append(event)
             if len(events) == count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -42,10 +43,10 @@ class World:
         self.fleet: Fleet
         self.task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def start(self, settings: FleetSettings = SETTINGS) -> None:
         self.fleet = Fleet(
             self.client, inventory=self.path, data_dir=self.directory / "fleet", term=1,
-            clock=SystemClock(), rng=Random(3), settings=SETTINGS, dialer=self.dialer,
+            clock=SystemClock(), rng=Random(3), settings=settings, dialer=self.dialer,
         )  # fmt: skip
         (self.directory / "fleet").mkdir(exist_ok=True)
         self.task = asyncio.ensure_future(self.fleet.run())
@@ -58,7 +59,7 @@ class World:
             self.task = None
 
     async def until(self, check: Callable[[], Awaitable[Any] | Any], what: str = "") -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 if self.task is not None and self.task.done():
                     self.task.result()
@@ -70,6 +71,14 @@ class World:
                 if value:
                     return value
                 await asyncio.sleep(0.005)
+
+    async def quiet(self, agent: FakeAgent) -> None:
+        """Until nothing more is sent to it for a moment."""
+        while True:
+            count = len(agent.received)
+            await asyncio.sleep(0.2)
+            if len(agent.received) == count:
+                return
 
     async def node(self, name: str = "ant") -> Any:
         return await self.client.get(NODE, name)
@@ -170,7 +179,7 @@ async def test_a_report_becomes_status_and_does_not_come_back_as_a_change(world:
     await world.ready("ant")
     pod = await world.pod("web-1")
     await world.until(lambda: world.ant.sections["pods"]["data"]["pods"])
-    await asyncio.sleep(0.05)
+    await world.quiet(world.ant)
     sent = len(world.ant.received)
     await report(world.ant, running(pod))
 
@@ -330,7 +339,7 @@ async def test_a_host_that_stays_away_becomes_unknown_and_ready_again_when_it_is
 
 
 async def test_a_short_break_of_the_link_is_not_seen_at_the_node(world: World) -> None:
-    world.start()
+    world.start(replace(SETTINGS, node_lost_grace_s=60))
     await world.give_cidrs()
     node = await world.ready("ant")
     await world.ant.pipe.close()

@@ -180,7 +180,7 @@ async def door(link: wire.Connection | None, network: str = "127.0.0.0/8") -> As
     made = ApiDoor(lambda: link, port=0)
     running = asyncio.create_task(made.run())
     made.move("127.0.0.1", network)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not made.port:  # noqa: ASYNC110 - the port is a plain fact, nobody waits for it elsewhere
             await asyncio.sleep(0.01)
     yield made

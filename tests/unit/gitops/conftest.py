@@ -69,19 +69,28 @@ class Repo:
         self.git("commit", "-q", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD").strip()
 
-    async def push(self, ref: str = "main", *options: str) -> tuple[int, str]:
-        """A real `git push`: its exit code and what the pusher reads."""
+    async def push(self, ref: str = "main", *options: str, said: list[str] | None = None) -> tuple[int, str]:
+        """A real `git push`: its exit code and what the pusher reads.
+
+        Args:
+            said: gets the lines as they come.
+        """
+        lines: list[str] = [] if said is None else said
         process = await asyncio.create_subprocess_exec(
             "git", "push", *options, "lab", ref,
             cwd=self.clone, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
         try:
-            out, _ = await asyncio.wait_for(process.communicate(), 40)
+            assert process.stdout is not None
+            async with asyncio.timeout(120):
+                async for line in process.stdout:
+                    lines.append(line.decode())
+                await process.wait()
         finally:
             if process.returncode is None:
                 await _interrupt(process)
-        text = "\n".join(line.rstrip() for line in out.decode().splitlines())
+        text = "\n".join(line.rstrip() for line in "".join(lines).splitlines())
         return process.returncode or 0, text
 
     def head(self) -> str:
@@ -91,7 +100,7 @@ class Repo:
 async def _interrupt(process: asyncio.subprocess.Process) -> None:
     os.killpg(process.pid, signal.SIGINT)  # the terminal's Ctrl-C goes to the whole group
     try:
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), 30)
     except TimeoutError:
         # Seen once under load: git was between two of its children. What is tested is not git.
         os.killpg(process.pid, signal.SIGKILL)
@@ -174,7 +183,7 @@ async def running_sync(
     )
     task = asyncio.ensure_future(sync.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not socket.exists():
                 await asyncio.sleep(0.01)
                 if task.done():
@@ -187,7 +196,7 @@ async def running_sync(
         socket.unlink(missing_ok=True)
 
 
-async def eventually(condition, timeout_s: float = 10.0):  # type: ignore[no-untyped-def]
+async def eventually(condition, timeout_s: float = 60.0):  # type: ignore[no-untyped-def]
     """Wait until an async condition gives something true, and return that."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -202,7 +202,7 @@ async def test_a_push_outlives_a_control_plane_that_is_killed_and_comes_back(
     commit = repo.commit({"a.yaml": "x"})
     async with made.serving():
         push = asyncio.ensure_future(repo.push())
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), 60)
     leader.push = original  # type: ignore[method-assign]
     say(made, ACCEPTED, [Line("healthy"), Verdict(0)])
     async with made.serving():

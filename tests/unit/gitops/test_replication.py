@@ -389,7 +389,7 @@ async def test_a_record_that_somebody_else_wrote_is_named_and_stops_nothing_else
     await first.git_push(site.commit("one"))
     await first.store.txn([], [Put(b"/registry/gitkube.dev/branches/main/" + name, b"[nonsense")])
     loop = asyncio.ensure_future(first.replica.run())
-    for _ in range(50):
+    for _ in range(1500):
         await site.clock.advance(1)
         await asyncio.sleep(0.02)
         if "delete it" in (said := capsys.readouterr().out):
@@ -429,7 +429,7 @@ async def test_the_loop_follows_by_itself(site: Site) -> None:
     first = site.controllers[0]
     new = site.commit("one")
     site.work.git("push", "-q", str(first.repository), f"{new}:refs/heads/main")
-    for _ in range(200):
+    for _ in range(1500):
         await site.clock.advance(1)
         await asyncio.sleep(0.02)  # git is another process
         if {one.head for one in site.controllers} == {new} and not await site.data_keys():

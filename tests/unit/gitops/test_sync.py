@@ -311,7 +311,12 @@ async def test_the_plan_shows_changed_fields_with_old_and_new_and_the_line(repo,
     await eventually(there)
     repo.commit({"apps/web.yaml": deployment(image="web:2")})
     watching = await push_only(repo)
-    await asyncio.sleep(0.3)
+
+    async def rolled_out():
+        found = await there()
+        return found and found["spec"]["template"]["spec"]["containers"][0]["image"] == "web:2"
+
+    await eventually(rolled_out)
     repo.commit({"apps/web.yaml": None})
     code, _ = await repo.push()
     assert code == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import pytest
@@ -26,33 +25,37 @@ def test_what_is_not_said_has_kubernetes_defaults() -> None:
     assert Settings.of({}) == Settings(0, 10, 1, 1, 3)
 
 
-async def told_by(kind: str, answers: list[bool], **probe: Any) -> list[bool]:
-    """What a probe says while it gets these answers, the last one for ever."""
+async def told_by(kind: str, answers: list[bool], count: int, **probe: Any) -> list[bool]:
+    """What a probe says while it gets these answers, the last one for ever: so many words, and a bit more."""
     told: list[bool] = []
 
     async def ask(_: dict[str, Any], timeout_s: float) -> Answer:
         return Answer(answers.pop(0) if len(answers) > 1 else answers[0])
 
-    work = probes.run_probe(kind, probe, ask, lambda _kind, verdict, _message: told.append(verdict))
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(work, 0.6)
+    work = asyncio.ensure_future(
+        probes.run_probe(kind, probe, ask, lambda _kind, verdict, _message: told.append(verdict))
+    )
+    async with asyncio.timeout(60):
+        while len(told) < count:  # noqa: ASYNC110 - nobody waits for its words elsewhere
+            await asyncio.sleep(0.01)
+    await asyncio.wait({work}, timeout=0.5)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
     return told
 
 
 async def test_a_server_that_is_up_soon_is_ready_soon() -> None:
-    assert await told_by("readiness", [False, False, True], periodSeconds=10, failureThreshold=1) == [
-        False,
-        True,
-    ]
+    told = await told_by("readiness", [False, False, True], 2, periodSeconds=60, failureThreshold=1)
+    assert told == [False, True]
 
 
 async def test_early_looks_do_not_count_against_a_starting_container() -> None:
-    assert await told_by("startup", [False], periodSeconds=10, failureThreshold=2) == []
-    assert await told_by("startup", [False, False, True], periodSeconds=10) == [True]
+    assert await told_by("startup", [False], 0, periodSeconds=60, failureThreshold=2) == []
+    assert await told_by("startup", [False, False, True], 1, periodSeconds=60) == [True]
 
 
 async def test_liveness_is_asked_by_its_period_only() -> None:
-    assert await told_by("liveness", [False], periodSeconds=10, failureThreshold=1) == [False]
+    assert await told_by("liveness", [False], 1, periodSeconds=60, failureThreshold=1) == [False]
 
 
 async def serve(answer: bytes) -> tuple[asyncio.AbstractServer, int, list[bytes]]:

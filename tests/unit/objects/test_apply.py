@@ -151,6 +151,17 @@ def test_containers_are_owned_one_by_one() -> None:
     assert names == ["app", "other"]
 
 
+def test_null_claims_no_element_and_takes_none_away() -> None:
+    live = applied(None, deployment({"name": "app", "image": "app:1"}), "alice", kind=DEPLOYMENT)
+    nothing = deployment()
+    nothing["spec"]["template"]["spec"]["containers"] = None
+    live = applied(live, nothing, "bob", kind=DEPLOYMENT)
+    assert live["spec"]["template"]["spec"]["containers"] == [{"name": "app", "image": "app:1"}]
+    live = applied(applied(None, config(x="1"), "alice"), config(y="2"), "bob")
+    live = applied(live, {**config(), "data": None}, "bob")
+    assert live["data"] == {"x": "1"}
+
+
 def test_ports_get_their_protocol_as_part_of_the_key() -> None:
     port = {"name": "app", "ports": [{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}]}
     live = applied(None, deployment(port), "alice", kind=DEPLOYMENT)

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitkube.objects import kinds
 from gitkube.objects.defaults import apply_defaults
-from gitkube.objects.kinds import Kind
+from gitkube.objects.kinds import POD, Kind
 from gitkube.objects.nearest import nearest
 from gitkube.objects.normalise import normalise
 from gitkube.objects.schema import Schema, named_schema, schema_of
@@ -162,3 +163,18 @@ def test_whatever_is_sent_nothing_breaks_and_all_that_is_wrong_has_a_field(
     for cause in validate(kind, complete):
         assert cause["reason"].startswith("FieldValue")
         assert cause["message"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "stored"),
+    [
+        ("0.1m", "1m"), ("0.0001", "1m"), ("1500u", "2m"), ("100000n", "1m"), ("1e-6", "1e-3"),
+        ("-1u", "-1m"), ("1500m", "1500m"), ("1.5Gi", "1536Mi"), ("junk", "junk"), ("xu", "xu"),
+    ],
+)  # fmt: skip
+def test_resources_are_counted_in_thousandths(amount: str, stored: str) -> None:
+    container = {"name": "c", "resources": {"limits": {"cpu": amount}}}
+    volume = {"name": "v", "emptyDir": {"sizeLimit": "100u"}}
+    normal = normalise(POD, {"spec": {"containers": [container], "volumes": [volume]}})
+    assert normal["spec"]["containers"][0]["resources"]["limits"] == {"cpu": stored}
+    assert normal["spec"]["volumes"][0]["emptyDir"] == {"sizeLimit": "100u"}  # no list: as it is

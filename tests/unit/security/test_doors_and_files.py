@@ -48,7 +48,7 @@ async def heard_by_a_stranger(path: Path, monkeypatch: pytest.MonkeyPatch, say: 
     """What another user hears on a socket whose mode was lost."""
     path.chmod(0o666)
     script = (
-        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect(sys.argv[1]);"
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1]);"
         f"s.sendall({say!r}); sys.stdout.buffer.write(s.recv(65536))"
     )
     options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
@@ -62,7 +62,7 @@ async def heard_by_a_stranger(path: Path, monkeypatch: pytest.MonkeyPatch, say: 
         python, "-IS", "-c", script, str(path), cwd="/",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
-    said, error = await asyncio.wait_for(process.communicate(), 10)
+    said, error = await asyncio.wait_for(process.communicate(), 90)
     assert b"Permission" not in error and b"No such" not in error, error
     return said
 
@@ -83,7 +83,7 @@ async def test_the_agent_does_not_speak_to_another_user(
     async with server:
         assert stat.S_IMODE(layout.socket.stat().st_mode) == 0o600
         reader, writer = await asyncio.open_unix_connection(str(layout.socket))
-        assert b"canary" in await asyncio.wait_for(reader.read(1024), 5)
+        assert b"canary" in await asyncio.wait_for(reader.read(1024), 60)
         writer.close()
         assert await heard_by_a_stranger(layout.socket, monkeypatch) == b""
 
@@ -101,7 +101,7 @@ async def test_the_store_does_not_speak_to_another_user(
         question = rpc.encode_frame([1, "status", []])
         reader, writer = await asyncio.open_unix_connection(str(open_directory / "s.sock"))
         writer.write(question)
-        assert await asyncio.wait_for(reader.read(1024), 5)
+        assert await asyncio.wait_for(reader.read(1024), 60)
         writer.close()
         assert await heard_by_a_stranger(open_directory / "s.sock", monkeypatch, question) == b""
     finally:

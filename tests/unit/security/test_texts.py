@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -43,10 +42,9 @@ def laughs(levels: int, width: int, form: str) -> str:
 
 @pytest.mark.parametrize("form", ["list", "map", "merge"])
 def test_a_billion_laughs_end_early(form: str) -> None:
-    started = time.monotonic()
+    # Expanded, it would never end at all, nor fit into any memory.
     with pytest.raises(yaml.YamlError, match="aliases are expanded"):
         yaml.parse(laughs(30, 10, form))
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(

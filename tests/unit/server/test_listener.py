@@ -18,7 +18,7 @@ from gitkube.server.listener import Busy, ConnectionLimits
 from gitkube.server.pki import Pki
 
 LIMITS = ConnectionLimits(connections=8, handshakes=4, handshake_timeout_s=30)
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -28,6 +28,8 @@ class Site:
         self.context = context
         self.open: list[asyncio.StreamWriter] = []
         self.hold = asyncio.Event()
+        self.is_held = asyncio.Event()
+        self.is_cut = asyncio.Event()
 
     async def connect(self, *, tls: bool = True) -> Stream:
         reader, writer = await asyncio.open_connection(
@@ -61,6 +63,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         return web.Response(body=b"hello")
 
     async def hold(_: web.Request) -> web.Response:
+        site.is_held.set()
         await site.hold.wait()
         return web.Response(body=b"held")
 
@@ -68,7 +71,11 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         return web.Response(body=b"%d" % len(await bodies.read_body(request)))
 
     async def huge(request: web.Request) -> web.StreamResponse:
-        return await sending.send_large(request, web.Response(body=b"x" * 32 * 1024 * 1024))
+        try:
+            return await sending.send_large(request, web.Response(body=b"x" * 32 * 1024 * 1024))
+        except BaseException:
+            site.is_cut.set()
+            raise
 
     app.router.add_get("/", hello)
     app.router.add_get("/hold", hold)
@@ -95,7 +102,7 @@ async def test_idle_connections_make_room_for_new_ones(site: Site) -> None:
 
 async def test_a_connection_with_a_request_under_way_is_left_alone(site: Site) -> None:
     held = asyncio.create_task(site.ask("/hold"))
-    await asyncio.sleep(0.2)
+    await site.is_held.wait()
     for _ in range(LIMITS.connections * 2):
         await site.connect()
     assert await site.ask() == b"hello"
@@ -138,7 +145,8 @@ async def test_a_client_that_does_not_read_its_answer_is_cut(
     reader, writer = await site.connect()
     writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport can
     writer.write(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n")
-    await asyncio.sleep(1.5)
+    async with asyncio.timeout(PATIENCE_S):
+        await site.is_cut.wait()
     writer.transport.resume_reading()  # type: ignore[attr-defined]
     async with asyncio.timeout(PATIENCE_S):
         with contextlib.suppress(ConnectionError):

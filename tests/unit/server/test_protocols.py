@@ -24,6 +24,23 @@ def test_channels_carry_input_size_and_its_end() -> None:
     assert channels.decode(b"", channels.V5) is None
 
 
+@pytest.mark.parametrize("protocol", [channels.V4_BASE64, channels.V1_BASE64])
+def test_in_base64_a_message_is_the_digit_of_its_channel_and_text(protocol: str) -> None:
+    assert channels.to_message(channels.STDOUT, b"hi", protocol) == "1aGk="
+    for message in ("0aGk=", b"0aGk="):
+        assert channels.from_message(message, protocol) == b"\x00hi"
+    assert channels.decode(channels.from_message("0", protocol), protocol) is None
+    for broken in ("aGk=", "0!", "x", "\x00hi"):
+        with pytest.raises(channels.ChannelError):
+            channels.from_message(broken, protocol)
+
+
+def test_before_version_4_the_last_word_is_a_sentence_or_nothing() -> None:
+    assert channels.last_word({"exitCode": 0}, channels.V1) == b""
+    assert channels.last_word({"error": "no host"}, channels.V1_BASE64) == b"no host"
+    assert json.loads(channels.last_word({"exitCode": 0}, channels.V4_BASE64))["status"] == "Success"
+
+
 @pytest.mark.parametrize(
     ("message", "protocol"), [(b"\x01x", channels.V5), (b"\xff\x01", channels.V5), (b"\xff\x00", channels.V4)]
 )
@@ -137,6 +154,8 @@ def test_ports_are_numbers_or_names_and_quantities_texts() -> None:
 
 
 def test_delete_options_travel_under_any_group() -> None:
+    old = decode(envelope("policy/v1beta1", "Eviction", field(1, field(1, "web"))))
+    assert (old["apiVersion"], old["metadata"]) == ("policy/v1beta1", {"name": "web"})
     options = decode(envelope("apps/v1", "DeleteOptions", field(1, 0) + field(4, "Background")))
     assert (options["gracePeriodSeconds"], options["propagationPolicy"]) == (0, "Background")
 

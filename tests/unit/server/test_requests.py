@@ -177,11 +177,62 @@ def test_a_deletion_takes_its_options_from_body_or_query() -> None:
         {"dryRun": 3},
         {"gracePeriodSeconds": "soon"},
         {"preconditions": "u"},
+        {"preconditions": []},
+        {"preconditions": {"uid": 5}},
+        {"preconditions": {"resourceVersion": ["1"]}},
     ],
 )
 def test_wrong_delete_options_are_refused(body: dict[str, object]) -> None:
     with pytest.raises(StatusError):
         queries.delete_options({}, body)
+
+
+def test_without_a_body_the_query_says_what_must_hold_of_a_deleted_object() -> None:
+    query = {"uid": "u", "resourceVersion": "7"}
+    options, _ = queries.delete_options(query, None)
+    assert (options.uid, options.resource_version) == ("u", "7")
+    options, _ = queries.delete_options(query, {"propagationPolicy": "Orphan"})
+    assert (options.uid, options.resource_version) == ("", "")
+
+
+@pytest.mark.parametrize("query", [{"timeoutSeconds": "soon"}, {"limit": "x"}])
+def test_a_wrong_number_never_selects_everything(query: dict[str, str]) -> None:
+    with pytest.raises(StatusError):
+        queries.list_options(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "causes"),
+    [
+        ({"sendInitialEvents": "true"}, ["FieldValueForbidden"]),
+        ({"resourceVersionMatch": "NotOlderThan"}, ["FieldValueForbidden"]),
+        (
+            {"sendInitialEvents": "false", "resourceVersionMatch": "Exact"},
+            ["FieldValueForbidden", "FieldValueNotSupported"],
+        ),
+        (
+            {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "continue": "x"},
+            ["FieldValueForbidden"],
+        ),
+    ],
+)
+def test_what_makes_no_sense_of_a_watch_is_named(query: dict[str, str], causes: list[str]) -> None:
+    with pytest.raises(StatusError) as raised:
+        queries.watch_options(query)
+    assert [cause["reason"] for cause in (raised.value.details or {})["causes"]] == causes
+
+
+def test_who_wants_no_bookmarks_may_still_begin_with_what_is_there() -> None:
+    options = queries.watch_options({"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"})
+    assert options.send_initial_events
+    assert not options.bookmarks
+
+
+@pytest.mark.parametrize("selector", ["metadata.name=b", "metadata.namespace=x", "metadata.name!=a"])
+def test_a_watch_of_one_object_cannot_select_another(selector: str) -> None:
+    assert queries.watch_options({"fieldSelector": "metadata.name=a"}, "a").field_selector
+    with pytest.raises(StatusError, match="doesn't match requested name"):
+        queries.watch_options({"fieldSelector": selector}, "a")
 
 
 def test_a_watch_list_must_say_how_new() -> None:

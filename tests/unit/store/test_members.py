@@ -32,6 +32,7 @@ from gitkube.store.protocol import (
     prefix_end,
 )
 from gitkube.store.settings import MemberSettings, PeerSettings
+from tests.support.ports import free_port
 from tests.support.store_certificates import Authority
 
 SETTINGS = MemberSettings(
@@ -51,9 +52,7 @@ class Cluster:
 
     def address(self, name: str) -> str:
         if name not in self._ports:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self._ports[name] = probe.getsockname()[1]
+            self._ports[name] = free_port()
         return f"127.0.0.1:{self._ports[name]}"
 
     def peers(self, name: str, seeds: dict[int, str] | None = None) -> PeerSettings:
@@ -107,14 +106,14 @@ class Cluster:
             await member.close()
 
 
-async def until(check: Callable[[], bool], timeout_s: float = 30.0) -> None:
+async def until(check: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Return when it is true."""
     async with asyncio.timeout(timeout_s):
         while not check():  # noqa: ASYNC110 - what it looks at tells nobody
             await asyncio.sleep(0.02)
 
 
-async def eventually(attempt: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
+async def eventually(attempt: Callable[[], Awaitable[object]], timeout_s: float = 60.0) -> None:
     """Try until it is not refused any more."""
     async with asyncio.timeout(timeout_s):
         while True:

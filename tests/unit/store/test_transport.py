@@ -24,6 +24,7 @@ from gitkube.store.peer_tls import PeerTls
 from gitkube.store.protocol import IdentityError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message
 from gitkube.store.transport import Transport
+from tests.support.ports import free_port
 from tests.support.store_certificates import Authority
 
 CLUSTER = 9
@@ -67,12 +68,6 @@ class Member:
         if method == "fail":
             raise RuntimeError("a mistake of ours")
         return [method, list(arguments)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager
