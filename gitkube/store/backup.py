@@ -260,7 +260,7 @@ def force_new_cluster(
     if disk.exists(before):
         raise BackupError(
             f"{before} is there already, from an earlier time. If the new cluster has begun since, start "
-            "without asking for another one; else move that directory away first."
+            "without --force-new-cluster; else move that directory away first."
         )
     remove_leftovers(disk, directory / SNAPSHOTS)
     found = newest_snapshot(disk, directory / SNAPSHOTS)

@@ -278,7 +278,7 @@ def test_a_survivor_becomes_a_cluster_of_its_own_and_keeps_all_it_has() -> None:
     assert forced(disk, ROOT / "member") == check_identity(disk, ROOT / "member")
     check_forced(disk, ROOT / "member")
     assert check_identity(disk, ROOT / "member.before-new-cluster") == SOURCE
-    with pytest.raises(BackupError, match="Move it away"):
+    with pytest.raises(BackupError, match="without --force-new-cluster; else move that directory away"):
         forced(disk, ROOT / "member")
 
 
