@@ -151,7 +151,8 @@ def unavailable(message: str, retry_after_s: int = 1) -> StatusError:
 
 def store_is_full(why: Exception) -> StatusError:
     """The store's quota is reached. Nobody need try again before somebody has made room."""
-    return StatusError(507, "InsufficientStorage", f"nothing can be written: {why}")
+    text = f"nothing can be written: {why} (docs/how-to/disaster.md: The quota is reached)"
+    return StatusError(507, "InsufficientStorage", text)
 
 
 def _details(group: str, resource: str, name: str) -> dict[str, Any]:
