@@ -23,6 +23,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_QUOTA_MIB = 2048
 
 
+def etcd_options(command: F) -> F:
+    """Adds what says where an external etcd is, by the names that kube-apiserver has for it."""
+    for add in reversed(_ETCD):
+        command = add(command)
+    return command
+
+
 def oidc_options(command: F) -> F:
     """Adds the options of an identity provider, named as Kubernetes' API server names them."""
     for option, default, meaning in reversed(_OIDC):
@@ -35,6 +42,22 @@ def oidc_options(command: F) -> F:
     )(command)
 
 
+_ETCD = (
+    click.option(
+        "--etcd-servers",
+        default="",
+        metavar="URL,...",
+        help="Keep everything in this etcd instead of the embedded store, such as https://10.0.0.1:2379.",
+    ),
+    *(
+        click.option(name, type=click.Path(exists=True, dir_okay=False, path_type=Path), help=text)
+        for name, text in (
+            ("--etcd-cafile", "Who signed the certificates of --etcd-servers."),
+            ("--etcd-certfile", "Our certificate for them."),
+            ("--etcd-keyfile", "Its key."),
+        )
+    ),
+)
 _OIDC = (
     ("--oidc-issuer-url", "", "Let people log in with tokens of this OpenID provider (https)."),
     ("--oidc-client-id", "", "For whom its tokens must be (their audience)."),
@@ -137,6 +160,7 @@ _OIDC = (
     help="A kind that lies encrypted in the store, beside Secrets, such as configmaps; may be repeated. "
     "none: not even Secrets. Tell every controller the same.",
 )
+@etcd_options
 @oidc_options
 @click.option(
     "--audit-log",
@@ -194,6 +218,10 @@ def serve(
     store_quota: int,
     token_file: Path | None,
     encrypt: tuple[str, ...],
+    etcd_servers: str,
+    etcd_cafile: Path | None,
+    etcd_certfile: Path | None,
+    etcd_keyfile: Path | None,
     oidc_issuer_url: str,
     oidc_client_id: str,
     oidc_username_claim: str,
@@ -213,7 +241,7 @@ def serve(
     _configure_logs(log_format or ("text" if sys.stderr.isatty() else "json"))
     from gitkube.server.networks import CLUSTER_CIDR
     from gitkube.server.oidc.tokens import OidcSettings
-    from gitkube.server.settings import ControlPlaneSettings, SettingsError, check_settings
+    from gitkube.server.settings import ControlPlaneSettings, EtcdServers, SettingsError, check_settings
 
     if bool(oidc_issuer_url) != bool(oidc_client_id):
         raise click.UsageError("--oidc-issuer-url and --oidc-client-id belong together")
@@ -241,6 +269,9 @@ def serve(
         name=name,
         peer_listen=peer_listen,
         peer_advertise=peer_advertise,
+        etcd=EtcdServers(tuple(etcd_servers.split(",")), etcd_cafile, etcd_certfile, etcd_keyfile)
+        if etcd_servers
+        else None,
         door_listen=etcd_listen,
         store_quota_bytes=store_quota * 1024 * 1024,
         join=join,

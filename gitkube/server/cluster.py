@@ -39,6 +39,10 @@ TIMEOUT_S = 10.0
 class ManagedStore(Store, StoreAdmin, Protocol):
     """A store whose members can be managed."""
 
+    async def metrics(self) -> str:
+        """In Prometheus' text format."""
+        ...
+
 
 class ClusterEndpoints:
     """Adds its routes to an application."""

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from gitkube.server.joining import JoinFile, check_directory, has_joined, note_j
 from gitkube.server.pki import RENEWAL_CHECK_S, Pki
 from gitkube.server.settings import (
     ControlPlaneSettings,
+    check_kind_of_store,
     check_settings,
     check_store_owner,
     identity_of,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from gitkube.api.authorization import User
     from gitkube.fleet.link import Dialer
     from gitkube.server.acting import Acting
+    from gitkube.server.cluster import ManagedStore
     from gitkube.server.serving import Serving
 
 __all__ = ["ControlPlane", "ControlPlaneSettings"]
@@ -106,35 +109,64 @@ class ControlPlane:
         joining = await self._join()
         name, identity = identity_of(settings.data_dir, settings.name or (joining.name if joining else ""))
         check_store_owner(settings.store_dir, name)
+        check_kind_of_store(settings)
         pki = Pki.open(settings.data_dir / "pki", clock=self._clock)
-        config = member_config(settings, pki, name, joining)
         tokens = self._tokens()
         if settings.force_new_cluster and not has_gone_alone:
             await go_on_alone(settings, clock=self._clock, rng=self._rng)
         async with asyncio.TaskGroup() as tasks:
-            process = StoreProcess(config, clock=self._clock, rng=self._rng)
             collector = keep_collections_short(
                 self._clock, freeze_every_s=FREEZE_EVERY_S, full_every_s=FULL_COLLECTION_EVERY_S
             )
             tasks.create_task(collector, name="collector")
-            tasks.create_task(process.run(), name="store")
-            store = RemoteStore(config.socket, clock=self._clock)
-            try:
-                await process.begun.wait()
+            opened = (
+                self._embedded(pki, name, joining, tasks)
+                if settings.etcd is None
+                else self._external(name, identity, tasks)
+            )
+            async with opened as store:
                 serving = _serving_type()(
                     settings, store, pki, name, tasks, tokens=tokens, clock=self._clock, rng=self._rng
                 )
                 await serving.load()
                 note_joined(settings.data_dir)
                 await serving.listen()
-                tasks.create_task(self._renew(pki, name), name="renewal")
                 on_ready(serving.url)
                 acting = (await _acting_type(self._clock))(
                     settings, serving, tasks, dialer=self._dialer, clock=self._clock, rng=self._rng
                 )
                 await acting.run(identity)
-            finally:
-                await store.close()
+
+    @asynccontextmanager
+    async def _embedded(
+        self, pki: Pki, name: str, joining: JoinFile | None, tasks: asyncio.TaskGroup
+    ) -> AsyncIterator[ManagedStore]:
+        """A member of our own, in a process of its own."""
+        config = member_config(self._settings, pki, name, joining)
+        process = StoreProcess(config, clock=self._clock, rng=self._rng)
+        tasks.create_task(process.run(), name="store")
+        store = RemoteStore(config.socket, clock=self._clock)
+        try:
+            await process.begun.wait()
+            tasks.create_task(self._renew(pki, name), name="renewal")
+            yield store
+        finally:
+            await store.close()
+
+    @asynccontextmanager
+    async def _external(
+        self, name: str, identity: str, tasks: asyncio.TaskGroup
+    ) -> AsyncIterator[ManagedStore]:
+        # Loads gRPC, which who has no etcd does without.
+        from gitkube.server.external_etcd import ExternalEtcd
+
+        store = ExternalEtcd(self._settings, name, identity, clock=self._clock)
+        try:
+            await store.enter()
+            tasks.create_task(store.run(), name="store")
+            yield store
+        finally:
+            await store.leave()
 
     def _tokens(self) -> dict[str, User] | None:
         if self._settings.token_file is None:

@@ -27,7 +27,7 @@ from gitkube.server.app import HttpServer, create_app
 from gitkube.server.audit.log import AuditLog
 from gitkube.server.audit.policy import default_policy, read_policy
 from gitkube.server.audit.trail import Auditor
-from gitkube.server.cluster import ClusterClient, ClusterEndpoints
+from gitkube.server.cluster import ClusterClient, ClusterEndpoints, ManagedStore
 from gitkube.server.controllers import Addresses, Controllers
 from gitkube.server.identity import user_of_certificate
 from gitkube.server.key_file import KeyFile, sealed_kinds
@@ -37,7 +37,6 @@ from gitkube.server.pki import Pki
 from gitkube.server.pod_forwards import LeadersForwards
 from gitkube.server.relay import Relay
 from gitkube.server.settings import ControlPlaneSettings
-from gitkube.store.remote import RemoteStore
 
 if TYPE_CHECKING:
     from gitkube.server.pushes import PushAnswerer
@@ -56,7 +55,7 @@ class Serving:
     def __init__(
         self,
         settings: ControlPlaneSettings,
-        store: RemoteStore,
+        store: ManagedStore,
         pki: Pki,
         name: str,
         tasks: asyncio.TaskGroup,

@@ -7,6 +7,7 @@ began with; the cluster knows it by that.
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
 import uuid
 from dataclasses import dataclass
@@ -29,12 +30,35 @@ from gitkube.store.protocol import IdentityError
 MAX_SOCKET_PATH_BYTES = 100
 """unix(7) allows 108 with the final zero."""
 STORE_SOCKET = "store.sock"
+ETCD_MARK = "etcd.json"
+"""In the data directory of a control plane that keeps everything in an external etcd."""
 MAX_NAME_CHARS = 40
 """It stands in a certificate and in tables."""
 
 
 class SettingsError(ValueError):
     """What was asked for cannot be; the text names the option."""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdServers:
+    """An external etcd, by the client URLs of its members, all of one scheme."""
+
+    urls: tuple[str, ...]
+    ca_file: Path | None = None
+    """Who signed the servers' certificates; needed for https."""
+    certificate_file: Path | None = None
+    """Ours, and its key, for servers that want one."""
+    key_file: Path | None = None
+
+    @property
+    def text(self) -> str:
+        return ",".join(self.urls)
+
+    @property
+    def addresses(self) -> list[str]:
+        """HOST:PORT of each."""
+        return [url.partition("://")[2].rstrip("/") for url in self.urls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +87,8 @@ class ControlPlaneSettings:
     """HOST:PORT for the members of other controllers; "" is a controller that is alone."""
     peer_advertise: str = ""
     """What the others dial, when it is not `peer_listen`."""
+    etcd: EtcdServers | None = None
+    """Holds the store; None is the embedded one."""
     door_listen: str = ""
     """HOST:PORT of the door that speaks etcd's protocol; "" is none."""
     store_quota_bytes: int = DEFAULT_QUOTA_BYTES
@@ -138,6 +164,8 @@ def check_settings(settings: ControlPlaneSettings) -> None:
         raise SettingsError("--join needs --peer-listen HOST:PORT, where the other members reach this one")
     if settings.audit_policy is not None and settings.audit_log is None:
         raise SettingsError("--audit-policy says what is written; add --audit-log FILE, where to")
+    if settings.etcd is not None:
+        _check_etcd(settings, settings.etcd)
     try:
         check_networks(settings.cluster_cidr, settings.service_cidr)
         sealed_kinds(settings.encrypt)
@@ -145,6 +173,31 @@ def check_settings(settings: ControlPlaneSettings) -> None:
         raise SettingsError(str(error)) from error
     if settings.join is not None and settings.force_new_cluster:
         raise SettingsError("--join enters a cluster and --force-new-cluster leaves one; give one of them")
+
+
+def _check_etcd(settings: ControlPlaneSettings, etcd: EtcdServers) -> None:
+    for option, is_given in (
+        ("--peer-listen", settings.peer_listen),
+        ("--join", settings.join),
+        ("--etcd-listen", settings.door_listen),
+        ("--force-new-cluster", settings.force_new_cluster),
+    ):
+        if is_given:
+            raise SettingsError(f"{option} is about the embedded store, and --etcd-servers replaces that")
+    for url in etcd.urls:
+        scheme, _, address = url.partition("://")
+        if scheme not in ("http", "https"):
+            raise SettingsError(f"--etcd-servers: {url!r} is not http://HOST:PORT or https://HOST:PORT")
+        split_address(address.rstrip("/"), "--etcd-servers")
+    schemes = {url.partition("://")[0] for url in etcd.urls}
+    if len(schemes) > 1:
+        raise SettingsError("--etcd-servers: all of http, or all of https")
+    if bool(etcd.certificate_file) != bool(etcd.key_file):
+        raise SettingsError("--etcd-certfile and --etcd-keyfile belong together")
+    if schemes == {"https"} and etcd.ca_file is None:
+        raise SettingsError("--etcd-servers with https needs --etcd-cafile, the authority that signed them")
+    if schemes == {"http"} and (etcd.ca_file or etcd.certificate_file):
+        raise SettingsError("--etcd-cafile and --etcd-certfile are for --etcd-servers with https")
 
 
 def member_config(settings: ControlPlaneSettings, pki: Pki, name: str, join: JoinFile | None) -> MemberConfig:
@@ -228,6 +281,32 @@ def check_store_owner(store_dir: Path, name: str) -> None:
             f"{store_dir} has the data of controller {found.name} (member {found.member_id:x}), and this is "
             f"{name}. Nothing was changed. Put back the store of {name}; or, if that is lost, remove {name} "
             "where the cluster runs and let it join anew with an empty --data-dir."
+        )
+
+
+def etcd_of(data_dir: Path) -> tuple[str, str] | None:
+    """The external etcd that a data directory belongs to: id of its cluster, and its servers."""
+    try:
+        mark = json.loads((data_dir / ETCD_MARK).read_bytes())
+    except FileNotFoundError:
+        return None
+    return mark["cluster"], mark["servers"]
+
+
+def check_kind_of_store(settings: ControlPlaneSettings) -> None:
+    """Raises:
+    SettingsError: the data directory has begun with the other kind of store.
+    """
+    known = etcd_of(settings.data_dir)
+    if settings.etcd is None and known is not None:
+        raise SettingsError(
+            f"what {settings.data_dir} controls is in the etcd at {known[1]}: add --etcd-servers, or begin "
+            "with another --data-dir"
+        )
+    if settings.etcd is not None and settings.store_dir.exists():
+        raise SettingsError(
+            f"{settings.data_dir} has a store of its own, which --etcd-servers would leave behind; begin "
+            "with another --data-dir"
         )
 
 

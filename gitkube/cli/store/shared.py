@@ -71,7 +71,10 @@ def ask(data_dir: Path, question: Callable[[RemoteStore], Coroutine[Any, Any, T]
 
 def _why_not_running(data_dir: Path) -> str:
     from gitkube.server.data_directory import owner_of
+    from gitkube.server.settings import etcd_of
 
+    if (etcd := etcd_of(data_dir)) is not None:
+        return f"the store of this control plane is the etcd at {etcd[1]}: etcdctl asks and manages it"
     owner = owner_of(data_dir)
     if owner is None:
         return f"no member runs in {data_dir}: start `gitkube serve` there, or name another --data-dir"

@@ -166,6 +166,7 @@ def reason_of(text: str) -> str:
 
 
 _SIGNS = (
+    ("Stream removed", "the connection broke"),
     (
         "CERTIFICATE_VERIFY_FAILED",
         "its certificate is not good here: give the authority that signed it, and see whether it has expired "
