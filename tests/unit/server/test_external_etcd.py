@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not etcd_server.is_installed(), reason=etcd_serv
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external_etcd, "LEASE_TTL_S", 2)
+    monkeypatch.setattr(external_etcd, "LEASE_TTL_S", 5)
     monkeypatch.setattr(external_etcd, "KEEP_S", 0.1)
     monkeypatch.setattr(external_etcd, "STATUS_EVERY_S", 0.1)
 
