@@ -239,20 +239,32 @@ def test_a_deletion_that_is_refused_deletes_nothing(
 
 
 BOMB = gzip.compress(b" " * 50_000_000)
+NAMED = b'{"metadata":{"name":"a"}}'
 
 
 @pytest.mark.parametrize(
     ("coding", "body", "code"),
     [
-        ("gzip", gzip.compress(b'{"metadata":{"name":"a"}}'), 201),
-        ("deflate", zlib.compress(b'{"metadata":{"name":"a"}}'), 201),
-        ("GZIP", gzip.compress(b'{"metadata":{"name":"a"}}'), 201),
-        ("identity", b'{"metadata":{"name":"a"}}', 201),
+        ("gzip", gzip.compress(NAMED), 201),
+        ("deflate", zlib.compress(NAMED), 201),
+        ("GZIP", gzip.compress(NAMED), 201),
+        ("identity", NAMED, 201),
         ("gzip", BOMB, 413),
         ("gzip", BOMB[:1000], 400),
-        ("gzip", gzip.compress(b'{"metadata":{"name":"a"}}')[:-9], 400),
-        ("gzip", b'{"metadata":{"name":"a"}}', 400),
+        ("gzip", gzip.compress(NAMED)[:-9], 400),
+        ("gzip", NAMED, 400),
         ("br", b"abc", 415),
+    ],
+    ids=[
+        "gzip",
+        "deflate",
+        "upper case",
+        "identity",
+        "bomb",
+        "half a bomb",
+        "cut off",
+        "not packed",
+        "unknown",
     ],
 )
 def test_a_packed_body_is_unpacked_within_the_limit(
