@@ -26,6 +26,7 @@ from gitkube.fleet import said
 from gitkube.fleet.errors import FleetError, HostStopped, LinkLost, OlderTerm, PrepareError
 from gitkube.fleet.hosts import Host
 from gitkube.fleet.settings import FleetSettings
+from gitkube.tasks import together
 
 SILENT_INTERVALS = 3
 """Of wire.PING_INTERVAL_S; then the link is dead."""
@@ -215,11 +216,14 @@ class HostLink:
             heard, is_opener=True, on_message=on_message, on_open=self._opened if self._serve_stream else None
         )
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._serve(connection, session))
-                group.create_task(self._send_sections(connection, hello))
-                group.create_task(self._say_alive(connection, heard))
-                group.create_task(self._listen_for_silence(heard, hello))
+            await together(
+                (
+                    self._serve(connection, session),
+                    self._send_sections(connection, hello),
+                    self._say_alive(connection, heard),
+                    self._listen_for_silence(heard, hello),
+                )
+            )
         except BaseExceptionGroup as failures:
             raise _first(failures) from failures
         finally:

@@ -24,6 +24,7 @@ from gitkube.gitops.plan import CONCURRENCY, Entry, needs_recreation
 from gitkube.objects import conditions, kinds, meta
 from gitkube.objects.custom.definition import ESTABLISHED, NAMES_ACCEPTED
 from gitkube.objects.types import Object
+from gitkube.tasks import together
 
 RECREATE_DEADLINE_S = 30.0
 """How long an old Job may take to go before the new one is tried again later."""
@@ -90,9 +91,7 @@ class Applier:
         for wave in WAVES:
             todo = [wanted for wanted in desired.values() if wanted.wave == wave and self.is_due(wanted)]
             try:
-                async with asyncio.TaskGroup() as group:
-                    for wanted in todo:
-                        group.create_task(one(wanted))
+                await together(map(one, todo))
             except* StatusError as errors:
                 raise errors.exceptions[0] from None
             if wave == DEFINITIONS:

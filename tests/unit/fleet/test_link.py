@@ -105,6 +105,19 @@ async def test_after_a_reconnect_only_what_the_host_lacks_is_sent(make) -> None:
     assert stage.link.in_force("pods") == ""
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_link_that_is_let_go_ends_even_if_it_is_just_failing(turns: int) -> None:
+    stage = Stage()
+    stage.want("pods", pods=[])
+    await settle()
+    await stage.agent.pipe.close()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    stage.task.cancel()
+    await settle()
+    assert stage.task.cancelled()
+
+
 async def test_a_silent_host_is_a_dead_link_after_three_intervals(make) -> None:
     stage = make()
     await settle()
