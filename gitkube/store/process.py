@@ -24,7 +24,7 @@ from pathlib import Path
 import uvloop
 
 from gitkube.clock import SystemClock
-from gitkube.collector import keep_collections_short
+from gitkube.collector import keep_collections_short, no_collections
 from gitkube.logs import structlog
 from gitkube.store.config import EXIT_FAILED, EXIT_REFUSED, ConfigError, MemberConfig
 from gitkube.store.listening import PeerListenError
@@ -59,23 +59,24 @@ async def member_of(config: MemberConfig) -> AsyncIterator[Member]:
             config.client_urls,
             {int(member): address for member, address in config.join.peers.items()} if config.join else {},
         )
-    member = await Member.open(
-        config.data_dir,
-        name=config.name,
-        clock=SystemClock(),
-        rng=random.SystemRandom(),
-        settings=MemberSettings(
-            quota_bytes=config.quota_bytes,
-            keep_revisions=config.keep_revisions,
-            keep_history_s=config.keep_history_s,
-            snapshot_entries=config.snapshot_entries,
-            keep_entries=config.keep_entries,
-            tick_s=config.tick_s,
-            election_ticks=config.election_ticks,
-        ),
-        peers=peers,
-        join=config.join,
-    )
+    with no_collections():
+        member = await Member.open(
+            config.data_dir,
+            name=config.name,
+            clock=SystemClock(),
+            rng=random.SystemRandom(),
+            settings=MemberSettings(
+                quota_bytes=config.quota_bytes,
+                keep_revisions=config.keep_revisions,
+                keep_history_s=config.keep_history_s,
+                snapshot_entries=config.snapshot_entries,
+                keep_entries=config.keep_entries,
+                tick_s=config.tick_s,
+                election_ticks=config.election_ticks,
+            ),
+            peers=peers,
+            join=config.join,
+        )
     try:
         yield member
     finally:
