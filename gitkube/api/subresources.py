@@ -5,6 +5,7 @@ Pure functions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gitkube.api import errors
@@ -199,13 +200,7 @@ def parse_delete_options(body: Object) -> DeleteOptions:
     Raises:
         StatusError: 400 or 422, a field has a wrong value.
     """
-    preconditions = {} if body.get("preconditions") is None else body["preconditions"]
-    if not isinstance(preconditions, dict):
-        raise errors.bad_request("preconditions must be an object")
-    for name in ("uid", "resourceVersion"):
-        # Read as nothing, it would let the object be deleted all the same.
-        if preconditions.get(name) is not None and not isinstance(preconditions[name], str):
-            raise errors.bad_request(f"preconditions.{name} must be a string")
+    uid, resource_version = preconditions_of(body.get("preconditions"))
     word = body.get("propagationPolicy")
     grace_s = body.get("gracePeriodSeconds")
     if grace_s is not None and (not isinstance(grace_s, int) or isinstance(grace_s, bool)):
@@ -220,12 +215,26 @@ def parse_delete_options(body: Object) -> DeleteOptions:
     except ValueError as error:
         message = f'Unsupported value: "{word}": supported values: "Background", "Foreground", "Orphan"'
         raise _invalid_options("propagationPolicy", message, "FieldValueNotSupported") from error
-    return DeleteOptions(
-        propagation,
-        grace_s,
-        preconditions.get("uid") or "",
-        preconditions.get("resourceVersion") or "",
-    )
+    return DeleteOptions(propagation, grace_s, uid, resource_version)
+
+
+def preconditions_of(given: object) -> tuple[str, str]:
+    """The uid and the version that an object must have; "" is any.
+
+    Something of a wrong type is refused, and never read as nothing: the object would be deleted all the same.
+
+    Raises:
+        StatusError: 400.
+    """
+    if given is None:
+        return "", ""
+    if not isinstance(given, Mapping):
+        raise errors.bad_request("preconditions must be an object")
+    uid, resource_version = given.get("uid"), given.get("resourceVersion")
+    for name, value in (("uid", uid), ("resourceVersion", resource_version)):
+        if value is not None and not isinstance(value, str):
+            raise errors.bad_request(f"preconditions.{name} must be a string")
+    return uid or "", resource_version or ""
 
 
 def delete_options_document(options: DeleteOptions) -> Object:

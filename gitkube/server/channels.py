@@ -80,36 +80,35 @@ def to_message(channel: int, data: bytes, protocol: str) -> bytes | str:
 
 def last_word(result: dict[str, Any] | None, protocol: str) -> bytes:
     """What is said on channel 3 at the end; "" is nothing."""
-    status = final_status(result)
-    if protocol not in (V1, V1_BASE64):
-        return status
-    return str(orjson.loads(status).get("message", "")).encode()
+    if protocol in (V1, V1_BASE64):
+        return str(_status(result).get("message", "")).encode()
+    return final_status(result)
 
 
 def final_status(result: dict[str, Any] | None) -> bytes:
     """The last message on channel 3, from how the stream ended (as `StreamSession.result` says it)."""
+    return orjson.dumps(_status(result))
+
+
+def _status(result: dict[str, Any] | None) -> dict[str, Any]:
     if result is None:
         result = {"error": "the stream to the pod ended without a result", "reason": "InternalError"}
     code = result.get("exitCode")
     if code == 0:
-        return orjson.dumps({"metadata": {}, "status": "Success"})
+        return {"metadata": {}, "status": "Success"}
     if code is not None:
-        return orjson.dumps(
-            {
-                "metadata": {},
-                "status": "Failure",
-                "message": f"command terminated with non-zero exit code: exit status {code}",
-                "reason": "NonZeroExitCode",
-                "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-            }
-        )
-    return orjson.dumps(
-        {
+        return {
             "metadata": {},
             "status": "Failure",
-            "message": result.get("error") or "the stream to the pod failed",
-            "reason": "InternalError",
-            "details": {"causes": [{"reason": result.get("reason") or "InternalError"}]},
-            "code": 500,
+            "message": f"command terminated with non-zero exit code: exit status {code}",
+            "reason": "NonZeroExitCode",
+            "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
         }
-    )
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": result.get("error") or "the stream to the pod failed",
+        "reason": "InternalError",
+        "details": {"causes": [{"reason": result.get("reason") or "InternalError"}]},
+        "code": 500,
+    }

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from gitkube.api.authorization import AUTHENTICATED_GROUP, User
 from gitkube.api.errors import StatusError
+from gitkube.server.upgrade import wants_websocket
 
 
 class Authenticator(Protocol):
@@ -84,7 +85,7 @@ def _socket_token(request: web.Request) -> str:
     Raises:
         StatusError: 401, there are several, or it cannot be read.
     """
-    if request.headers.get("Upgrade", "").lower() != "websocket":
+    if not wants_websocket(request):
         return ""
     words = [word for word in _offered_protocols(request) if word.startswith(SOCKET_BEARER)]
     if not words:

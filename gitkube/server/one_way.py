@@ -19,6 +19,7 @@ from aiohttp import HttpVersion11, WSMsgType, web
 
 from gitkube.api.errors import bad_request
 from gitkube.server.identity import asked_protocols
+from gitkube.server.upgrade import wants_websocket
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Clients have nothing to say here; more than this ends the stream."""
@@ -92,10 +93,7 @@ def log_outlet(request: web.Request) -> Outlet:
 
 def is_websocket(request: web.Request) -> bool:
     """Whether the client asks to go on by WebSocket (RFC 6455, section 4.2.1)."""
-    return (
-        request.headers.get("Upgrade", "").lower() == "websocket"
-        and "upgrade" in request.headers.get("Connection", "").lower()
-    )
+    return wants_websocket(request) and "upgrade" in request.headers.get("Connection", "").lower()
 
 
 class _Body:

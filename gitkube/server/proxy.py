@@ -36,6 +36,7 @@ from gitkube.server.proxy_rules import (
 )
 from gitkube.server.relay import Relay, carry_websocket
 from gitkube.server.tunnel import StreamConnector
+from gitkube.server.upgrade import wants_websocket
 
 log = structlog.get_logger()
 
@@ -129,7 +130,7 @@ class ProxyEndpoints:
         )
         try:
             async with session:
-                if request.headers.get("Upgrade", "").lower() == "websocket":
+                if wants_websocket(request):
                     return await carry_websocket(request, session, url)
                 return await _carry(request, session, url, host, _prefix(request, target))
         except aiohttp.ClientError as error:

@@ -10,6 +10,7 @@ from gitkube.api.client import Propagation
 from gitkube.api.errors import StatusError, bad_request, invalid
 from gitkube.api.reads import selected_name
 from gitkube.api.requests import Context, DeleteOptions, FieldValidation, ListOptions, WatchOptions
+from gitkube.api.subresources import preconditions_of
 
 MAX_FIELD_MANAGER = 128
 Query = Mapping[str, str]
@@ -151,7 +152,8 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[Delete
     Raises:
         StatusError: 400, 422.
     """
-    preconditions = _preconditions(query, body)
+    # Without a body, the query says them.
+    uid, resource_version = preconditions_of(query if body is None else body.get("preconditions"))
     body = body or {}
     propagation = body.get("propagationPolicy")
     if propagation is None:
@@ -178,30 +180,10 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> tuple[Delete
     options = DeleteOptions(
         propagation=_propagation(propagation),
         grace_period_s=grace,
-        uid=preconditions.get("uid") or "",
-        resource_version=preconditions.get("resourceVersion") or "",
+        uid=uid,
+        resource_version=resource_version,
     )
     return options, bool(dry_run)
-
-
-def _preconditions(query: Query, body: Mapping[str, Any] | None) -> Mapping[str, str | None]:
-    """What must hold of the object; without a body, `uid` and `resourceVersion` of the query say it.
-
-    Something of a wrong type is refused, and never read as nothing: the object would be deleted all the same.
-
-    Raises:
-        StatusError: 400.
-    """
-    given = query if body is None else body.get("preconditions")
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise bad_request("preconditions must be an object")
-    found = {name: given.get(name) for name in ("uid", "resourceVersion")}
-    for name, value in found.items():
-        if value is not None and not isinstance(value, str):
-            raise bad_request(f"preconditions.{name} must be a string")
-    return found
 
 
 def _propagation(text: str | None) -> Propagation | None:

@@ -21,7 +21,7 @@ from gitkube.server.channels import MAX_MESSAGE_BYTES
 from gitkube.server.identity import asked_protocols
 from gitkube.server.proxy_rules import ONLY_FOR_US, end_to_end
 from gitkube.server.raw_relay import pass_on_raw
-from gitkube.server.upgrade import wants_spdy
+from gitkube.server.upgrade import wants_spdy, wants_websocket
 
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 64 * 1024
@@ -67,7 +67,7 @@ class Relay:
             connector=connector, timeout=timeout, headers={RELAYED: "1"}, auto_decompress=False
         ) as session:
             try:
-                if request.headers.get("Upgrade", "").lower() == "websocket":
+                if wants_websocket(request):
                     return await carry_websocket(request, session, target)
                 return await _plain(request, session, target)
             except aiohttp.ClientConnectorError as error:

@@ -124,6 +124,10 @@ def wants_spdy(request: web.Request) -> bool:
     return request.headers.get("Upgrade", "").lower() == "spdy/3.1"
 
 
+def wants_websocket(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
 def negotiated(request: web.Request, protocol: str) -> dict[str, str]:
     """The headers of an upgrade to SPDY that will carry this protocol.
 
