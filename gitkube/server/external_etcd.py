@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import NoReturn
@@ -29,6 +28,7 @@ import structlog
 from gitkube.clock import Clock
 from gitkube.files import replace_durably
 from gitkube.server.settings import ETCD_MARK, ControlPlaneSettings, EtcdServers, etcd_of
+from gitkube.store.ages import RevisionAges
 from gitkube.store.config import DEFAULT_KEEP_HISTORY_S
 from gitkube.store.etcd import ClientTls, EtcdStore
 from gitkube.store.protocol import (
@@ -85,8 +85,8 @@ class ExternalEtcd(EtcdStore):
         self._status_at_s = 0.0
         self._silent = ""
         """Why etcd does not answer; "" when it does."""
-        self._history: deque[tuple[float, Revision]] = deque()
-        """(when, revision), oldest first: how old a revision is."""
+        self._ages = RevisionAges(DEFAULT_KEEP_HISTORY_S)
+        self._forgotten = Revision(0)
 
     async def enter(self) -> None:
         """Become the controller of this etcd.
@@ -192,13 +192,12 @@ class ExternalEtcd(EtcdStore):
 
     async def _forget_history(self, revision: Revision) -> None:
         now_s = self._clock.monotonic()
-        self._history.append((now_s, revision))
-        target = Revision(0)
-        while self._history[0][0] <= now_s - DEFAULT_KEEP_HISTORY_S:
-            target = self._history.popleft()[1]
-        if target > 0:
+        self._ages.note(now_s, revision)
+        target = self._ages.old_at(now_s)
+        if target > self._forgotten:
             with contextlib.suppress(CompactedError, FutureRevisionError):  # etcd does it by itself, too
                 await self.compact(target)
+            self._forgotten = target
 
     # ------------------------------------------------------------------ as the store of one controller
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from gitkube.store.ages import RevisionAges
 from gitkube.store.command import Compact
 from gitkube.store.protocol import (
     CompactedError,
@@ -55,8 +55,7 @@ class Upkeep:
         self._snapshot_again_at = 0.0
         self._is_ending = threading.Event()
         self._unprepared_told_again_at = 0.0
-        self._history: deque[tuple[float, Revision]] = deque()
-        """(when, revision) once a period, oldest first: how old a revision is."""
+        self._ages = RevisionAges(engine.settings.keep_history_s)
 
     def after_turn(self) -> None:
         """Look whether a snapshot is due. Called between turns, when the state is whole."""
@@ -99,7 +98,7 @@ class Upkeep:
         while True:
             await self._engine.clock.sleep(PERIOD_S)
             await self._prepare_log()
-            self._remember_revision()
+            self._ages.note(self._engine.clock.monotonic(), self._engine.replica.space.revision)
             if self._engine.is_leader:
                 await self._compact()
 
@@ -123,13 +122,6 @@ class Upkeep:
 
     # ------------------------------------------------------------------ compaction
 
-    def _remember_revision(self) -> None:
-        now, space = self._engine.clock.monotonic(), self._engine.replica.space
-        self._history.append((now, space.revision))
-        too_old = now - self._engine.settings.keep_history_s
-        while len(self._history) > 1 and self._history[1][0] <= too_old:
-            self._history.popleft()
-
     async def _compact(self) -> None:
         target = self.compaction_target()
         if target is None:
@@ -145,9 +137,7 @@ class Upkeep:
         """Up to which revision history is to go, if that is worth a step: each one is a short pause."""
         settings, space = self._engine.settings, self._engine.replica.space
         by_count = space.revision - settings.keep_revisions
-        when, revision = self._history[0]
-        is_old = when <= self._engine.clock.monotonic() - settings.keep_history_s
-        by_age = revision if is_old else 0
+        by_age = self._ages.old_at(self._engine.clock.monotonic())
         target = max(by_count, by_age)
         step = max(1, min(settings.keep_revisions // 10, (space.revision - space.compact_revision) // 10))
         if target - space.compact_revision < step:
