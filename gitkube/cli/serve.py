@@ -13,6 +13,7 @@ import click
 from gitkube.cli.hollow import hollow_options, hollow_settings
 from gitkube.cli.serve_options import etcd_options, oidc_options
 from gitkube.cli.shared import default_data_dir
+from gitkube.store.config import DEFAULT_QUOTA_BYTES
 
 if TYPE_CHECKING:
     from gitkube.fleet.hosts import Inventory
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gitkube.sim.hollow.hosts import HollowHosts
 
 
-DEFAULT_QUOTA_MIB = 2048
+_MIB = 1024 * 1024
 
 
 @click.command(
@@ -97,7 +98,7 @@ DEFAULT_QUOTA_MIB = 2048
 @click.option(
     "--store-quota",
     type=click.IntRange(min=64),
-    default=DEFAULT_QUOTA_MIB,
+    default=DEFAULT_QUOTA_BYTES // _MIB,
     show_default=True,
     metavar="MIB",
     help="How much the store may hold, history included; it lies in memory, too.",
@@ -228,7 +229,7 @@ def serve(
         if etcd_servers
         else None,
         door_listen=etcd_listen,
-        store_quota_bytes=store_quota * 1024 * 1024,
+        store_quota_bytes=store_quota * _MIB,
         join=join,
         token_file=token_file,
         encrypt=encrypt,
@@ -245,7 +246,7 @@ def serve(
         oidc_ca_file=oidc_ca_file,
         audit_log=audit_log,
         audit_policy=audit_policy,
-        audit_log_bytes=audit_log_size * 1024 * 1024,
+        audit_log_bytes=audit_log_size * _MIB,
         audit_log_kept=audit_log_keep,
         force_new_cluster=force_new_cluster,
     )

@@ -196,16 +196,6 @@ async def running_sync(
         socket.unlink(missing_ok=True)
 
 
-async def eventually(condition, timeout_s: float = 60.0):  # type: ignore[no-untyped-def]
-    """Wait until an async condition gives something true, and return that."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            found = await condition()
-            if found:
-                return found
-            await asyncio.sleep(0.02)
-
-
 @pytest.fixture
 async def sync(api_client: Client, repo: Repo, tmp_path: Path) -> AsyncIterator[Sync]:
     async with running_sync(api_client, repo, tmp_path) as running:

@@ -25,7 +25,8 @@ from gitkube.gitops.view import View
 from gitkube.objects import meta
 from gitkube.objects.kinds import CUSTOM_RESOURCE_DEFINITION, POD, ROLE, SOURCE, Kind
 from tests.support.real_api import real_api
-from tests.unit.gitops.conftest import Judge, Repo, eventually, running_sync
+from tests.support.waiting import eventually
+from tests.unit.gitops.conftest import Judge, Repo, running_sync
 
 DEFINITION = """apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition

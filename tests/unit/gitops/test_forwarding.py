@@ -18,7 +18,8 @@ from gitkube.gitops.packs import take_pack
 from gitkube.gitops.replication import Replica
 from gitkube.gitops.source import CommitId, Repository, make_repository
 from tests.support.memory_cluster import CLUSTER_ID, MemoryCluster
-from tests.unit.gitops.conftest import Repo, eventually
+from tests.support.waiting import eventually
+from tests.unit.gitops.conftest import Repo
 
 GONE = LeaderUnreachableError("connection refused")
 

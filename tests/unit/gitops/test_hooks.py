@@ -9,7 +9,8 @@ import pytest
 
 from gitkube.gitops.hook_socket import HookError, install_hooks
 from gitkube.objects import kinds
-from tests.unit.gitops.conftest import eventually, running_sync, stop
+from tests.support.waiting import eventually
+from tests.unit.gitops.conftest import running_sync, stop
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {value: x}\n"
 

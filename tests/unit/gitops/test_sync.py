@@ -8,7 +8,8 @@ from gitkube.api.client import PatchType
 from gitkube.api.errors import StatusError
 from gitkube.gitops.applier import Applier
 from gitkube.objects import kinds
-from tests.unit.gitops.conftest import eventually, running_sync, stop
+from tests.support.waiting import eventually
+from tests.unit.gitops.conftest import running_sync, stop
 
 
 def config(name: str, value: str = "1", namespace: str = "default") -> str:

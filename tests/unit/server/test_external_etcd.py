@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from gitkube.server.settings import (
 )
 from gitkube.store.protocol import CompactedError, IdentityError, Put, Revision, UnavailableError
 from tests.support import etcd_server
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not etcd_server.is_installed(), reason=etcd_server.MISSING)
 
@@ -106,14 +107,6 @@ async def test_an_etcd_that_goes_away_is_entered_again(tmp_path: Path) -> None:
         assert not task.done()
         task.cancel()
         await store.leave()
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.05)
 
 
 async def is_silent(store: ExternalEtcd) -> bool:
