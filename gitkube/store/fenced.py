@@ -50,7 +50,12 @@ class FencedStore:
         self._fence = Compare(key, Target.MOD, Op.EQUAL, token)
 
     async def txn(
-        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        previous: bool = False,
     ) -> TxnResult:
         """As `Store.txn`.
 
@@ -58,7 +63,10 @@ class FencedStore:
             DeposedError: the leadership is over.
         """
         result = await self._store.txn(
-            [*compare, self._fence], success, [*failure, Get(self._key, keys_only=True)]
+            [*compare, self._fence],
+            success,
+            [*failure, Get(self._key, keys_only=True)],
+            previous=previous,
         )
         if result.succeeded:
             return result

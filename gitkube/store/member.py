@@ -185,6 +185,7 @@ class Member:
         success: Sequence[Operation],
         failure: Sequence[Operation] = (),
         *,
+        previous: bool = False,
         origin: Origin | None = None,
     ) -> TxnResult:
         txn = Txn(tuple(compare), tuple(success), tuple(failure))
@@ -197,7 +198,7 @@ class Member:
         result = await self.engine.propose(txn, origin)
         if not isinstance(result, TxnResult):
             raise InvalidRequestError(f"a transaction gave {result!r}")
-        return result
+        return result if previous else result.without_previous()
 
     def begin_txn(self, txn: Txn, origin: Origin, answer: Waiter[Result]) -> bool:
         """Begin a transaction that only the log is needed for, and tell `answer` its result.

@@ -194,6 +194,7 @@ Operation = Put | Delete | Get
 @dataclass(frozen=True, slots=True)
 class PutResult:
     previous: KeyValue | None
+    """What was there before; None also where nobody asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,14 @@ class TxnResult:
     revision: Revision
     """Of the transaction, or the store's revision when nothing was changed."""
     results: Sequence[OperationResult]
+
+    def without_previous(self) -> TxnResult:
+        """For those who did not ask what was there before their puts: it is most of an answer's bytes."""
+        results = [_PUT if isinstance(each, PutResult) else each for each in self.results]
+        return TxnResult(self.succeeded, self.revision, results)
+
+
+_PUT = PutResult(None)
 
 
 class EventType(enum.Enum):
@@ -321,8 +330,13 @@ class Store(Protocol):
         compare: Sequence[Compare],
         success: Sequence[Operation],
         failure: Sequence[Operation] = (),
+        *,
+        previous: bool = False,
     ) -> TxnResult:
         """If every comparison holds do `success`, else `failure`, as one step at one revision.
+
+        Args:
+            previous: with the result of each Put what was there before.
 
         Raises:
             InvalidRequestError: a limit above is passed, or a key is changed twice.

@@ -103,13 +103,19 @@ class RemoteStore:
         return results.range_from_list(await self._call("read", operation_to_list(get), serializable))
 
     async def txn(
-        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        previous: bool = False,
     ) -> TxnResult:
         body = await self._write(
             "txn",
             [compare_to_list(item) for item in compare],
             [operation_to_list(item) for item in success],
             [operation_to_list(item) for item in failure],
+            previous,
         )
         return results.txn_from_list(body)
 

@@ -144,11 +144,19 @@ def _txn_of(compare: list[Any], success: list[Any], failure: list[Any]) -> Txn:
 
 
 def _txn_body(result: Result) -> list[Any]:
+    return results.txn_to_list(_txn_result(result).without_previous())
+
+
+def _txn_body_with_previous(result: Result) -> list[Any]:
+    return results.txn_to_list(_txn_result(result))
+
+
+def _txn_result(result: Result) -> TxnResult:
     if isinstance(result, StoreError):
         raise result
     if not isinstance(result, TxnResult):
         raise InvalidRequestError(f"a transaction gave {result!r}")
-    return results.txn_to_list(result)
+    return result
 
 
 class _Connection:
@@ -295,20 +303,23 @@ class _Connection:
         return True
 
     def _begin_txn(
-        self, number: int, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]
-    ) -> bool:
+        self, number: int, compare: list[Any], success: list[Any], failure: list[Any], previous: bool,
+        origin: list[int],
+    ) -> bool:  # fmt: skip
         txn = _txn_of(compare, success, failure)
-        request = _Request(self, number, _txn_body)
+        request = _Request(self, number, _txn_body_with_previous if previous else _txn_body)
         is_begun = self._member.begin_txn(txn, Origin(*origin), request)
         if not is_begun:
             request.leave()
         return is_begun
 
     async def _txn(
-        self, compare: list[Any], success: list[Any], failure: list[Any], origin: list[int]
+        self, compare: list[Any], success: list[Any], failure: list[Any], previous: bool, origin: list[int]
     ) -> list[Any]:
         txn = _txn_of(compare, success, failure)
-        result = await self._member.txn(txn.compare, txn.success, txn.failure, origin=Origin(*origin))
+        result = await self._member.txn(
+            txn.compare, txn.success, txn.failure, previous=previous, origin=Origin(*origin)
+        )
         return results.txn_to_list(result)
 
     async def _watch(

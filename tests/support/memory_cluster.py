@@ -97,7 +97,12 @@ class MemoryStore:
         return self._cluster.space.read(get)
 
     async def txn(
-        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        previous: bool = False,
     ) -> TxnResult:
         self._check()
         await asyncio.sleep(0)
@@ -109,7 +114,7 @@ class MemoryStore:
         assert isinstance(result, TxnResult)
         async with self._cluster.changed:
             self._cluster.changed.notify_all()
-        return result
+        return result if previous else result.without_previous()
 
     async def watch(
         self,

@@ -65,7 +65,7 @@ class KeyService:
         check_put(request)
         try:
             async with self._writes:
-                result = await self._store.txn((), (convert.put(request),))
+                result = await self._store.txn((), (convert.put(request),), previous=request.prev_kv)
         except KeyNotFoundError:
             if request.lease:
                 # A put by itself looks at the lease first; one in a transaction at the key, as our store.
@@ -73,7 +73,7 @@ class KeyService:
             raise
         answer = rpc.PutResponse(header=self._headers.at(result.revision))
         (done,) = result.results
-        if request.prev_kv and isinstance(done, PutResult) and done.previous is not None:
+        if isinstance(done, PutResult) and done.previous is not None:
             answer.prev_kv.CopyFrom(convert.key_value_message(done.previous))
         return answer
 
@@ -94,8 +94,9 @@ class KeyService:
         except convert.UnsupportedError as error:
             unsupported = EtcdStatus(grpc.StatusCode.UNIMPLEMENTED, f"etcdserver: {error}")
             raise EtcdError(unsupported) from error
+        previous = any(each.request_put.prev_kv for each in (*request.success, *request.failure))
         async with self._writes:
-            result = await self._store.txn(compares, success, failure)
+            result = await self._store.txn(compares, success, failure, previous=previous)
         chosen = request.success if result.succeeded else request.failure
         return rpc.TxnResponse(
             header=self._headers.at(result.revision),

@@ -158,11 +158,15 @@ def delete(message: Any) -> Delete:
     return Delete(message.key, message.range_end or None)
 
 
-def operation_message(operation: Operation) -> Any:
-    """As a step of a transaction; previous values are asked for, since our results have them."""
+def operation_message(operation: Operation, *, previous: bool) -> Any:
+    """As a step of a transaction. What is deleted is asked for, since our results have it.
+
+    Args:
+        previous: ask for what was there before a put, too.
+    """
     match operation:
         case Put():
-            return rpc.RequestOp(request_put=put_message(operation, prev_kv=True))
+            return rpc.RequestOp(request_put=put_message(operation, prev_kv=previous))
         case Delete():
             return rpc.RequestOp(request_delete_range=delete_message(operation, prev_kv=True))
         case Get():
@@ -219,10 +223,14 @@ def compare(message: Any) -> Compare:
 
 
 def txn_message(
-    compares: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]
+    compares: Sequence[Compare],
+    success: Sequence[Operation],
+    failure: Sequence[Operation],
+    *,
+    previous: bool,
 ) -> Any:
     return rpc.TxnRequest(
         compare=[compare_message(each) for each in compares],
-        success=[operation_message(each) for each in success],
-        failure=[operation_message(each) for each in failure],
+        success=[operation_message(each, previous=previous) for each in success],
+        failure=[operation_message(each, previous=previous) for each in failure],
     )

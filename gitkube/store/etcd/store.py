@@ -90,10 +90,15 @@ class EtcdStore:
         return convert.range_result(await self._connection.read("KV", "Range", request))
 
     async def txn(
-        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        previous: bool = False,
     ) -> TxnResult:
         check_command(Txn(tuple(compare), tuple(success), tuple(failure)))
-        request = convert.txn_message(compare, success, failure)
+        request = convert.txn_message(compare, success, failure, previous=previous)
         changes = any(not isinstance(operation, Get) for operation in (*success, *failure))
         send = self._connection.write if changes else self._connection.read
         answer = await send("KV", "Txn", request)

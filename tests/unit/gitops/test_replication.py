@@ -93,11 +93,11 @@ class Dying:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def txn(self, *arguments: Any) -> Any:
+    async def txn(self, *arguments: Any, **options: Any) -> Any:
         if self._left == 0:
             raise UnavailableError("killed")
         self._left -= 1
-        return await self._store.txn(*arguments)
+        return await self._store.txn(*arguments, **options)
 
 
 class Controller:

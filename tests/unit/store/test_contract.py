@@ -23,6 +23,7 @@ from gitkube.store.protocol import (
     LeaseNotFoundError,
     Op,
     Put,
+    PutResult,
     RangeResult,
     Revision,
     Store,
@@ -147,6 +148,18 @@ async def test_comparisons_are_etcds(
 async def test_the_value_of_a_missing_key_compares_with_nothing(store: Store) -> None:
     result = await store.txn([Compare(b"none", Target.VALUE, Op.NOT_EQUAL, b"x")], [])
     assert not result.succeeded
+
+
+@pytest.mark.parametrize("previous", [False, True])
+async def test_what_was_there_before_a_put_is_told_to_whoever_asks(store: Store, previous: bool) -> None:
+    await put(store, b"a", b"1")
+    result = await store.txn([], [Put(b"a", b"2"), Put(b"new", b"2"), Get(b"a")], previous=previous)
+    first, new, read = result.results
+    assert isinstance(first, PutResult)
+    assert first.previous is None if not previous else first.previous and first.previous.value == b"1"
+    assert new == PutResult(None)
+    assert isinstance(read, RangeResult)
+    assert read.kvs[0].value == b"2"
 
 
 async def test_all_changes_of_a_transaction_share_one_revision_and_one_batch(store: Store) -> None:
