@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, fields
 from itertools import count
+from multiprocessing import get_context
 
 from gitkube.sim.bugs import planted
 from gitkube.sim.life import Outcome, live
@@ -115,7 +116,9 @@ def live_many(
             for outcome in _live_batch(each, bug):
                 take(outcome)
     else:
-        with ProcessPoolExecutor(jobs) as pool:
+        # New processes: in a forked one nobody runs the threads that this one has, and an object that waits for
+        # its own at its end (gRPC's) waits for ever.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             under_way: set[Future[list[Outcome]]] = set()
             while True:
                 while (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from gitkube.sim.bugs import BUGS, planted
@@ -32,3 +35,26 @@ def test_the_same_seeds_are_well_without_a_bug() -> None:
     summary = live_many(0, seeds=8, jobs=available_jobs())
 
     assert not summary.failures
+
+
+THREADED = """
+import asyncio, gc
+
+import grpc.aio
+
+from gitkube.sim.runner import live_many
+
+async def leave_a_server() -> None:
+    garbage = [grpc.aio.server()]
+    garbage.append(garbage)
+
+if __name__ == "__main__":
+    gc.disable()
+    asyncio.run(leave_a_server())
+    assert not live_many(0, seeds=8, jobs=2).failures
+"""
+
+
+def test_lives_end_also_beside_threads_of_others() -> None:
+    """As in a test process that has talked gRPC: its server, once forgotten, waits for its thread's end."""
+    subprocess.run([sys.executable, "-c", THREADED], check=True, timeout=120)
