@@ -93,6 +93,7 @@ class Engine:
         self.leadership = Leadership(self)
         why_not = self.leadership.why_not
         self.proposals = Proposals(retry_s=settings.retry_s, why_not=why_not)
+        replica.decode = self.proposals.decode
         mark = replica.identity.member_id.to_bytes(8, "big") + rng.randbytes(8)
         self.reads = Reads(mark=mark, retry_s=settings.retry_s, why_not=why_not)
         self.upkeep = Upkeep(self)
@@ -181,7 +182,7 @@ class Engine:
         own = origin or self._origins.new()
         try:
             answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-            self.begin(asked, own, answer)
+            self.begin(asked, own, answer, command.encode(asked, own))
             result = await answer
         except BaseException:
             self._origins.lost(own)
@@ -193,9 +194,12 @@ class Engine:
             raise result
         return result
 
-    def begin(self, asked: Command, origin: Origin, answer: Waiter[Result]) -> None:
+    def begin(self, asked: Command, origin: Origin, answer: Waiter[Result], data: bytes) -> None:
         """Tell `answer` a command's result, its own errors among them, once it is durable on a quorum and
         applied here; or that this did not come about in time.
+
+        Args:
+            data: the command's bytes with its origin.
 
         Raises:
             UnavailableError: it was not even begun.
@@ -204,7 +208,7 @@ class Engine:
         self.leadership.check_hope()
         now = self.clock.monotonic()
         deadline = now + self.settings.deadline_s
-        self.proposals.add(origin, command.encode(asked, origin), answer, now=now, deadline=deadline)
+        self.proposals.add(asked, origin, data, answer, now=now, deadline=deadline)
         self._wake.set()
 
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:

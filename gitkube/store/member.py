@@ -200,8 +200,11 @@ class Member:
             raise InvalidRequestError(f"a transaction gave {result!r}")
         return result if previous else result.without_previous()
 
-    def begin_txn(self, txn: Txn, origin: Origin, answer: Waiter[Result]) -> bool:
+    def begin_txn(self, txn: Txn, origin: Origin, answer: Waiter[Result], data: bytes) -> bool:
         """Begin a transaction that only the log is needed for, and tell `answer` its result.
+
+        Args:
+            data: what `txn` and `origin` were decoded from (`command.decode`).
 
         Returns:
             False: it was not begun, since there is more to it; `txn` does that.
@@ -214,7 +217,7 @@ class Member:
         space.check(txn)
         if _only_reads(txn) or space.would_exceed(txn, engine.settings.quota_bytes):
             return False
-        engine.begin(txn, origin, answer)
+        engine.begin(txn, origin, answer, data)
         return True
 
     async def compact(self, revision: Revision, *, origin: Origin | None = None) -> None:

@@ -15,7 +15,8 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gitkube.store.command import Origin
+from gitkube.store import command
+from gitkube.store.command import Command, Origin
 from gitkube.store.mvcc import Result
 from gitkube.store.protocol import InvalidRequestError, StoreError, UnavailableError
 from gitkube.store.raft import ProposalDropped, RaftNode
@@ -35,6 +36,7 @@ _Key = tuple[int, int]
 @dataclass(slots=True)
 class _Proposal:
     data: bytes
+    asked: Command
     began: float
     deadline: float
     again_at: float
@@ -54,11 +56,12 @@ class Proposals:
         self._retry_s = retry_s
         self._why_not = why_not
         self._waiting: dict[_Key, _Proposal] = {}
+        self._decoded: dict[bytes, tuple[Command, Origin]] = {}
         self._unsent: dict[_Key, None] = {}
         """In the order in which they came."""
 
     def add(
-        self, origin: Origin, data: bytes, answer: Waiter[Result], *, now: float, deadline: float
+        self, asked: Command, origin: Origin, data: bytes, answer: Waiter[Result], *, now: float, deadline: float
     ) -> None:
         """A write begins now.
 
@@ -79,7 +82,8 @@ class Proposals:
         if proposal is None:
             if len(self._waiting) >= MAX_WAITING:
                 raise UnavailableError(f"{MAX_WAITING} writes are waiting for the log; try again")
-            proposal = self._waiting[key] = _Proposal(data, now, deadline, now + self._retry_s)
+            proposal = self._waiting[key] = _Proposal(data, asked, now, deadline, now + self._retry_s)
+            self._decoded[data] = (asked, origin)
             self._unsent[key] = None
         proposal.deadline = max(proposal.deadline, deadline)
         proposal.answers.append(answer)
@@ -105,6 +109,9 @@ class Proposals:
                     return
             for key in taken:
                 del self._unsent[key]
+
+    def decode(self, data: bytes) -> tuple[Command, Origin]:
+        return self._decoded.pop(data, None) or command.decode(data)
 
     def send_again(self) -> None:
         """A new leader may not have what the old one was given."""

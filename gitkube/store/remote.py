@@ -13,15 +13,15 @@ import asyncio
 import contextlib
 import random
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from gitkube.clock import Clock
-from gitkube.store import results, rpc
-from gitkube.store.command import compare_to_list, operation_to_list
+from gitkube.store import command, results, rpc
+from gitkube.store.command import Origin, Txn, operation_to_list
 from gitkube.store.config import EXIT_REFUSED, MemberConfig
 from gitkube.store.directory import IDENTITY
 from gitkube.store.frames import FrameConnection
@@ -110,13 +110,8 @@ class RemoteStore:
         *,
         previous: bool = False,
     ) -> TxnResult:
-        body = await self._write(
-            "txn",
-            [compare_to_list(item) for item in compare],
-            [operation_to_list(item) for item in success],
-            [operation_to_list(item) for item in failure],
-            previous,
-        )
+        txn = Txn(compare, success, failure)
+        body = await self._write("txn", lambda origin: [command.encode(txn, origin), previous])
         return results.txn_from_list(body)
 
     async def watch(
@@ -148,7 +143,9 @@ class RemoteStore:
                 await self._clock.sleep(_CONNECT_PAUSE_S)  # the member went away: go on from where we are
 
     async def lease_grant(self, ttl_s: int, lease: LeaseId = NO_LEASE) -> Lease:
-        return rpc.lease_from_list(await self._write("lease_grant", ttl_s, lease))
+        return rpc.lease_from_list(
+            await self._write("lease_grant", lambda origin: [ttl_s, lease, list(origin)])
+        )
 
     async def lease_keep_alive(self, lease: LeaseId) -> Lease:
         return rpc.lease_from_list(await self._call("lease_keep_alive", lease))
@@ -157,13 +154,13 @@ class RemoteStore:
         return rpc.lease_from_list(await self._call("lease_time_to_live", lease))
 
     async def lease_revoke(self, lease: LeaseId) -> None:
-        await self._write("lease_revoke", lease)
+        await self._write("lease_revoke", lambda origin: [lease, list(origin)])
 
     async def leases(self) -> Sequence[LeaseId]:
         return [LeaseId(lease) for lease in await self._call("leases")]
 
     async def compact(self, revision: Revision) -> None:
-        await self._write("compact", revision)
+        await self._write("compact", lambda origin: [revision, list(origin)])
 
     async def status(self) -> StoreStatus:
         return rpc.status_from_list(await self._call("status"))
@@ -216,11 +213,11 @@ class RemoteStore:
 
     # ------------------------------------------------------------------ requests
 
-    async def _write(self, method: str, *arguments: Any) -> Any:
+    async def _write(self, method: str, arguments_of: Callable[[Origin], list[Any]]) -> Any:
         """A change, sent with a number of its own so that sending it again is harmless."""
         origin = self._origins.new()
         try:
-            answer = await self._call(method, *arguments, list(origin))
+            answer = await self._call(method, *arguments_of(origin))
         except BaseException as error:
             if isinstance(error, StoreError) and not isinstance(error, UnavailableError):
                 self._origins.done(origin)  # that is the answer

@@ -139,6 +139,8 @@ class Replica:
         """The newest that is durable here."""
         self.before_compaction: Callable[[], None] = lambda: None
         """Called before history is forgotten, for those who still have to look at it."""
+        self.decode: Callable[[bytes], tuple[Command, Origin]] = command.decode
+        """What an entry's data say, for who knows it already."""
         self._disk = disk
         self._directory = directory
         self._wal = wal
@@ -278,7 +280,7 @@ class Replica:
             if entry.kind is EntryKind.CONF_CHANGE:
                 outcome.changes.append(self._change_members(ConfChange.decode(entry.data)))
             elif entry.data:
-                asked, origin = command.decode(entry.data)
+                asked, origin = self.decode(entry.data)
                 if isinstance(asked, Compact):
                     self.before_compaction()
                 outcome.applied.append((origin, asked, self.space.apply(asked, origin)))

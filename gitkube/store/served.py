@@ -21,12 +21,13 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from gitkube.store import results, rpc
-from gitkube.store.command import Origin, Txn, compare_from_list, operation_from_list
+from gitkube.store import command, results, rpc
+from gitkube.store.command import Origin, Txn, operation_from_list
 from gitkube.store.frames import FrameConnection
 from gitkube.store.member import Member
 from gitkube.store.membership import info_to_list
 from gitkube.store.protocol import (
+    CorruptError,
     EventType,
     Get,
     InvalidRequestError,
@@ -135,12 +136,14 @@ class _Request(Generic[T]):
         return connection
 
 
-def _txn_of(compare: list[Any], success: list[Any], failure: list[Any]) -> Txn:
-    return Txn(
-        [compare_from_list(item) for item in compare],
-        [operation_from_list(item) for item in success],
-        [operation_from_list(item) for item in failure],
-    )
+def _txn_of(data: bytes) -> tuple[Txn, Origin]:
+    try:
+        txn, origin = command.decode(data)
+    except CorruptError as error:
+        raise InvalidRequestError(f"a transaction of another version: {error}") from error
+    if not isinstance(txn, Txn):
+        raise InvalidRequestError(f"{txn!r} is no transaction")
+    return txn, origin
 
 
 def _txn_body(result: Result) -> list[Any]:
@@ -302,24 +305,17 @@ class _Connection:
             self._member.engine.when_current(request)
         return True
 
-    def _begin_txn(
-        self, number: int, compare: list[Any], success: list[Any], failure: list[Any], previous: bool,
-        origin: list[int],
-    ) -> bool:  # fmt: skip
-        txn = _txn_of(compare, success, failure)
+    def _begin_txn(self, number: int, data: bytes, previous: bool) -> bool:
+        txn, origin = _txn_of(data)
         request = _Request(self, number, _txn_body_with_previous if previous else _txn_body)
-        is_begun = self._member.begin_txn(txn, Origin(*origin), request)
+        is_begun = self._member.begin_txn(txn, origin, request, data)
         if not is_begun:
             request.leave()
         return is_begun
 
-    async def _txn(
-        self, compare: list[Any], success: list[Any], failure: list[Any], previous: bool, origin: list[int]
-    ) -> list[Any]:
-        txn = _txn_of(compare, success, failure)
-        result = await self._member.txn(
-            txn.compare, txn.success, txn.failure, previous=previous, origin=Origin(*origin)
-        )
+    async def _txn(self, data: bytes, previous: bool) -> list[Any]:
+        txn, origin = _txn_of(data)
+        result = await self._member.txn(*txn, previous=previous, origin=origin)
         return results.txn_to_list(result)
 
     async def _watch(

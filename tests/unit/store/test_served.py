@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
-from gitkube.store import results, rpc
+from gitkube.store import command, results, rpc
+from gitkube.store.command import Compact, Origin, Txn
 from gitkube.store.frames import FrameConnection
 from gitkube.store.member import Member
-from gitkube.store.protocol import MAX_KEY_BYTES
+from gitkube.store.protocol import MAX_KEY_BYTES, Get, LeaseId, Operation, Put, Revision
 from gitkube.store.served import StoreServer
 from gitkube.store.settings import MemberSettings
 from tests.support.real_api import SMALL_STORE
@@ -45,8 +47,12 @@ class Caller:
         return rpc.decode_frame(content)
 
 
+def txn(number: int, *operations: Operation) -> list[Any]:
+    return [number, "txn", [command.encode(Txn((), operations), Origin(SESSION, number, number)), False]]
+
+
 def put(number: int, key: bytes, value: bytes = b"v") -> list[Any]:
-    return [number, "txn", [[], [[1, key, value]], [], False, [SESSION, number, number]]]
+    return txn(number, Put(key, value))
 
 
 def get(number: int, key: bytes, *, revision: int = 0, serializable: bool = False) -> list[Any]:
@@ -106,7 +112,17 @@ async def test_a_read_sees_what_was_acknowledged_before_it(tmp_path: Path) -> No
         pytest.param(get(9, b"a", revision=99), "FutureRevisionError", id="a revision to come"),
         pytest.param(get(9, b""), "InvalidRequestError", id="a read without a key"),
         pytest.param([9, "read", [[1, b"a", b"v"], True]], "InvalidRequestError", id="a put as a read"),
-        pytest.param([9, "txn", [[], [[99, b"a"]], [], False, [1, 1, 1]]], "InvalidRequestError", id="no operation"),
+        pytest.param([9, "txn", [b"\x91\x07", False]], "InvalidRequestError", id="no transaction"),
+        pytest.param(
+            [9, "txn", [msgpack.packb([1, 1, 1, 1, [], [[99, b"a"]], []]), False]],
+            "InvalidRequestError",
+            id="no operation",
+        ),
+        pytest.param(
+            [9, "txn", [command.encode(Compact(Revision(1))), False]],
+            "InvalidRequestError",
+            id="another command",
+        ),
         pytest.param([9, "range", [b"a"]], "InvalidRequestError", id="too few arguments"),
         pytest.param([9, "nothing", []], "InvalidRequestError", id="an unknown method"),
         pytest.param([9, "lease_grant", []], "InvalidRequestError", id="too few arguments of a rarer method"),
@@ -128,7 +144,7 @@ async def test_a_request_that_is_wrong_is_told_so_and_its_neighbours_are_served(
 
 
 async def test_an_error_of_the_state_is_the_answer(tmp_path: Path) -> None:
-    unknown_lease = [1, "txn", [[], [[1, b"a", b"v", 4711]], [], False, [SESSION, 1, 1]]]
+    unknown_lease = txn(1, Put(b"a", b"v", LeaseId(4711)))
     async with served(tmp_path), calling(tmp_path) as caller:
         caller.send(unknown_lease)
         number, kind, (name, _, _) = await caller.answer()
@@ -140,7 +156,7 @@ async def test_a_transaction_that_only_reads_needs_no_revision(tmp_path: Path) -
         caller.send(put(1, b"a"))
         await caller.answer()
         before = member.engine.replica.node.last_index
-        caller.send([2, "txn", [[], [[3, b"a", None]], [], False, [SESSION, 2, 2]]])
+        caller.send(txn(2, Get(b"a")))
         _, kind, body = await caller.answer()
         assert kind == rpc.ANSWER
         assert results.txn_from_list(body).succeeded
