@@ -17,7 +17,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
@@ -225,7 +225,7 @@ class Sealing:
             return list(compares), list(operations)
         ring = Compare(RING_KEY, Target.MOD, Op.EQUAL, self._revision)
         return [*compares, ring], [
-            replace(one, value=self.seal(one.key, one.value))
+            one._replace(value=self.seal(one.key, one.value))
             if isinstance(one, Put) and self.covers(one.key)
             else one
             for one in operations

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from gitkube.api.cache import WatchCache
 from gitkube.api.errors import StatusError, store_is_full, unavailable
@@ -135,7 +135,7 @@ class Transactor:
                 continue
             if lease != NO_LEASE:
                 write.operations = [
-                    replace(each, lease=lease) if isinstance(each, Put) else each for each in write.operations
+                    each._replace(lease=lease) if isinstance(each, Put) else each for each in write.operations
                 ]
             if write.charge is not None:
                 outcome = await self._lanes.commit(

@@ -116,8 +116,8 @@ def live_many(
             for outcome in _live_batch(each, bug):
                 take(outcome)
     else:
-        # New processes: in a forked one nobody runs the threads that this one has, and an object that waits for
-        # its own at its end (gRPC's) waits for ever.
+        # New processes: in a forked one nobody runs the threads that this one has, and an object that waits
+        # for its own at its end (gRPC's) waits for ever.
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             under_way: set[Future[list[Outcome]]] = set()
             while True:

@@ -233,9 +233,5 @@ def compare_from_list(item: Sequence[Any]) -> Compare:
     return Compare(item[0], _TARGET_OF[item[1]], _OP_OF[item[2]], item[3], end)
 
 
-def kv_to_list(kv: KeyValue) -> list[Any]:
-    return list(kv)
-
-
 def kv_from_list(item: Sequence[Any]) -> KeyValue:
     return KeyValue._make(item)

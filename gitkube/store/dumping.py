@@ -22,9 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gitkube.store.command import kv_to_list
 from gitkube.store.protocol import NO_LEASE, CorruptError, KeyValue, LeaseId
-from gitkube.store.versions import Versions, VersionsCopy
+from gitkube.store.versions import Change, Versions, VersionsCopy
 
 FORMAT = 2
 PART_BYTES = 256 * 1024
@@ -35,28 +34,31 @@ _LIST_BYTES = 40
 
 def dump_versions(copy: VersionsCopy) -> Iterator[list[Any]]:
     """The parts that say which versions there are."""
-    for batch in _batches(copy.base(), lambda kv: len(kv.key) + len(kv.value)):
-        yield ["base", [kv_to_list(kv) for kv in batch]]
+    for batch in _batches((kv, len(kv.key) + len(kv.value)) for kv in copy.base()):
+        yield ["base", batch]
     if copy.first is not None:
-        yield ["first", [kv_to_list(kv) for kv in copy.first]]
+        yield ["first", copy.first]
     revision = copy.changes_from
-    for batch in _batches(copy.changes(), lambda change: sum(len(kv.key) + len(kv.value) for kv in change)):
-        yield ["changes", revision, [[_operation(kv) for kv in change] for change in batch]]
+    for batch in _batches(map(_operations, copy.changes)):
+        yield ["changes", revision, batch]
         revision += len(batch)
 
 
-def _operation(kv: KeyValue) -> list[Any]:
-    if kv.version == 0:
-        return [kv.key]
-    return [kv.key, kv.value, kv.lease]
+def _operations(change: Change) -> tuple[list[list[Any]], int]:
+    """Of one revision, and how many bytes they have."""
+    if isinstance(change, KeyValue):
+        key, value, _, _, version, lease = change
+        return [[key, value, lease] if version else [key]], len(key) + len(value)
+    operations = [[kv.key, kv.value, kv.lease] if kv.version else [kv.key] for kv in change]
+    return operations, sum(len(kv.key) + len(kv.value) for kv in change)
 
 
-def _batches(items: Iterable[Any], size_of: Any) -> Iterator[list[Any]]:
+def _batches(items: Iterable[tuple[Any, int]]) -> Iterator[list[Any]]:
     batch: list[Any] = []
     size_bytes = 0
-    for item in items:
+    for item, item_bytes in items:
         batch.append(item)
-        size_bytes += size_of(item) + _LIST_BYTES
+        size_bytes += item_bytes + _LIST_BYTES
         if size_bytes >= PART_BYTES:
             yield batch
             batch, size_bytes = [], 0

@@ -165,7 +165,7 @@ class Engine:
             UnavailableError: there is no hope that one will.
         """
         self.check_alive()
-        if self.is_leader and self.replica.is_alone:
+        if self.replica.is_alone and self.is_leader:
             ready.set_result(None)  # it acknowledged everything itself, after applying it
             return
         self.leadership.check_hope()
@@ -182,7 +182,7 @@ class Engine:
         own = origin or self._origins.new()
         try:
             answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-            self.begin(asked, own, answer, command.encode(asked, own))
+            self.begin(command.encode(asked, own), own, answer)
             result = await answer
         except BaseException:
             self._origins.lost(own)
@@ -194,12 +194,15 @@ class Engine:
             raise result
         return result
 
-    def begin(self, asked: Command, origin: Origin, answer: Waiter[Result], data: bytes) -> None:
+    def begin(
+        self, data: bytes, origin: Origin, answer: Waiter[Result], decoded: Command | None = None
+    ) -> None:
         """Tell `answer` a command's result, its own errors among them, once it is durable on a quorum and
         applied here; or that this did not come about in time.
 
         Args:
-            data: the command's bytes with its origin.
+            data: the command with its origin, as `command.encode` gives it.
+            decoded: the command, if it was decoded from `data` here.
 
         Raises:
             UnavailableError: it was not even begun.
@@ -208,7 +211,7 @@ class Engine:
         self.leadership.check_hope()
         now = self.clock.monotonic()
         deadline = now + self.settings.deadline_s
-        self.proposals.add(asked, origin, data, answer, now=now, deadline=deadline)
+        self.proposals.add(origin, data, answer, now=now, deadline=deadline, decoded=decoded)
         self._wake.set()
 
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
@@ -325,7 +328,9 @@ class Engine:
                 self._send_early(turn.ready.early_messages)
                 await self._persist(turn)
                 self.send(turn.ready.messages)  # a quorum need not wait for what is applied here
-                self._give_out(self.replica.finish(turn))
+                outcome = self.replica.finish(turn)
+                if turn.changes_state or outcome.reads:
+                    self._give_out(outcome)
 
     async def _persist(self, turn: Turn) -> None:
         if not turn.ready.must_sync and turn.ready.snapshot is None:

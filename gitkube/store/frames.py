@@ -183,6 +183,14 @@ class FrameConnection(asyncio.Protocol):
             self._on_open(self)
 
     def data_received(self, data: bytes) -> None:
+        if not self._buffer and len(data) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(data)
+            if len(data) == LENGTH.size + length <= self._max_frame_bytes and not self.is_closing:
+                self._take(data[LENGTH.size :])  # one whole frame, as nearly always when it is quiet
+                return
+        self._take_pieces(data)
+
+    def _take_pieces(self, data: bytes) -> None:
         if self._buffer:
             self._buffer += data
             if len(self._buffer) < self._needed_bytes:
@@ -191,7 +199,7 @@ class FrameConnection(asyncio.Protocol):
         else:
             view = memoryview(data)
         begin, size = 0, len(view)
-        while not self.is_closing:
+        while begin < size and not self.is_closing:
             start = begin + LENGTH.size
             if start > size:
                 self._keep(view[begin:], LENGTH.size)

@@ -217,7 +217,7 @@ class Member:
         space.check(txn)
         if _only_reads(txn) or space.would_exceed(txn, engine.settings.quota_bytes):
             return False
-        engine.begin(txn, origin, answer, data)
+        engine.begin(data, origin, answer, txn)
         return True
 
     async def compact(self, revision: Revision, *, origin: Origin | None = None) -> None:

@@ -28,6 +28,7 @@ MAX_FRAME_BYTES = 128 * 1024 * 1024
 """More than any batch of messages may hold (`Transport` cuts them far below)."""
 
 _ENTRY_KINDS = {kind.value: kind for kind in EntryKind}
+_INT = {int}
 _MESSAGE_KINDS = {kind.value: kind for kind in MessageKind}
 
 
@@ -84,7 +85,7 @@ def _message_from_list(
     state_hash: int,
 ) -> Message:  # fmt: skip
     numbers = (to, sender, term, log_term, index, commit, reject_hint, state_index, state_hash)
-    if any(type(number) is not int or number < 0 for number in numbers) or type(context) is not bytes:
+    if set(map(type, numbers)) != _INT or min(numbers) < 0 or type(context) is not bytes:
         raise ValueError("a field is not of its type")
     return Message(
         _MESSAGE_KINDS[kind],

@@ -36,7 +36,6 @@ _Key = tuple[int, int]
 @dataclass(slots=True)
 class _Proposal:
     data: bytes
-    asked: Command
     began: float
     deadline: float
     again_at: float
@@ -56,18 +55,27 @@ class Proposals:
         self._retry_s = retry_s
         self._why_not = why_not
         self._waiting: dict[_Key, _Proposal] = {}
-        self._decoded: dict[bytes, tuple[Command, Origin]] = {}
         self._unsent: dict[_Key, None] = {}
         """In the order in which they came."""
+        self._decoded: dict[bytes, tuple[Command, Origin]] = {}
+        """What the data of some that wait say."""
 
     def add(
-        self, asked: Command, origin: Origin, data: bytes, answer: Waiter[Result], *, now: float, deadline: float
+        self,
+        origin: Origin,
+        data: bytes,
+        answer: Waiter[Result],
+        *,
+        now: float,
+        deadline: float,
+        decoded: Command | None = None,
     ) -> None:
         """A write begins now.
 
         Args:
             answer: is told its result.
             now, deadline: of the monotonic clock, in seconds.
+            decoded: the command, if it was decoded from `data` here.
 
         Raises:
             InvalidRequestError: it is too large.
@@ -82,8 +90,9 @@ class Proposals:
         if proposal is None:
             if len(self._waiting) >= MAX_WAITING:
                 raise UnavailableError(f"{MAX_WAITING} writes are waiting for the log; try again")
-            proposal = self._waiting[key] = _Proposal(data, asked, now, deadline, now + self._retry_s)
-            self._decoded[data] = (asked, origin)
+            proposal = self._waiting[key] = _Proposal(data, now, deadline, now + self._retry_s)
+            if decoded is not None:
+                self._decoded[data] = decoded, origin
             self._unsent[key] = None
         proposal.deadline = max(proposal.deadline, deadline)
         proposal.answers.append(answer)
@@ -111,6 +120,7 @@ class Proposals:
                 del self._unsent[key]
 
     def decode(self, data: bytes) -> tuple[Command, Origin]:
+        """As `command.decode`, for an entry that is applied now: some of ours were decoded when they came."""
         return self._decoded.pop(data, None) or command.decode(data)
 
     def send_again(self) -> None:
@@ -137,6 +147,7 @@ class Proposals:
         for key, proposal in list(self._waiting.items()):
             if proposal.deadline <= now or all(answer.done() for answer in proposal.answers):
                 del self._waiting[key]
+                self._decoded.pop(proposal.data, None)
                 given_up += _refuse(proposal, UnavailableError(self._why_not()))
             elif proposal.again_at <= now:
                 proposal.again_at = now + self._retry_s
@@ -149,6 +160,7 @@ class Proposals:
             _refuse(proposal, error)
         self._waiting.clear()
         self._unsent.clear()
+        self._decoded.clear()
 
     async def wait_empty(self) -> None:
         """Return when nothing waits any more."""

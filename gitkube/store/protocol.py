@@ -107,12 +107,11 @@ class KeyValue(NamedTuple):
     lease: LeaseId = NO_LEASE
 
 
-@dataclass(frozen=True, slots=True)
-class RangeResult:
+class RangeResult(NamedTuple):
     kvs: Sequence[KeyValue]
     revision: Revision
     """The store's revision when it was read (not that of the snapshot asked for)."""
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs on a result
     """How many keys the range has, whatever the limit."""
     more: bool = False
 
@@ -134,8 +133,7 @@ class Op(enum.Enum):
     LESS = "<"
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(NamedTuple):
     key: bytes
     target: Target
     op: Op
@@ -144,8 +142,7 @@ class Compare:
     """With it the comparison must hold for each key of the range; one without keys is like a missing key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     key: bytes
     value: bytes
     lease: LeaseId = NO_LEASE
@@ -155,8 +152,7 @@ class Put:
     """Keep the lease that it has; the key must exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     key: bytes
     end: bytes | None = None
 
@@ -169,8 +165,7 @@ class SortBy(enum.Enum):
     VALUE = "value"
 
 
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(NamedTuple):
     """A read of a range; `Store.range` with the same words takes the commonest of them."""
 
     key: bytes
@@ -191,14 +186,12 @@ class Get:
 Operation = Put | Delete | Get
 
 
-@dataclass(frozen=True, slots=True)
-class PutResult:
+class PutResult(NamedTuple):
     previous: KeyValue | None
     """What was there before; None also where nobody asked for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteResult:
+class DeleteResult(NamedTuple):
     deleted: Sequence[KeyValue]
     """What was there before, in the order of the keys."""
 
@@ -206,8 +199,7 @@ class DeleteResult:
 OperationResult = PutResult | DeleteResult | RangeResult
 
 
-@dataclass(frozen=True, slots=True)
-class TxnResult:
+class TxnResult(NamedTuple):
     succeeded: bool
     """Whether all comparisons held, so that `success` was run and not `failure`."""
     revision: Revision

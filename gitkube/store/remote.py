@@ -238,12 +238,14 @@ class RemoteStore:
                     raise
 
     async def _call_once(self, method: str, *arguments: Any) -> Any:
-        frames = await self._connected()
+        frames = self._frames
+        if frames is None or frames.is_closing:
+            frames = await self._connected()
         number = self._next_number()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
-            frames.write(rpc.encode_frame([number, method, list(arguments)]))
+            frames.write(rpc.encode_frame([number, method, arguments]))
             return await answer
         except asyncio.CancelledError:
             frames.write(rpc.encode_frame([number, "cancel", []]))

@@ -91,6 +91,12 @@ class Turn:
     received: SnapshotReceiver | None = None
     loaded: tuple[KeySpace, Membership] | None = None
 
+    @property
+    def changes_state(self) -> bool:
+        """Whether it moves the key space on, or changes who leads; else it is talk between members."""
+        ready = self.ready
+        return bool(ready.committed) or ready.soft_state is not None or ready.snapshot is not None
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -140,7 +146,7 @@ class Replica:
         self.before_compaction: Callable[[], None] = lambda: None
         """Called before history is forgotten, for those who still have to look at it."""
         self.decode: Callable[[bytes], tuple[Command, Origin]] = command.decode
-        """What an entry's data say, for who knows it already."""
+        """What an entry's data say; replaced by whoever knows that of some without decoding them again."""
         self._disk = disk
         self._directory = directory
         self._wal = wal

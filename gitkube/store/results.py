@@ -1,5 +1,6 @@
 """Results of commands as plain lists: for the snapshot, and for whoever carries them further.
 
+A `KeyValue` stands in them as it is: msgpack packs a tuple as it packs a list.
 An error is a result like any other: it travels by its name and comes out as the same exception.
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gitkube.store import protocol
-from gitkube.store.command import kv_from_list, kv_to_list
+from gitkube.store.command import kv_from_list
 from gitkube.store.protocol import (
     CompactedError,
     DeleteResult,
@@ -72,7 +73,7 @@ def txn_from_list(body: Sequence[Any]) -> TxnResult:
 
 
 def range_to_list(result: RangeResult) -> list[Any]:
-    return [[kv_to_list(kv) for kv in result.kvs], result.revision, result.count, result.more]
+    return list(result)
 
 
 def range_from_list(body: Sequence[Any]) -> RangeResult:
@@ -83,9 +84,9 @@ def range_from_list(body: Sequence[Any]) -> RangeResult:
 def _operation_to_list(result: OperationResult) -> list[Any]:
     match result:
         case PutResult(previous):
-            return [_PUT, None if previous is None else kv_to_list(previous)]
+            return [_PUT, previous]
         case DeleteResult(deleted):
-            return [_DELETE, [kv_to_list(kv) for kv in deleted]]
+            return [_DELETE, deleted]
         case RangeResult():
             return [_RANGE, range_to_list(result)]
 

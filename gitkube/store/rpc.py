@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from gitkube.store.command import kv_from_list, kv_to_list
+from gitkube.store.command import kv_from_list
 from gitkube.store.frames import FrameError, frame
 from gitkube.store.protocol import (
     Event,
@@ -55,14 +55,7 @@ def decode_frame(content: bytes) -> list[Any]:
 def batch_to_list(batch: WatchBatch) -> list[Any]:
     return [
         batch.revision,
-        [
-            [
-                event.type is EventType.PUT,
-                kv_to_list(event.kv),
-                None if event.previous is None else kv_to_list(event.previous),
-            ]
-            for event in batch.events
-        ],
+        [[event.type is EventType.PUT, event.kv, event.previous] for event in batch.events],
     ]
 
 

@@ -50,7 +50,7 @@ _DEAD_CHANGES = 4096
 """The log is cut in pieces of this many entries, as each cut moves all that is behind it."""
 
 _mod_revision = attrgetter("mod_revision")
-_Change = KeyValue | list[KeyValue]
+Change = KeyValue | list[KeyValue]
 """What a revision changed; nearly all change one key, and a list for each would be most of the log."""
 
 
@@ -71,7 +71,7 @@ class Versions:
         self._newest: dict[bytes, KeyValue] = {}
         self._keys: SortedList[bytes] = SortedList()
         self._past: dict[bytes, list[KeyValue]] = {}
-        self._log: list[_Change] = []
+        self._log: list[Change] = []
         self._log_base = self._next
         self._swept = NEVER_COMPACTED
         self._changes: list[KeyValue] = []
@@ -395,10 +395,10 @@ class VersionsCopy:
             if kv is not None:
                 yield kv
 
-    def changes(self) -> Iterator[list[KeyValue]]:
+    @property
+    def changes(self) -> Sequence[Change]:
         """What each revision after the compacted one changed."""
-        for change in self._changes:
-            yield [change] if isinstance(change, KeyValue) else change
+        return self._changes
 
 
 def last_version(past: list[KeyValue] | None, revision: int) -> KeyValue | None:

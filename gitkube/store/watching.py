@@ -257,6 +257,9 @@ class WatchHub:
         tell everybody to read anew.
         """
         woken: list[Watcher] = []
+        if not self._groups:
+            self.revision = max(self.revision, new_revision)
+            return woken
         oldest = self.versions.oldest_known_change
         if self.revision + 1 < oldest:
             for group in self._groups.values():

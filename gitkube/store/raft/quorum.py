@@ -40,7 +40,10 @@ class Quorum(NamedTuple):
 
     def agreed(self, reached: Mapping[MemberId, int]) -> int:
         """The highest value that both majorities have reached; who is missing has reached 0."""
-        return min(agreed([reached.get(member, 0) for member in half]) for half in self)
+        index = agreed([reached.get(member, 0) for member in self.voters])
+        if self.outgoing:
+            index = min(index, agreed([reached.get(member, 0) for member in self.outgoing]))
+        return index
 
     def vote_result(self, votes: Mapping[MemberId, bool]) -> VoteResult:
         """What these votes have decided; votes of others than the voters don't count."""

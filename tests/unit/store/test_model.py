@@ -7,7 +7,6 @@ everything, its hash included.
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 from typing import Any
 
@@ -233,10 +232,11 @@ ends = st.none() | keys | st.just(b"\0")
 leases = st.sampled_from([LeaseId(0), LeaseId(0), LeaseId(0), LeaseId(1), LeaseId(2)])
 ages = st.sampled_from([0, 0, 0, 1, 2, 3, 5, 8, -1])
 """Of a revision: how long ago it was. Turned into a revision when the script runs."""
+# `builds` would make up what is left out of a tuple.
 puts = st.one_of(
-    st.builds(Put, keys, st.binary(max_size=3), leases),
-    st.builds(Put, keys, st.binary(max_size=3)),
-    st.builds(Put, keys, st.just(b""), leases, st.just(True)),
+    st.tuples(keys, st.binary(max_size=3), leases).map(lambda fields: Put(*fields)),
+    st.tuples(keys, st.binary(max_size=3)).map(lambda fields: Put(*fields)),
+    st.tuples(keys, st.just(b""), leases, st.just(True)).map(lambda fields: Put(*fields)),
     st.builds(Put, keys, st.binary(max_size=3), st.just(LeaseId(0)), st.just(False), st.just(True)),
 )
 deletes = st.builds(Delete, keys, ends)
@@ -252,7 +252,7 @@ gets = st.builds(
     st.booleans(),
     *[st.sampled_from([0, 0, 0, 0, 3, 6])] * 4,
 )
-plain_gets = st.builds(Get, keys, ends, st.integers(0, 2), ages.map(Revision))
+plain_gets = st.tuples(keys, ends, st.integers(0, 2), ages.map(Revision)).map(lambda fields: Get(*fields))
 compares = st.one_of(
     st.builds(
         Compare,
@@ -294,7 +294,7 @@ def at_age(wanted: Any, now: int) -> Any:
         case Compact(age):
             return Compact(Revision(now - age))
         case Get() if wanted.revision:
-            return dataclasses.replace(wanted, revision=Revision(now - wanted.revision))
+            return wanted._replace(revision=Revision(now - wanted.revision))
         case Txn(compare, success, failure):
             return Txn(
                 compare, [at_age(each, now) for each in success], [at_age(each, now) for each in failure]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from gitkube.store.command import Origin
+from gitkube.store import command
+from gitkube.store.command import Compact, Origin
 from gitkube.store.proposals import MAX_WAITING, Proposals
-from gitkube.store.protocol import StoreError, UnavailableError
+from gitkube.store.protocol import CorruptError, Revision, StoreError, UnavailableError
 from gitkube.store.reads import Reads
 
 
@@ -99,6 +100,26 @@ def test_a_write_too_many_is_refused_and_not_kept() -> None:
     with pytest.raises(UnavailableError, match="are waiting for the log"):
         writes.add(Origin(1, MAX_WAITING, 1), b"", Told(), now=0.0, deadline=10.0)
     assert len(writes) == MAX_WAITING
+
+
+def test_what_was_decoded_on_its_way_in_is_not_decoded_again() -> None:
+    origin, asked = Origin(1, 1, 1), Compact(Revision(7))
+    data = command.encode(asked, origin)
+    writes = proposals()
+    writes.add(origin, data, Told(), now=0.0, deadline=10.0, decoded=asked)
+    found, whose = writes.decode(bytes(bytearray(data)))  # as a follower has it back from its leader
+    assert found is asked
+    assert whose == origin
+    assert writes.decode(data) == (asked, origin)
+
+
+@pytest.mark.parametrize("end", [_late, _failed])
+def test_of_a_write_that_was_given_up_nothing_is_kept(end: Callable[[Proposals], None]) -> None:
+    writes = proposals()
+    writes.add(Origin(1, 1, 1), b"no command", Told(), now=0.0, deadline=10.0, decoded=Compact(Revision(7)))
+    end(writes)
+    with pytest.raises(CorruptError):
+        writes.decode(b"no command")
 
 
 async def test_whoever_closes_waits_until_all_writes_have_an_end() -> None:
