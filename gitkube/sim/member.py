@@ -414,6 +414,7 @@ class SimMember:
         self._world.note(self.name, f"has its state of entry {meta.index} on the disk")
         run.is_writing_snapshot = False
         run.replica.snapshot_written(meta)
+        run.replica.trim_log()
         run.replica.prepare_log()
 
     # ------------------------------------------------------------------ leadership and members

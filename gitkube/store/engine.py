@@ -48,7 +48,7 @@ from gitkube.store.settings import MemberSettings, PeerSettings
 from gitkube.store.ticks import Ticks
 from gitkube.store.transport import Transport
 from gitkube.store.upkeep import Upkeep
-from gitkube.store.waiting import Waiter
+from gitkube.store.waiting import Bell, Waiter
 from gitkube.store.watches import Watches
 
 log = structlog.get_logger()
@@ -99,7 +99,7 @@ class Engine:
         self.upkeep = Upkeep(self)
         self.ticks = Ticks(self)
         self._changes: dict[int, asyncio.Future[None]] = {}
-        self._wake = asyncio.Event()
+        self._wake = Bell()
         self.rounds = Rounds()
         self._failure: BaseException | None = None
         self._has_failed = asyncio.Event()
@@ -120,7 +120,7 @@ class Engine:
             self._take_turn_at_start()  # only then is it known who takes part
         if self.replica.is_alone:
             self.replica.node.campaign()  # nobody else can be meant, so nobody need be waited for
-        self._wake.set()
+        self._wake.ring()
         self._tasks = [
             asyncio.create_task(self._guarded(work), name=name)
             for name, work in (
@@ -170,7 +170,7 @@ class Engine:
             return
         self.leadership.check_hope()
         self.reads.add(ready, self.clock.monotonic() + self.settings.deadline_s)
-        self._wake.set()
+        self._wake.ring()
 
     async def propose(self, asked: Command, origin: Origin | None = None) -> Result:
         """The result of a command once it is durable on a quorum and applied here.
@@ -212,7 +212,7 @@ class Engine:
         now = self.clock.monotonic()
         deadline = now + self.settings.deadline_s
         self.proposals.add(origin, data, answer, now=now, deadline=deadline, decoded=decoded)
-        self._wake.set()
+        self._wake.ring()
 
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
         """Answer what another member asks, or this one itself when it leads."""
@@ -223,7 +223,7 @@ class Engine:
         self._changes[request] = asyncio.get_running_loop().create_future()
         try:
             begin()
-            self._wake.set()
+            self._wake.ring()
             async with asyncio.timeout(self.settings.deadline_s):
                 await self._changes[request]
         except TimeoutError as error:
@@ -316,10 +316,11 @@ class Engine:
     async def _drive(self) -> None:
         while True:
             await self._wake.wait()
-            self._wake.clear()
             while True:
-                self.proposals.flush(self.replica.node)
-                self.reads.flush(self.replica.node, self.clock.monotonic())
+                if self.proposals.has_unsent:
+                    self.proposals.flush(self.replica.node)
+                if self.reads.has_next:
+                    self.reads.flush(self.replica.node, self.clock.monotonic())
                 while self._between_turns:
                     _do(*self._between_turns.popleft())
                 turn = self.replica.ready()
@@ -350,7 +351,7 @@ class Engine:
         self.check_alive()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._between_turns.append((done, work))
-        self._wake.set()
+        self._wake.ring()
         return await done
 
     def _give_out(self, outcome: Outcome) -> None:
@@ -377,7 +378,7 @@ class Engine:
             self.transport.refresh()
         for read in outcome.reads:
             if self.reads.confirmed(read.context):
-                self._wake.set()
+                self._wake.ring()
         self.leadership.follow(outcome)
         self.upkeep.after_turn()
 
@@ -395,7 +396,7 @@ class Engine:
 
     def wake(self) -> None:
         """There is something for the driver to do."""
-        self._wake.set()
+        self._wake.ring()
 
     # ------------------------------------------------------------------ failing
 

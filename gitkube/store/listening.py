@@ -160,9 +160,10 @@ class Listener:
         frame = wire.decode_frame(content)
         if frame[0] == wire.MESSAGES:
             messages = wire.messages_from_list(frame[1])
-            self._local.on_messages(
-                message for message in messages if message.kind is not MessageKind.SNAPSHOT
-            )
+            for message in messages:
+                if message.kind is MessageKind.SNAPSHOT:
+                    raise wire.PeerFrameError("a state without its bytes")
+            self._local.on_messages(messages)
         elif frame[0] == wire.ASK and len(frame) == 4:
             self._spawn(self._answer(frames, *frame[1:]))
         else:

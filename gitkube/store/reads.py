@@ -45,9 +45,14 @@ class Reads:
         """
         self._next.append((ready, deadline))
 
+    @property
+    def has_next(self) -> bool:
+        """Whether somebody waits, and no question is under way."""
+        return bool(self._next) and self._asked_at is None
+
     def flush(self, node: RaftNode, now: float) -> None:
         """Ask, if somebody waits and no question is under way."""
-        if self._asked_at is not None or not self._next:
+        if not self.has_next:
             return
         self._number += 1
         try:

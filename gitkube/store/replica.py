@@ -60,6 +60,8 @@ SMALL_STATE_BYTES = 16 * 1024 * 1024
 LOG_SHARE = 0.5
 """A state that is not small is written again only when the log behind it has this share of its bytes: else a
 large one would be written again and again for little."""
+FORGOTTEN_PER_TICK = 2000
+"""Entries of the log in memory: a millisecond. All behind a snapshot at once would be a pause of ten."""
 HASHES_KEPT = 8192
 """How many applied entries back a leader's hash can still be compared: more than a heartbeat's delay."""
 
@@ -159,6 +161,8 @@ class Replica:
         """Of all entries that were applied since the start."""
         self._snapshot_at_bytes = 0
         """What that was at the newest snapshot; 0 for one of before the start."""
+        self._forget_to = 0
+        """Entries up to here are forgotten bit by bit."""
         self._taken = (0, 0)
         """Index of the state taken last, and `_applied_bytes` there."""
         self._hashes: dict[int, int] = {snapshot.index: space.state_hash}
@@ -206,6 +210,9 @@ class Replica:
     def tick(self) -> None:
         """One unit of time has passed."""
         self.node.tick()
+        first = self.node.first_index
+        if first <= self._forget_to:
+            self.node.compact(min(self._forget_to, first + FORGOTTEN_PER_TICK))
 
     def step(self, message: Message) -> None:
         """Take a message of another member. A SNAPSHOT needs `receive` before.
@@ -337,17 +344,18 @@ class Replica:
         write_snapshot(self._disk, self._directory / SNAPSHOTS, own.meta, own.parts)
 
     def snapshot_written(self, meta: SnapshotMeta) -> None:
-        """A state is durable: forget the log before it."""
+        """A state is durable: the log before it is forgotten from now on, and `trim_log` may follow."""
         if meta.index <= self.snapshot.index:
             return  # a newer one of another member came in between
         self.snapshot = meta
         if meta.index == self._taken[0]:
             self._snapshot_at_bytes = self._taken[1]
         self.node.set_snapshot(meta)
-        kept_from = meta.index - self._settings.keep_entries
-        if kept_from >= self.node.first_index:  # else a newer state is being taken over, or they are gone
-            self.node.compact(kept_from)
-        self._wal.trim(meta.index)
+        self._forget_to = meta.index - self._settings.keep_entries
+
+    def trim_log(self) -> None:
+        """Remove what the newest snapshot has from the log on the disk. May run in another thread."""
+        self._wal.trim(self.snapshot.index)
 
     def prepare_log(self) -> None:
         """Make the log's next segment ahead of its need. May run in another thread."""

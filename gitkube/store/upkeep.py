@@ -80,6 +80,7 @@ class Upkeep:
         try:
             await engine.disk_work.in_thread(engine.replica.write_own, own)
             engine.replica.snapshot_written(own.meta)
+            await engine.disk_work.in_thread(engine.replica.trim_log)
             log.info("store_snapshot_written", index=own.meta.index)
         except Exception as error:
             self._snapshot_again_at = engine.clock.monotonic() + SNAPSHOT_RETRY_S

@@ -171,6 +171,8 @@ class SoftState(NamedTuple):
 
 
 class Role(enum.Enum):
+    __hash__ = object.__hash__  # rules are found by it for each message, and Enum's own is written in Python
+
     FOLLOWER = "follower"
     PRE_CANDIDATE = "pre-candidate"
     CANDIDATE = "candidate"
