@@ -57,9 +57,14 @@ from gitkube.store.snapshot import (
 from gitkube.store.wal import SEGMENT_BYTES, Wal
 
 SMALL_STATE_BYTES = 16 * 1024 * 1024
+SMALL_LOG_BYTES = 32 * 1024 * 1024
 LOG_SHARE = 0.5
-"""A state that is not small is written again only when the log behind it has this share of its bytes: else a
-large one would be written again and again for little."""
+"""A state that is not small is written again only when the log behind it has this share of its bytes, and is
+not small either: else a large one would be written again and again for little."""
+LARGE_LOG_BYTES = 64 * 1024 * 1024
+"""Of few entries with large values: they are all in memory, and count like `snapshot_entries` small ones."""
+KEPT_BYTES = 16 * 1024 * 1024
+"""Of `keep_entries`, however large they are."""
 FORGOTTEN_PER_TICK = 2000
 """Entries of the log in memory: a millisecond. All behind a snapshot at once would be a pause of ten."""
 HASHES_KEPT = 8192
@@ -322,11 +327,12 @@ class Replica:
 
     def snapshot_is_due(self) -> bool:
         """Whether the log behind the newest snapshot has grown long, and large beside the state."""
-        if self.node.applied - self.snapshot.index < self._settings.snapshot_entries:
+        log_bytes = self._applied_bytes - self._snapshot_at_bytes
+        entries = self.node.applied - self.snapshot.index
+        if entries < self._settings.snapshot_entries and log_bytes < LARGE_LOG_BYTES:
             return False
         state_bytes = self.space.live_bytes
-        log_bytes = self._applied_bytes - self._snapshot_at_bytes
-        return state_bytes < SMALL_STATE_BYTES or log_bytes >= state_bytes * LOG_SHARE
+        return state_bytes < SMALL_STATE_BYTES or log_bytes >= max(state_bytes * LOG_SHARE, SMALL_LOG_BYTES)
 
     def take_snapshot(self) -> OwnSnapshot:
         """The state as it is now, to be written by `write_own`."""
@@ -351,7 +357,19 @@ class Replica:
         if meta.index == self._taken[0]:
             self._snapshot_at_bytes = self._taken[1]
         self.node.set_snapshot(meta)
-        self._forget_to = meta.index - self._settings.keep_entries
+        self._forget_to = meta.index - self._kept_before(meta.index)
+
+    def _kept_before(self, index: int) -> int:
+        """How many of the entries up to there stay in memory, for a follower that is a little behind."""
+        until = max(0, index - self.node.first_index + 1)
+        newest = self.node.entries()[max(0, until - self._settings.keep_entries) : until]
+        kept, size_bytes = 0, 0
+        for entry in reversed(newest):
+            size_bytes += len(entry.data)
+            if size_bytes > KEPT_BYTES:
+                break
+            kept += 1
+        return kept
 
     def trim_log(self) -> None:
         """Remove what the newest snapshot has from the log on the disk. May run in another thread."""
