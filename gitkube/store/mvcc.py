@@ -68,8 +68,9 @@ from gitkube.store.versions import Versions
 __all__ = ["NOW", "NO_END", "KeySpace", "Result"]
 
 NOW = Revision(0)
-SWEPT_REVISIONS_PER_COMMAND = 64
-"""How much of a compaction's work each later command does: far more than it adds, and under 0.1 ms."""
+SWEPT_REVISIONS_PER_COMMAND = 8
+"""How much of a compaction's work each later command does: more than it adds, and little beside itself, as
+many commands are applied together."""
 
 
 class KeySpace:

@@ -329,10 +329,24 @@ class Replica:
         """Whether the log behind the newest snapshot has grown long, and large beside the state."""
         log_bytes = self._applied_bytes - self._snapshot_at_bytes
         entries = self.node.applied - self.snapshot.index
+        if not self._is_long(entries, log_bytes):
+            return False
+        # Members with one log would all be busy with their snapshots at once. While one alone is, the others
+        # are a quorum.
+        later = 1 + self._place_among_voters() / 2
+        return self._is_long(entries / later, log_bytes / later)
+
+    def _is_long(self, entries: float, log_bytes: float) -> bool:
         if entries < self._settings.snapshot_entries and log_bytes < LARGE_LOG_BYTES:
             return False
         state_bytes = self.space.live_bytes
         return state_bytes < SMALL_STATE_BYTES or log_bytes >= max(state_bytes * LOG_SHARE, SMALL_LOG_BYTES)
+
+    def _place_among_voters(self) -> float:
+        """From 0 up to 1, another one for each."""
+        voters = sorted(self.node.conf.voters)
+        member = self.node.id
+        return voters.index(member) / len(voters) if member in voters else 0.0
 
     def take_snapshot(self) -> OwnSnapshot:
         """The state as it is now, to be written by `write_own`."""
@@ -375,9 +389,13 @@ class Replica:
         """Remove what the newest snapshot has from the log on the disk. May run in another thread."""
         self._wal.trim(self.snapshot.index)
 
-    def prepare_log(self) -> None:
-        """Make the log's next segment ahead of its need. May run in another thread."""
-        self._wal.prepare_next()
+    def prepare_log(self, pause: Callable[[], object] = lambda: None) -> None:
+        """Make the log's next segment ahead of its need. May run in another thread.
+
+        Args:
+            pause: called between its pieces.
+        """
+        self._wal.prepare_next(pause)
 
     def snapshot_pieces(self, meta: SnapshotMeta, piece_bytes: int) -> Iterator[bytes]:
         """The bytes of a durable state, for another member's `snapshot_receiver`.

@@ -25,6 +25,8 @@ from gitkube.store.protocol import CorruptError
 from gitkube.store.raft.types import ConfState, SnapshotMeta
 
 KEPT = 2
+SYNCED_BYTES = 4 * 1024 * 1024
+"""A file is synced whenever so much was written. All at once would keep the disk from the log's syncs."""
 _MAGIC = b"gitkube snap"
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.snap")
 
@@ -231,10 +233,13 @@ def write_file(disk: Disk, path: Path, pieces: Iterable[bytes], *, keep: int = 0
     temporary = path.with_suffix(path.suffix + ".tmp")
     file = disk.create(temporary)
     try:
-        offset = 0
+        offset = synced = 0
         for piece in pieces:
             file.write_at(offset, piece)
             offset += len(piece)
+            if offset - synced >= SYNCED_BYTES:
+                file.sync()
+                synced = offset
         file.sync()
     except BaseException:
         file.close()

@@ -40,6 +40,8 @@ TOLD_AGAIN_S = 60.0
 """A disk that stays full is in the log once a minute."""
 RESTS = 3.0
 """A part of a snapshot is followed by a rest of so many times as long as it took."""
+SEGMENT_REST_S = 0.02
+"""After each of the sixteen pieces of the log's next segment; the one in use lasts two seconds at least."""
 MAX_REST_S = 0.02
 """A part that took longer waited for the disk."""
 
@@ -111,7 +113,9 @@ class Upkeep:
 
     async def _prepare_log(self) -> None:
         try:
-            await self._engine.disk_work.in_thread(self._engine.replica.prepare_log)
+            await self._engine.disk_work.in_thread(
+                self._engine.replica.prepare_log, lambda: self._is_ending.wait(SEGMENT_REST_S)
+            )
         except OSError as error:
             # The segment at hand may have room for long yet; when it has none, the write itself says so.
             now = self._engine.clock.monotonic()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -199,8 +199,12 @@ class Wal:
         """Whether `prepare_next` has something to do; stays true after it failed."""
         return self._prepared is None
 
-    def prepare_next(self) -> None:
+    def prepare_next(self, pause: Callable[[], object] = lambda: None) -> None:
         """Fill the next segment with zeros, if it is not there yet.
+
+        Args:
+            pause: called after each piece, which is on the disk then. All of them at once would keep the disk
+                from the log's own syncs.
 
         Raises:
             OSError: the disk failed or is full. That is no reason to stop: nothing that was acknowledged is
@@ -210,7 +214,7 @@ class Wal:
             return
         try:
             if self._prepared is None and not self._is_closed:
-                self._prepared = self._make_file()
+                self._prepared = self._make_file(pause)
             self.prepare_failure = None
         except OSError as error:
             self.prepare_failure = error
@@ -224,13 +228,16 @@ class Wal:
             self._prepared = None
         return prepared
 
-    def _make_file(self) -> tuple[DiskFile, Path]:
+    def _make_file(self, pause: Callable[[], object] | None = None) -> tuple[DiskFile, Path]:
         """A file of zeros under a name that `open` removes; durable, so that its later sync is quick."""
         path = self._directory / f"next-{next(self._file_numbers)}.tmp"
         file = self._disk.create(path)
         try:
             for offset in range(0, self._segment_bytes, len(_ZEROS)):
                 file.write_at(offset, _ZEROS[: self._segment_bytes - offset])
+                if pause is not None:
+                    file.sync()
+                    pause()
             file.sync()
         except OSError:
             file.close()
