@@ -19,6 +19,7 @@ import structlog
 from gitkube.store.protocol import UnavailableError
 from gitkube.store.raft.types import NOBODY, SoftState
 from gitkube.store.replica import Outcome
+from gitkube.store.waiting import first_of
 
 if TYPE_CHECKING:
     from gitkube.store.engine import Engine
@@ -135,13 +136,7 @@ class Leadership:
 
     async def _pause(self) -> None:
         """Until something about the leader changes, or a tick has passed."""
-        waiting = asyncio.ensure_future(self.wait_change())
-        alarm = asyncio.ensure_future(self._engine.clock.sleep(self._engine.settings.tick_s))
-        try:
-            await asyncio.wait((waiting, alarm), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-            alarm.cancel()
+        await first_of(self.wait_change(), self._engine.clock.sleep(self._engine.settings.tick_s))
 
     def check_hope(self) -> None:
         """Refuse at once when a whole deadline has passed without a leader: an election is over sooner, so

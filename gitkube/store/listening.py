@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -43,10 +43,20 @@ class Listener:
 
     Args:
         listen: HOST:PORT to listen on.
+        on_called: told of each member that has dialled us to talk.
     """
 
-    def __init__(self, local: Local, identity: Identity, *, listen: str, tls: PeerTls) -> None:
+    def __init__(
+        self,
+        local: Local,
+        identity: Identity,
+        *,
+        listen: str,
+        tls: PeerTls,
+        on_called: Callable[[int], None],
+    ) -> None:
         self._local = local
+        self._on_called = on_called
         self._identity = identity
         self._listen = listen
         self._tls = tls
@@ -118,6 +128,7 @@ class Listener:
                 await self._take_state(frames)
             elif purpose == "messages":
                 frames.deliver(lambda content: self._on_frame(frames, content))
+                self._on_called(self.callers[frames])
                 await frames.wait_ended()
                 if frames.error is not None:
                     raise frames.error

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,11 +38,12 @@ from gitkube.store.peer_local import Local
 from gitkube.store.peer_tls import PeerTls, check_peer, words_of
 from gitkube.store.protocol import IdentityError, StoreError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message, MessageKind
+from gitkube.store.waiting import first_of
 
 log = structlog.get_logger()
 
 BACKOFF_S = (0.05, 1.0)
-"""Pause before dialling again, first and largest; a quarter of it at random."""
+"""Pause before dialling again, first and largest; a quarter of it at random. One that dials us ends it."""
 MAX_UNSENT_BYTES = 32 * 1024 * 1024
 """Written to a peer's connection and not taken yet; more is dropped, as if the network had lost it."""
 PIECE_BYTES = 256 * 1024
@@ -83,9 +85,11 @@ class Transport:
         self._tls = tls
         self._clock = clock
         self._rng = rng
-        self._listener = Listener(local, identity, listen=listen, tls=tls)
+        self._listener = Listener(local, identity, listen=listen, tls=tls, on_called=self._called)
         self._dialling: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, _Open] = {}
+        self._has_called: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        """Set when a member dials us: then it is there, and is dialled without waiting any longer."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
         self.last_error: dict[int, str] = {}
@@ -178,8 +182,7 @@ class Transport:
                 self._note_out_of_reach(member, words_of(error))
                 if isinstance(error, IdentityError):
                     self._local.on_refused(error)
-                await self._clock.sleep(pause_s * (1 + self._rng.random() / 4))
-                pause_s = min(pause_s * 2, BACKOFF_S[1])
+                pause_s = await self._pause(member, pause_s)
                 continue
             pause_s = BACKOFF_S[0]
             self.last_error.pop(member, None)
@@ -197,6 +200,16 @@ class Transport:
                     if not answer.done():
                         answer.set_exception(lost)
                 self._local.on_unreachable(MemberId(member))
+
+    async def _pause(self, member: int, pause_s: float) -> float:
+        """Wait before a member is dialled again; how long the next time."""
+        called = self._has_called[member]
+        called.clear()
+        await first_of(called.wait(), self._clock.sleep(pause_s * (1 + self._rng.random() / 4)))
+        return BACKOFF_S[0] if called.is_set() else min(pause_s * 2, BACKOFF_S[1])
+
+    def _called(self, member: int) -> None:
+        self._has_called[member].set()
 
     def _note_out_of_reach(self, member: int, why: str) -> None:
         """A member is dialled for as long as it is gone; the log is told once for each reason."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from gitkube.clock import Clock
 from gitkube.store.mvcc import NOW, KeySpace
 from gitkube.store.protocol import CompactedError, EventType, Revision, StoreError, WatchBatch
+from gitkube.store.waiting import first_of
 from gitkube.store.watching import Watcher, WatchHub
 
 REVISIONS_PER_BATCH = 1000
@@ -109,11 +110,5 @@ class Watches:
         if progress_s <= 0:
             await sleeping.wait()
             return True
-        woken = asyncio.ensure_future(sleeping.wait())
-        alarm = asyncio.ensure_future(self._clock.sleep(progress_s))
-        try:
-            await asyncio.wait((woken, alarm), return_when=asyncio.FIRST_COMPLETED)
-            return woken.done()
-        finally:
-            woken.cancel()
-            alarm.cancel()
+        await first_of(sleeping.wait(), self._clock.sleep(progress_s))
+        return sleeping.is_set()

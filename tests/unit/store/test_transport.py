@@ -206,6 +206,20 @@ async def test_an_address_that_can_be_no_host_is_tried_again_like_one_that_does_
         await until(lambda: one.is_open(TWO))
 
 
+async def test_a_member_that_is_back_and_dials_is_dialled_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be silent to the others for a second more, and answer no linearizable read."""
+    monkeypatch.setattr("gitkube.store.transport.BACKOFF_S", (600.0, 600.0))
+    authority, (port_one, port_two) = Authority(tmp_path), (free_port(), free_port())
+    async with transport(ONE, {TWO: f"127.0.0.1:{port_two}"}, tls_of(authority, "one"), port=port_one) as one:
+        await until(lambda: TWO in one.last_error)
+        async with transport(
+            TWO, {ONE: f"127.0.0.1:{port_one}"}, tls_of(authority, "two"), port=port_two
+        ) as two:
+            await until(lambda: one.is_open(TWO) and two.is_open(ONE))
+
+
 async def test_the_log_is_told_once_for_each_reason_why_a_member_is_out_of_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
