@@ -25,14 +25,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gitkube.store import command
+from gitkube.store import command, log_length
 from gitkube.store.command import Command, Compact, Origin
-from gitkube.store.directory import SNAPSHOTS, WAL, Identity, create_member
+from gitkube.store.directory import SNAPSHOTS, WAL, Identity
 from gitkube.store.disk import Disk
-from gitkube.store.membership import PART as MEMBERS_PART
-from gitkube.store.membership import Membership, lone
+from gitkube.store.member_state import load_state, parts_of
+from gitkube.store.membership import Membership
 from gitkube.store.mvcc import KeySpace, Result
-from gitkube.store.protocol import CorruptError, MemberInfo
+from gitkube.store.protocol import CorruptError
 from gitkube.store.raft import ConfChangeError, RaftConfig, RaftNode
 from gitkube.store.raft.types import (
     ConfChange,
@@ -49,22 +49,12 @@ from gitkube.store.raft.types import (
 from gitkube.store.snapshot import (
     SnapshotReceiver,
     newest_snapshot,
-    read_snapshot,
     snapshot_bytes,
     snapshot_chunks,
     write_snapshot,
 )
 from gitkube.store.wal import SEGMENT_BYTES, Wal
 
-SMALL_STATE_BYTES = 16 * 1024 * 1024
-SMALL_LOG_BYTES = 32 * 1024 * 1024
-LOG_SHARE = 0.5
-"""A state that is not small is written again only when the log behind it has this share of its bytes, and is
-not small either: else a large one would be written again and again for little."""
-LARGE_LOG_BYTES = 64 * 1024 * 1024
-"""Of few entries with large values: they are all in memory, and count like `snapshot_entries` small ones."""
-KEPT_BYTES = 16 * 1024 * 1024
-"""Of `keep_entries`, however large they are."""
 FORGOTTEN_PER_TICK = 2000
 """Entries of the log in memory: a millisecond. All behind a snapshot at once would be a pause of ten."""
 HASHES_KEPT = 8192
@@ -193,7 +183,7 @@ class Replica:
         meta = newest_snapshot(disk, directory / SNAPSHOTS) or SnapshotMeta()
         space, membership = KeySpace(), Membership()
         if meta.index:
-            space, membership = _load(disk, directory, meta)
+            space, membership = load_state(disk, directory, meta)
         wal = Wal(disk, directory / WAL, segment_bytes=settings.segment_bytes)
         entries = wal.open(meta.index, meta.term)
         node = RaftNode(
@@ -271,7 +261,7 @@ class Replica:
         if ready.snapshot is not None:
             assert turn.received is not None
             turn.received.install()
-            turn.loaded = _load(self._disk, self._directory, ready.snapshot)
+            turn.loaded = load_state(self._disk, self._directory, ready.snapshot)
             self._wal.reset(ready.snapshot.index, ready.snapshot.term)
         if ready.entries or ready.hard_state is not None:
             self._wal.append(ready.entries, ready.hard_state)
@@ -327,33 +317,20 @@ class Replica:
 
     def snapshot_is_due(self) -> bool:
         """Whether the log behind the newest snapshot has grown long, and large beside the state."""
-        log_bytes = self._applied_bytes - self._snapshot_at_bytes
-        entries = self.node.applied - self.snapshot.index
-        if not self._is_long(entries, log_bytes):
-            return False
-        # Members with one log would all be busy with their snapshots at once. While one alone is, the others
-        # are a quorum.
-        later = 1 + self._place_among_voters() / 2
-        return self._is_long(entries / later, log_bytes / later)
-
-    def _is_long(self, entries: float, log_bytes: float) -> bool:
-        if entries < self._settings.snapshot_entries and log_bytes < LARGE_LOG_BYTES:
-            return False
-        state_bytes = self.space.live_bytes
-        return state_bytes < SMALL_STATE_BYTES or log_bytes >= max(state_bytes * LOG_SHARE, SMALL_LOG_BYTES)
-
-    def _place_among_voters(self) -> float:
-        """From 0 up to 1, another one for each."""
-        voters = sorted(self.node.conf.voters)
-        member = self.node.id
-        return voters.index(member) / len(voters) if member in voters else 0.0
+        return log_length.is_due(
+            self.node.applied - self.snapshot.index,
+            self._applied_bytes - self._snapshot_at_bytes,
+            self.space.live_bytes,
+            max_entries=self._settings.snapshot_entries,
+            place=log_length.place_among(self.node.conf.voters, self.node.id),
+        )
 
     def take_snapshot(self) -> OwnSnapshot:
         """The state as it is now, to be written by `write_own`."""
         assert self._turn is None, "the state is between two entries"
         meta = SnapshotMeta(self.node.applied, self.node.term_of(self.node.applied), self.node.conf)
         self._taken = (meta.index, self._applied_bytes)
-        return OwnSnapshot(meta, _parts(self.membership.dump(), self.space.dump()))
+        return OwnSnapshot(meta, parts_of(self.membership, self.space))
 
     def write_own(self, own: OwnSnapshot) -> None:
         """Write a state durably. May run in another thread.
@@ -371,19 +348,9 @@ class Replica:
         if meta.index == self._taken[0]:
             self._snapshot_at_bytes = self._taken[1]
         self.node.set_snapshot(meta)
-        self._forget_to = meta.index - self._kept_before(meta.index)
-
-    def _kept_before(self, index: int) -> int:
-        """How many of the entries up to there stay in memory, for a follower that is a little behind."""
-        until = max(0, index - self.node.first_index + 1)
-        newest = self.node.entries()[max(0, until - self._settings.keep_entries) : until]
-        kept, size_bytes = 0, 0
-        for entry in reversed(newest):
-            size_bytes += len(entry.data)
-            if size_bytes > KEPT_BYTES:
-                break
-            kept += 1
-        return kept
+        until = max(0, meta.index - self.node.first_index + 1)
+        entries = self.node.entries()[:until]
+        self._forget_to = meta.index - log_length.kept(entries, self._settings.keep_entries)
 
     def trim_log(self) -> None:
         """Remove what the newest snapshot has from the log on the disk. May run in another thread."""
@@ -453,30 +420,3 @@ class Replica:
         if self._leaders_hash is not None and self._leaders_hash[0] <= self.node.applied:
             (index, leaders_hash), self._leaders_hash = self._leaders_hash, None
             self._compare(index, leaders_hash)
-
-
-def found(disk: Disk, directory: Path, identity: Identity, info: MemberInfo, *, segment_bytes: int) -> None:
-    """Begin a cluster of one: its first snapshot is an empty key space with this member as the only voter.
-
-    Raises:
-        OSError: the disk failed or is full; the directory is still nobody's.
-    """
-    conf, membership = lone(info)
-    parts = _parts(membership.dump(), KeySpace().dump())
-    create_member(disk, directory, identity, SnapshotMeta(1, 1, conf), parts, segment_bytes=segment_bytes)
-
-
-def _parts(members: list[Any], state: Iterator[list[Any]]) -> Iterator[list[Any]]:
-    yield members
-    yield from state
-
-
-def _load(disk: Disk, directory: Path, meta: SnapshotMeta) -> tuple[KeySpace, Membership]:
-    parts = read_snapshot(disk, directory / SNAPSHOTS, meta)
-    first = next(parts, None)
-    if first is None or first[0] != MEMBERS_PART:
-        raise CorruptError(
-            f"the snapshot of {directory} at entry {meta.index} does not begin with its members"
-        )
-    membership = Membership.load(first)
-    return KeySpace.load(parts), membership

@@ -25,9 +25,10 @@ from gitkube.store.directory import (
     read_identity,
 )
 from gitkube.store.disk import Disk
+from gitkube.store.member_state import found
 from gitkube.store.protocol import CorruptError, IdentityError, MemberInfo
 from gitkube.store.raft.types import NOBODY, MemberId, SnapshotMeta
-from gitkube.store.replica import Replica, ReplicaSettings, found
+from gitkube.store.replica import Replica, ReplicaSettings
 from gitkube.store.segments import read_log
 from gitkube.store.snapshot import newest_snapshot
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gitkube.store import command, replica
+from gitkube.store import command, log_length, replica
 from gitkube.store.command import Txn
 from gitkube.store.disk import SystemDisk
 from gitkube.store.protocol import Put
+from gitkube.store.raft.types import MemberId
 from gitkube.store.replica import Replica, ReplicaSettings
 from gitkube.store.starting import open_replica
 
@@ -20,10 +21,10 @@ SMALL = 10_000
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica, "SMALL_STATE_BYTES", SMALL)
-    monkeypatch.setattr(replica, "SMALL_LOG_BYTES", 2 * SMALL)
-    monkeypatch.setattr(replica, "LARGE_LOG_BYTES", 4 * SMALL)
-    monkeypatch.setattr(replica, "KEPT_BYTES", SMALL)
+    monkeypatch.setattr(log_length, "SMALL_STATE_BYTES", SMALL)
+    monkeypatch.setattr(log_length, "SMALL_LOG_BYTES", 2 * SMALL)
+    monkeypatch.setattr(log_length, "LARGE_LOG_BYTES", 4 * SMALL)
+    monkeypatch.setattr(log_length, "KEPT_BYTES", SMALL)
 
 
 def lone(directory: Path, *, snapshot_entries: int = 100, keep_entries: int = 50) -> Replica:
@@ -122,6 +123,22 @@ def test_a_part_of_the_log_stays_for_followers_that_are_a_little_behind(
     assert member.node.first_index == applied - kept + 1
     put(member, 1, 1)
     member.close()
+
+
+def test_members_with_one_log_write_their_states_one_after_the_other() -> None:
+    voters = [MemberId(30), MemberId(10), MemberId(20)]
+    places = {member: log_length.place_among(voters, member) for member in (*voters, MemberId(5))}
+    assert len({places[member] for member in voters}) == 3
+    assert places[MemberId(10)] == places[MemberId(5)] == 0
+    due_at = [
+        next(
+            entries
+            for entries in range(1000)
+            if log_length.is_due(entries, 0, 0, max_entries=100, place=places[member])
+        )
+        for member in sorted(voters)
+    ]
+    assert due_at == [100, 117, 134]
 
 
 def test_it_is_forgotten_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
