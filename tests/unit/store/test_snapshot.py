@@ -16,6 +16,7 @@ from gitkube.store.parts import PIECE_BYTES
 from gitkube.store.protocol import CorruptError
 from gitkube.store.raft.types import ConfState, MemberId, SnapshotMeta
 from gitkube.store.snapshot import (
+    SYNCED_BYTES,
     SnapshotReceiver,
     newest_snapshot,
     read_snapshot,
@@ -70,6 +71,19 @@ def test_a_snapshot_larger_than_a_piece_and_parts_larger_than_that_come_back() -
     write_snapshot(disk, DIRECTORY, meta_at(1), parts)
     assert list(read_snapshot(disk, DIRECTORY, meta_at(1))) == parts
     assert snapshot_bytes(disk, DIRECTORY) == disk.size(only_file(disk))
+
+
+def test_a_large_snapshot_is_synced_as_it_is_written() -> None:
+    disk, unsynced, most = new_disk(), 0, 0
+
+    def note(word: str, length: int) -> None:
+        nonlocal unsynced, most
+        unsynced = 0 if word == "sync" else unsynced + length
+        most = max(most, unsynced)
+
+    disk.on_operation = note
+    write_snapshot(disk, DIRECTORY, meta_at(1), [[bytes(PIECE_BYTES)] for _ in range(20)])
+    assert 2 * PIECE_BYTES < most < SYNCED_BYTES + 2 * PIECE_BYTES
 
 
 def test_the_two_newest_are_kept() -> None:

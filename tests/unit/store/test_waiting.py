@@ -13,6 +13,7 @@ from gitkube.store.command import Compact, Origin
 from gitkube.store.proposals import MAX_WAITING, Proposals
 from gitkube.store.protocol import CorruptError, Revision, StoreError, UnavailableError
 from gitkube.store.reads import Reads
+from gitkube.store.waiting import Bell, first_of
 
 
 class Told:
@@ -148,3 +149,42 @@ def test_readers_are_told_by_a_question_that_was_asked_after_they_came() -> None
     reads.flush(node, 0.0)  # type: ignore[arg-type]
     assert not reads.confirmed(node.asked[1])
     assert (early.heard, late.heard) == ([None], [None])
+
+
+async def test_a_bell_is_heard_once_however_often_it_was_rung() -> None:
+    bell, heard = Bell(), 0
+
+    async def listen() -> None:
+        nonlocal heard
+        while True:
+            await bell.wait()
+            heard += 1
+
+    bell.ring()
+    listening = asyncio.create_task(listen())
+    await asyncio.sleep(0)
+    assert heard == 1, "also if it was rung before"
+    for _ in range(3):
+        bell.ring()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert heard == 2
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    bell.ring()
+    await bell.wait()
+
+
+async def test_the_first_of_several_ends_the_others() -> None:
+    ended: list[str] = []
+
+    async def sleep(name: str, delay_s: float) -> None:
+        try:
+            await asyncio.sleep(delay_s)
+        finally:
+            ended.append(name)
+
+    async with asyncio.timeout(30):
+        await first_of(sleep("late", 600), sleep("soon", 0))
+        await asyncio.sleep(0)
+    assert ended == ["soon", "late"]

@@ -142,6 +142,26 @@ def test_with_the_next_segment_prepared_a_rotation_writes_no_zeros() -> None:
     assert opened(disk)[1] == entries_of(1, 18)
 
 
+def test_the_next_segment_is_on_the_disk_piece_by_piece() -> None:
+    """Else the log's own syncs would wait for all of it at once."""
+    disk, unsynced, pauses = new_disk(), [0], [0]
+
+    def note(word: str, length: int) -> None:
+        unsynced[0] = 0 if word == "sync" else unsynced[0] + length
+        assert unsynced[0] <= 1024 * 1024
+
+    def pause() -> None:
+        pauses[0] += 1
+        assert unsynced[0] == 0
+
+    wal = Wal(disk, WAL, segment_bytes=3 * 1024 * 1024 + 1)
+    wal.open(0)
+    disk.on_operation = note
+    wal.prepare_next(pause)
+    assert pauses[0] == 4
+    assert not wal.needs_next
+
+
 def test_a_full_disk_is_told_of_ahead_and_ends_the_log_only_when_it_is_in_the_way() -> None:
     disk = new_disk()
     wal, _ = opened(disk)
