@@ -60,7 +60,9 @@ class Controller:
 
     async def kubectl(self, *words: str) -> None:
         code, output = await self.asked(*words)
-        assert code == 0, output + self.log.read_text()[-4000:]
+        if code != 0:
+            _, there = await self.asked("get", "nodes,pods", "--all-namespaces", "--output", "yaml")
+            raise AssertionError(f"{output}{self.log.read_text()[-4000:]}\n{there}")
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(DEADLINE_S):
