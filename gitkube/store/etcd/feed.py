@@ -28,6 +28,7 @@ from gitkube.store.etcd import convert
 from gitkube.store.etcd.connection import RETRY_PAUSE_S, Connection
 from gitkube.store.etcd.wire import rpc
 from gitkube.store.protocol import CompactedError, Event, Revision, StoreError, UnavailableError
+from gitkube.store.waiting import first_of
 
 log = structlog.get_logger()
 
@@ -83,17 +84,12 @@ class Feed:
 
     async def _wait(self, idle_s: float) -> bool:
         """For a change; False when there was none for so long."""
+        changed = self._changed
         if idle_s <= 0:
-            await self._changed.wait()
+            await changed.wait()
             return True
-        changed = asyncio.ensure_future(self._changed.wait())
-        idle = asyncio.ensure_future(self._clock.sleep(idle_s))
-        try:
-            await asyncio.wait((changed, idle), return_when=asyncio.FIRST_COMPLETED)
-            return changed.done()
-        finally:
-            changed.cancel()
-            idle.cancel()
+        await first_of(changed.wait(), self._clock.sleep(idle_s))
+        return changed.is_set()
 
     async def close(self) -> None:
         if self._task is not None:
