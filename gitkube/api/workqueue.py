@@ -98,7 +98,9 @@ class WorkQueue(Generic[K]):
             return
         self._delayed[key] = due
         heapq.heappush(self._timers, (due, next(self._sequence), key))
-        if self._waiters and self._timers[0][2] == key:
+        # A timer without a waiter is that of one who was woken and has not had its turn; whoever waits before
+        # that would take it over as it is.
+        if (self._waiters or self._timer is not None) and self._timers[0][2] == key:
             self._arm()
 
     def add_rate_limited(self, key: K) -> None:

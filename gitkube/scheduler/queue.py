@@ -126,7 +126,10 @@ class SchedulingQueue:
             del self._under_way[queued.pod.key]
 
     def failed(self, queued: QueuedPod, refusing_plugins: frozenset[str] = frozenset()) -> None:
-        """The pod was not bound: it waits for an event if plugins refused it, else for a pause."""
+        """The pod was not bound: it waits for an event if plugins refused it, else for a pause.
+
+        Events are not kept: a refusal must be told before anything else happens than what it was decided on.
+        """
         if self._under_way.get(queued.pod.key) is not queued:
             return  # deleted or replaced meanwhile
         del self._under_way[queued.pod.key]

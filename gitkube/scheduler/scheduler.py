@@ -8,7 +8,8 @@ A pod that fits nowhere gets the condition PodScheduled=False with the reason fo
 again when something happens that may help. Restarting loses nothing: all state comes back from the API, and
 binding twice is refused by it.
 
-Invariant: between decision and confirmation a pod is assumed in the snapshot, so no place is given twice.
+Invariants: between decision and confirmation a pod is assumed in the snapshot, so no place is given twice. A
+pod that fits nowhere waits in the queue from the moment of its decision, so no event passes it by.
 """
 
 from __future__ import annotations
@@ -123,7 +124,10 @@ class Scheduler:
         pod = queued.pod
         decision = self._cycle.decide(pod)
         if not decision.node_name:
-            return self._refuse(queued, decision)
+            # Here and not in the task: an event before the task's first turn would find the pod nowhere in
+            # the queue, and the pod would then wait for one that has been.
+            self.queue.failed(queued, decision.refusing_plugins or frozenset(("",)))
+            return self._refuse(pod, decision)
         self.snapshot.assume(pod, decision.node_name)
         reserved = SUCCESS
         for _, reserve in self._profile.reserves:
@@ -132,11 +136,9 @@ class Scheduler:
                 break
         return self._bind(queued, decision, reserved)
 
-    async def _refuse(self, queued: QueuedPod, decision: Decision) -> None:
-        """Say why the pod waits, and let it wait."""
-        pod = queued.pod
+    async def _refuse(self, pod: PodInfo, decision: Decision) -> None:
+        """Say why the pod waits."""
         message = diagnosis.message(decision, len(self.snapshot))
-        self.queue.failed(queued, decision.refusing_plugins or frozenset(("",)))
         log.info("pod_unschedulable", namespace=pod.key[0], name=pod.key[1], message=message)
         await self._set_condition(pod, "Unschedulable", message)
         self._say(pod, "Warning", "FailedScheduling", message)

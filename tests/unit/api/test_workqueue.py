@@ -95,6 +95,26 @@ async def test_a_nearer_delay_wakes_a_worker_that_waits_for_a_farther_one(
     assert waiting.result() == "near"
 
 
+async def test_a_nearer_delay_counts_also_between_a_workers_wake_up_and_its_turn(
+    queue: WorkQueue[str], clock: FakeClock
+) -> None:
+    queue.add_after("far", 100)
+    woken = asyncio.create_task(queue.get())
+    await settle()
+
+    async def be_quicker() -> str:
+        queue.add("now")
+        queue.add_after("near", 1)
+        assert await queue.get() == "now"
+        return await queue.get()
+
+    quicker = asyncio.create_task(be_quicker())
+    await clock.advance(1)
+    assert [task.result() for task in (woken, quicker) if task.done()] == ["near"]
+    woken.cancel()
+    quicker.cancel()
+
+
 async def test_delays_double_with_each_failure_up_to_the_limit(clock: FakeClock) -> None:
     queue: WorkQueue[str] = WorkQueue(clock, random.Random(1), base_delay_s=1, max_delay_s=8)
     waits = []

@@ -89,6 +89,22 @@ async def test_a_waiting_pod_is_placed_when_a_host_joins_or_a_pod_goes(
     assert await host_of(client, "next") == "ant"
 
 
+@pytest.mark.parametrize("turns", range(10))
+async def test_a_pod_is_placed_whenever_the_change_comes_that_helps_it(
+    client: FakeClient, clock: FakeClock, scheduler: Scheduler, turns: int
+) -> None:
+    """Before the pod is decided on, after it, and between the decision and the end of its cycle."""
+    taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+    await client.create(NODE, node("ant", taints=[taint]))
+    await clock.advance(1)
+    await client.create(POD, pod("web"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await client.patch(NODE, "ant", "", {"spec": {"taints": None}})
+    await clock.advance(5)
+    assert await host_of(client, "web") == "ant"
+
+
 async def test_a_waiting_pod_is_not_tried_again_while_nothing_that_helps_happens(
     client: FakeClient, clock: FakeClock, scheduler: Scheduler
 ) -> None:
