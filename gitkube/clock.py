@@ -42,6 +42,18 @@ class SystemClock:
         await asyncio.sleep(delay_s)
 
 
+async def set_within(clock: Clock, event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait until the event is set (True), or so many seconds are over (False)."""
+    waiting = asyncio.ensure_future(event.wait())
+    sleeping = asyncio.ensure_future(clock.sleep(timeout_s))
+    try:
+        await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        sleeping.cancel()
+    return event.is_set()
+
+
 def rfc3339(timestamp_s: float) -> str:
     """`metav1.Time`: RFC 3339 in UTC with whole seconds, such as `2026-01-31T09:30:00Z`."""
     return _whole_second(int(timestamp_s))

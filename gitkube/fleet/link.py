@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import structlog
 
 from gitkube import wire
-from gitkube.clock import Clock
+from gitkube.clock import Clock, set_within
 from gitkube.fleet import said
 from gitkube.fleet.errors import FleetError, HostStopped, LinkLost, OlderTerm, PrepareError
 from gitkube.fleet.hosts import Host
@@ -191,7 +191,7 @@ class HostLink:
                 host=self.host.name, reason=reason, error=sentence, next_try_in_s=round(pause_s, 2),
             )  # fmt: skip
             self._woken.clear()
-            await self._wait(self._woken, pause_s)
+            await set_within(self._clock, self._woken, pause_s)
 
     async def _live_once(self) -> None:
         """Dial and serve until it fails; always ends by an exception."""
@@ -306,7 +306,7 @@ class HostLink:
                     await connection.send(desired)
             if not self._failed:
                 await self._changed.wait()
-            elif not await self._wait(self._changed, RESEND_S):
+            elif not await set_within(self._clock, self._changed, RESEND_S):
                 for section in self._failed:
                     self._sent.pop(section, None)
 
@@ -335,17 +335,6 @@ class HostLink:
             if silent == 0:
                 self.last_up_s = self._clock.monotonic()
         raise LinkLost(f"nothing heard from the host for {SILENT_INTERVALS * wire.PING_INTERVAL_S:.0f} s")
-
-    async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
-        """Until the event is set (True), or the time is over (False)."""
-        sleeping = asyncio.ensure_future(self._clock.sleep(timeout_s))
-        waiting = asyncio.ensure_future(event.wait())
-        try:
-            await asyncio.wait((sleeping, waiting), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waiting.cancel()
-        return event.is_set()
 
     def _tell(self, phase: str, reason: str, sentence: str, *, next_try_s: float = 0.0) -> None:
         self.state = LinkState(phase, reason, sentence, self._clock.now(), next_try_s)

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import structlog
 
-from gitkube.clock import Clock
+from gitkube.clock import Clock, set_within
 from gitkube.gitops.agreement import Action, GitsTurn, Membership, PushRefusedError, decide, forgettable
 from gitkube.gitops.ledger import Head, Ledger, LedgerError, PackRecord, Want
 from gitkube.gitops.note import read_note, write_note
@@ -115,17 +115,8 @@ class Replica:
                     await self._mind_the_others()
                 except _PASSING as error:
                     self._complain("replication_upkeep_failed", str(error))
-                await self._sleep(RETRY_S if self._settled is None else POLL_S)
-
-    async def _sleep(self, seconds: float) -> None:
-        alarm = asyncio.ensure_future(self._clock.sleep(seconds))
-        wake = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait([alarm, wake], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in (alarm, wake):
-                one.cancel()
-            await asyncio.wait([alarm, wake])
+                pause_s = RETRY_S if self._settled is None else POLL_S
+                await set_within(self._clock, self._wake, pause_s)
 
     async def _watch(self) -> None:
         """Wake the loop when something of the branch changes in the store."""

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from gitkube.clock import set_within
 from gitkube.store.protocol import UnavailableError
 from gitkube.store.raft.types import NOBODY, SoftState
 from gitkube.store.replica import Outcome
-from gitkube.store.waiting import first_of
 
 if TYPE_CHECKING:
     from gitkube.store.engine import Engine
@@ -136,7 +136,7 @@ class Leadership:
 
     async def _pause(self) -> None:
         """Until something about the leader changes, or a tick has passed."""
-        await first_of(self.wait_change(), self._engine.clock.sleep(self._engine.settings.tick_s))
+        await set_within(self._engine.clock, self._changed, self._engine.settings.tick_s)
 
     def check_hope(self) -> None:
         """Refuse at once when a whole deadline has passed without a leader: an election is over sooner, so

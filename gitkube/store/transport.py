@@ -21,7 +21,7 @@ from typing import Any
 
 import structlog
 
-from gitkube.clock import Clock
+from gitkube.clock import Clock, set_within
 from gitkube.store import peer_wire as wire
 from gitkube.store import results
 from gitkube.store.directory import Identity
@@ -38,7 +38,6 @@ from gitkube.store.peer_local import Local
 from gitkube.store.peer_tls import PeerTls, check_peer, words_of
 from gitkube.store.protocol import IdentityError, StoreError, UnavailableError
 from gitkube.store.raft.types import MemberId, Message, MessageKind
-from gitkube.store.waiting import first_of
 
 log = structlog.get_logger()
 
@@ -205,8 +204,9 @@ class Transport:
         """Wait before a member is dialled again; how long the next time."""
         called = self._has_called[member]
         called.clear()
-        await first_of(called.wait(), self._clock.sleep(pause_s * (1 + self._rng.random() / 4)))
-        return BACKOFF_S[0] if called.is_set() else min(pause_s * 2, BACKOFF_S[1])
+        if await set_within(self._clock, called, pause_s * (1 + self._rng.random() / 4)):
+            return BACKOFF_S[0]
+        return min(pause_s * 2, BACKOFF_S[1])
 
     def _called(self, member: int) -> None:
         self._has_called[member].set()

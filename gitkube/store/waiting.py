@@ -10,8 +10,7 @@ Invariant: nobody is told anything after `done`, be it that he was told or that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from gitkube.store.protocol import StoreError
 
@@ -26,16 +25,6 @@ class Waiter(Protocol[T_contra]):
     def set_result(self, result: T_contra, /) -> None: ...
 
     def set_exception(self, exception: StoreError, /) -> None: ...
-
-
-async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
-    """Return when one of them has returned; the others are cancelled."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 class Bell:

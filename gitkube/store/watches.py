@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from gitkube.clock import Clock
+from gitkube.clock import Clock, set_within
 from gitkube.store.mvcc import NOW, KeySpace
 from gitkube.store.protocol import CompactedError, EventType, Revision, StoreError, WatchBatch
-from gitkube.store.waiting import first_of
 from gitkube.store.watching import Watcher, WatchHub
 
 REVISIONS_PER_BATCH = 1000
@@ -110,5 +109,4 @@ class Watches:
         if progress_s <= 0:
             await sleeping.wait()
             return True
-        await first_of(sleeping.wait(), self._clock.sleep(progress_s))
-        return sleeping.is_set()
+        return await set_within(self._clock, sleeping, progress_s)

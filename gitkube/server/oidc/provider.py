@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from gitkube.api.authorization import User
-from gitkube.clock import Clock
+from gitkube.clock import Clock, set_within
 from gitkube.server.oidc.tokens import Key, OidcSettings, issuer_of, keys_of, read_header, user_of, verified
 
 DISCOVERY = "/.well-known/openid-configuration"
@@ -88,19 +88,8 @@ class Provider:
                 )  # fmt: skip
             await self._clock.sleep(RETRY_S)
             if pause_s > RETRY_S:
-                await self._wait(pause_s - RETRY_S)
-
-    async def _wait(self, pause_s: float) -> None:
-        """Until the time is over, or somebody shows a key that is not known."""
-        waits = [
-            asyncio.ensure_future(self._clock.sleep(pause_s)),
-            asyncio.ensure_future(self._wanted.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waits:
-                one.cancel()
+                # Less if somebody shows a key that is not known.
+                await set_within(self._clock, self._wanted, pause_s - RETRY_S)
 
     async def _fetch(self) -> tuple[Key, ...]:
         issuer = self._settings.issuer_url

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from gitkube.clock import Clock
+from gitkube.clock import Clock, set_within
 from gitkube.fleet.errors import HostUnreachable
 from gitkube.fleet.hosts import Host, Inventory
 from gitkube.sim.hollow.ended import EndedPods
@@ -132,12 +132,7 @@ class HollowHosts:
     async def _wait(self) -> None:
         """Until the first time that was asked for, or until one is asked for that is sooner."""
         self._sooner.clear()
-        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._sooner.wait())]
-        if self._due:
-            pause_s = max(0.0, self._due[0][0] - self._clock.monotonic())
-            waits.append(asyncio.ensure_future(self._clock.sleep(pause_s)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        if not self._due:
+            await self._sooner.wait()
+            return
+        await set_within(self._clock, self._sooner, max(0.0, self._due[0][0] - self._clock.monotonic()))

@@ -23,12 +23,11 @@ from itertools import groupby, islice
 
 import structlog
 
-from gitkube.clock import Clock
+from gitkube.clock import Clock, set_within
 from gitkube.store.etcd import convert
 from gitkube.store.etcd.connection import RETRY_PAUSE_S, Connection
 from gitkube.store.etcd.wire import rpc
 from gitkube.store.protocol import CompactedError, Event, Revision, StoreError, UnavailableError
-from gitkube.store.waiting import first_of
 
 log = structlog.get_logger()
 
@@ -84,12 +83,10 @@ class Feed:
 
     async def _wait(self, idle_s: float) -> bool:
         """For a change; False when there was none for so long."""
-        changed = self._changed
         if idle_s <= 0:
-            await changed.wait()
+            await self._changed.wait()
             return True
-        await first_of(changed.wait(), self._clock.sleep(idle_s))
-        return changed.is_set()
+        return await set_within(self._clock, self._changed, idle_s)
 
     async def close(self) -> None:
         if self._task is not None:

@@ -13,7 +13,7 @@ from gitkube.store.command import Compact, Origin
 from gitkube.store.proposals import MAX_WAITING, Proposals
 from gitkube.store.protocol import CorruptError, Revision, StoreError, UnavailableError
 from gitkube.store.reads import Reads
-from gitkube.store.waiting import Bell, first_of
+from gitkube.store.waiting import Bell
 
 
 class Told:
@@ -173,18 +173,3 @@ async def test_a_bell_is_heard_once_however_often_it_was_rung() -> None:
     await asyncio.gather(listening, return_exceptions=True)
     bell.ring()
     await bell.wait()
-
-
-async def test_the_first_of_several_ends_the_others() -> None:
-    ended: list[str] = []
-
-    async def sleep(name: str, delay_s: float) -> None:
-        try:
-            await asyncio.sleep(delay_s)
-        finally:
-            ended.append(name)
-
-    async with asyncio.timeout(30):
-        await first_of(sleep("late", 600), sleep("soon", 0))
-        await asyncio.sleep(0)
-    assert ended == ["soon", "late"]
