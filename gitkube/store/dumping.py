@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gitkube.store.protocol import NO_LEASE, CorruptError, KeyValue, LeaseId
-from gitkube.store.versions import Change, Versions, VersionsCopy
+from gitkube.store.versions import Change, Versions, VersionsCopy, versions_of
 
 FORMAT = 2
 PART_BYTES = 256 * 1024
@@ -46,11 +46,12 @@ def dump_versions(copy: VersionsCopy) -> Iterator[list[Any]]:
 
 def _operations(change: Change) -> tuple[list[list[Any]], int]:
     """Of one revision, and how many bytes they have."""
-    if isinstance(change, KeyValue):
-        key, value, _, _, version, lease = change
-        return [[key, value, lease] if version else [key]], len(key) + len(value)
-    operations = [[kv.key, kv.value, kv.lease] if kv.version else [kv.key] for kv in change]
-    return operations, sum(len(kv.key) + len(kv.value) for kv in change)
+    operations: list[list[Any]] = []
+    size_bytes = 0
+    for key, value, _, _, version, lease in versions_of(change):
+        operations.append([key, value, lease] if version else [key])
+        size_bytes += len(key) + len(value)
+    return operations, size_bytes
 
 
 def _batches(items: Iterable[tuple[Any, int]]) -> Iterator[list[Any]]:

@@ -317,8 +317,7 @@ class Engine:
         while True:
             await self._wake.wait()
             while True:
-                if self.proposals.has_unsent:
-                    self.proposals.flush(self.replica.node)
+                self.proposals.flush(self.replica.node)
                 if self.reads.has_next:
                     self.reads.flush(self.replica.node, self.clock.monotonic())
                 while self._between_turns:

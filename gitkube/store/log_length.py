@@ -23,9 +23,19 @@ KEPT_BYTES = 16 * 1024 * 1024
 """At most so much stays behind a snapshot for followers, however many entries may."""
 STAGGER = 0.5
 """By this share more the last of all voters lets its log grow than the first."""
+FORGOTTEN_PER_TICK = 2000
+"""Entries of the log in memory: a millisecond. All behind a snapshot at once would be a pause of ten."""
 
 
-def is_due(entries: int, log_bytes: int, state_bytes: int, *, max_entries: int, place: float) -> bool:
+def is_due(
+    entries: int,
+    log_bytes: int,
+    state_bytes: int,
+    *,
+    max_entries: int,
+    voters: Sequence[MemberId],
+    member: MemberId,
+) -> bool:
     """Whether the state is to be written.
 
     Args:
@@ -33,9 +43,11 @@ def is_due(entries: int, log_bytes: int, state_bytes: int, *, max_entries: int, 
         log_bytes: of their data.
         state_bytes: as the quota counts them.
         max_entries: after so many a small state is written.
-        place: the member's, see `place_among`.
+        voters, member: of the cluster, and who asks.
     """
-    share = 1 + STAGGER * place
+    if entries < max_entries and log_bytes < LARGE_LOG_BYTES:
+        return False  # nearly always, and for everybody
+    share = 1 + STAGGER * place_among(voters, member)
     if entries < max_entries * share and log_bytes < LARGE_LOG_BYTES * share:
         return False
     is_small = state_bytes < SMALL_STATE_BYTES

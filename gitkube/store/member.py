@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from gitkube.clock import Clock, SystemClock
-from gitkube.store import rpc
+from gitkube.store import results, rpc
 from gitkube.store.administration import Administration
 from gitkube.store.command import Alarm, AlarmKind, Compact, LeaseGrant, LeaseRevoke, Origin, Txn
 from gitkube.store.config import JoinInfo
@@ -29,7 +29,6 @@ from gitkube.store.protocol import (
     Compare,
     EventType,
     Get,
-    InvalidRequestError,
     Lease,
     LeaseId,
     NoSpaceError,
@@ -195,10 +194,7 @@ class Member:
             self.engine.check_alive()
             return self.engine.replica.space.answer(txn)  # it changes nothing: no need for the log
         await self._check_quota(txn)
-        result = await self.engine.propose(txn, origin)
-        if not isinstance(result, TxnResult):
-            raise InvalidRequestError(f"a transaction gave {result!r}")
-        return result if previous else result.without_previous()
+        return results.txn_result(await self.engine.propose(txn, origin), previous=previous)
 
     def begin_txn(self, txn: Txn, origin: Origin, answer: Waiter[Result], data: bytes) -> bool:
         """Begin a transaction that only the log is needed for, and tell `answer` its result.

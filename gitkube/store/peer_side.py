@@ -7,7 +7,8 @@ one state is being received at a time, and it is handed to the replica only when
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVarTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from gitkube.store.peer_local import StateReceiver
 from gitkube.store.protocol import IdentityError, RemovedError, StoreError, UnavailableError
@@ -16,8 +17,6 @@ from gitkube.store.snapshot import SnapshotReceiver
 
 if TYPE_CHECKING:
     from gitkube.store.engine import Engine
-
-_Arguments = TypeVarTuple("_Arguments")
 
 
 class PeerSide:
@@ -42,7 +41,7 @@ class PeerSide:
         for message in messages:
             if message.kind is MessageKind.HEARTBEAT_ANSWER:
                 self._engine.rounds.answered(message.sender, message.term, message.context)
-            self._step(self._engine.replica.step, message)
+            self._step(partial(self._engine.replica.step, message))
 
     def on_unreachable(self, member: MemberId) -> None:
         self._engine.replica.node.report_unreachable(member)
@@ -69,14 +68,14 @@ class PeerSide:
     async def on_state(self, message: Message) -> None:
         receiver, self._receiving = self._receiving, None
         if receiver is not None:
-            self._step(self._engine.replica.receive, receiver, message)
+            self._step(partial(self._engine.replica.receive, receiver, message))
 
     async def answer(self, method: str, arguments: Sequence[Any]) -> Any:
         return await self._engine.answer(method, arguments)
 
-    def _step(self, step: Callable[[*_Arguments], None], *arguments: *_Arguments) -> None:
+    def _step(self, step: Callable[[], None]) -> None:
         try:
-            step(*arguments)
+            step()
         except StoreError as error:  # the leader has another state: this member must not answer any more
             self._engine.fail(error)
         self._engine.wake()

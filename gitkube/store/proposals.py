@@ -97,10 +97,6 @@ class Proposals:
         proposal.deadline = max(proposal.deadline, deadline)
         proposal.answers.append(answer)
 
-    @property
-    def has_unsent(self) -> bool:
-        return bool(self._unsent)
-
     def flush(self, node: RaftNode) -> None:
         """Hand to the core what has not been sent yet, or stays until there is a leader."""
         while self._unsent:

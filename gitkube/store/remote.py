@@ -238,9 +238,7 @@ class RemoteStore:
                     raise
 
     async def _call_once(self, method: str, *arguments: Any) -> Any:
-        frames = self._frames
-        if frames is None or frames.is_closing:
-            frames = await self._connected()
+        frames = await self._connected()
         number = self._next_number()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer

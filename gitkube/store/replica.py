@@ -55,8 +55,6 @@ from gitkube.store.snapshot import (
 )
 from gitkube.store.wal import SEGMENT_BYTES, Wal
 
-FORGOTTEN_PER_TICK = 2000
-"""Entries of the log in memory: a millisecond. All behind a snapshot at once would be a pause of ten."""
 HASHES_KEPT = 8192
 """How many applied entries back a leader's hash can still be compared: more than a heartbeat's delay."""
 
@@ -207,7 +205,7 @@ class Replica:
         self.node.tick()
         first = self.node.first_index
         if first <= self._forget_to:
-            self.node.compact(min(self._forget_to, first + FORGOTTEN_PER_TICK))
+            self.node.compact(min(self._forget_to, first + log_length.FORGOTTEN_PER_TICK))
 
     def step(self, message: Message) -> None:
         """Take a message of another member. A SNAPSHOT needs `receive` before.
@@ -322,7 +320,8 @@ class Replica:
             self._applied_bytes - self._snapshot_at_bytes,
             self.space.live_bytes,
             max_entries=self._settings.snapshot_entries,
-            place=log_length.place_among(self.node.conf.voters, self.node.id),
+            voters=self.node.conf.voters,
+            member=self.node.id,
         )
 
     def take_snapshot(self) -> OwnSnapshot:

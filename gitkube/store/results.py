@@ -14,6 +14,7 @@ from gitkube.store.command import kv_from_list
 from gitkube.store.protocol import (
     CompactedError,
     DeleteResult,
+    InvalidRequestError,
     OperationResult,
     PutResult,
     RangeResult,
@@ -61,6 +62,22 @@ def error_from_list(body: Sequence[Any]) -> StoreError:
     if name == CompactedError.__name__:
         return CompactedError(Revision(revision))
     return _ERRORS.get(name, StoreError)(text)
+
+
+def txn_result(result: Result, *, previous: bool) -> TxnResult:
+    """What a transaction gave.
+
+    Args:
+        previous: with what was there before its puts.
+
+    Raises:
+        StoreError: that is what it gave; or it was none.
+    """
+    if isinstance(result, StoreError):
+        raise result
+    if not isinstance(result, TxnResult):
+        raise InvalidRequestError(f"a transaction gave {result!r}")
+    return result if previous else result.without_previous()
 
 
 def txn_to_list(result: TxnResult) -> list[Any]:

@@ -45,10 +45,8 @@ class Rounds:
         self, messages: Sequence[Message], conf: ConfState, is_reachable: Callable[[MemberId], bool]
     ) -> Sequence[Message]:
         """Of a turn's messages, those that shall leave at once."""
-        for first in messages:
-            if first.kind is _HEARTBEAT:
-                break
-        else:
+        first = next((each for each in messages if each.kind is _HEARTBEAT), None)
+        if first is None:
             return messages
         was_interval, self._is_interval = self._is_interval, False
         self._held, self._missing = [], 0

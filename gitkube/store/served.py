@@ -34,7 +34,6 @@ from gitkube.store.protocol import (
     LeaseId,
     Revision,
     StoreError,
-    TxnResult,
     UnavailableError,
 )
 from gitkube.store.results import Result
@@ -146,20 +145,8 @@ def _txn_of(data: bytes) -> tuple[Txn, Origin]:
     return txn, origin
 
 
-def _txn_body(result: Result) -> list[Any]:
-    return results.txn_to_list(_txn_result(result).without_previous())
-
-
-def _txn_body_with_previous(result: Result) -> list[Any]:
-    return results.txn_to_list(_txn_result(result))
-
-
-def _txn_result(result: Result) -> TxnResult:
-    if isinstance(result, StoreError):
-        raise result
-    if not isinstance(result, TxnResult):
-        raise InvalidRequestError(f"a transaction gave {result!r}")
-    return result
+def _txn_body(previous: bool, result: Result) -> list[Any]:
+    return results.txn_to_list(results.txn_result(result, previous=previous))
 
 
 class _Connection:
@@ -307,7 +294,7 @@ class _Connection:
 
     def _begin_txn(self, number: int, data: bytes, previous: bool) -> bool:
         txn, origin = _txn_of(data)
-        request = _Request(self, number, _txn_body_with_previous if previous else _txn_body)
+        request = _Request(self, number, partial(_txn_body, previous))
         is_begun = self._member.begin_txn(txn, origin, request, data)
         if not is_begun:
             request.leave()

@@ -54,6 +54,11 @@ Change = KeyValue | list[KeyValue]
 """What a revision changed; nearly all change one key, and a list for each would be most of the log."""
 
 
+def versions_of(change: Change) -> list[KeyValue]:
+    """The versions that a revision made, in the order of its operations."""
+    return [change] if isinstance(change, KeyValue) else change
+
+
 class Versions:
     """See the module's text."""
 
@@ -166,8 +171,7 @@ class Versions:
         Args:
             revision: from `oldest_known_change` to `revision`.
         """
-        change = self._log[revision - self._log_base]
-        return [change] if isinstance(change, KeyValue) else change
+        return versions_of(self._log[revision - self._log_base])
 
     @property
     def oldest_change(self) -> Revision:
@@ -193,10 +197,7 @@ class Versions:
 
     def _changes_after(self, revision: int) -> Iterator[KeyValue]:
         for change in self._log[max(0, revision + 1 - self._log_base) :]:
-            if isinstance(change, KeyValue):
-                yield change
-            else:
-                yield from change
+            yield from versions_of(change)
         yield from self._changes
 
     # ------------------------------------------------------------------ changing
@@ -276,7 +277,7 @@ class Versions:
         start = max(self._swept + 1, self._log_base)
         stop = max(start, min(start + revisions, self.compacted + 1))
         for change in self._log[start - self._log_base : stop - self._log_base]:
-            for version in [change] if isinstance(change, KeyValue) else change:
+            for version in versions_of(change):
                 self._forget_past(version.key)
         self._swept = stop - 1
         dead = min(self._swept + 1, self.oldest_change) - self._log_base
@@ -380,7 +381,8 @@ class VersionsCopy:
         log = versions._log
         start = versions.compacted + 1 - versions._log_base if versions.compacted >= 0 else 0
         self.changes_from = max(versions.compacted + 1, FIRST_REVISION + 1)
-        self._changes = log[max(0, start) :]
+        self.changes: Sequence[Change] = log[max(0, start) :]
+        """What each revision from `changes_from` on changed."""
         self.first = versions.changes_of(versions.compacted) if 0 < start <= len(log) else None
 
     def base(self) -> Iterator[KeyValue]:
@@ -394,11 +396,6 @@ class VersionsCopy:
                 kv = last_version(self._past.get(key), self._compacted)
             if kv is not None:
                 yield kv
-
-    @property
-    def changes(self) -> Sequence[Change]:
-        """What each revision after the compacted one changed."""
-        return self._changes
 
 
 def last_version(past: list[KeyValue] | None, revision: int) -> KeyValue | None:

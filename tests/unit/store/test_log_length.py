@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gitkube.store import command, log_length, replica
+from gitkube.store import command, log_length
 from gitkube.store.command import Txn
 from gitkube.store.disk import SystemDisk
 from gitkube.store.protocol import Put
@@ -134,7 +134,7 @@ def test_members_with_one_log_write_their_states_one_after_the_other() -> None:
         next(
             entries
             for entries in range(1000)
-            if log_length.is_due(entries, 0, 0, max_entries=100, place=places[member])
+            if log_length.is_due(entries, 0, 0, max_entries=100, voters=voters, member=member)
         )
         for member in sorted(voters)
     ]
@@ -142,7 +142,7 @@ def test_members_with_one_log_write_their_states_one_after_the_other() -> None:
 
 
 def test_it_is_forgotten_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica, "FORGOTTEN_PER_TICK", 30)
+    monkeypatch.setattr(log_length, "FORGOTTEN_PER_TICK", 30)
     member = lone(tmp_path, keep_entries=0)
     put(member, 100, 1)
     applied, first = member.node.applied, member.node.first_index
